@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use analysis::{ExportTable, FigureName, Ink, TableFormat};
+use analysis::{ExportTable, FigureName, Palette, TableFormat};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -75,8 +75,8 @@ pub(crate) enum Command {
         #[arg(value_enum)]
         name: FigureName,
         /// Fixed colours, or variables that a page defines.
-        #[arg(long, value_enum, default_value = "paper")]
-        ink: Ink,
+        #[arg(long = "ink", value_name = "INK", value_enum, default_value = "paper")]
+        palette: Palette,
         /// File to write instead of standard output.
         #[arg(long, short)]
         output: Option<PathBuf>,

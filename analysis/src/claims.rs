@@ -33,9 +33,9 @@ pub(crate) struct Claim {
     /// The system it is compared with.
     #[serde(default)]
     pub(crate) against: Option<String>,
-    /// Others that it is compared with beside.
-    #[serde(default)]
-    pub(crate) beside: Vec<String>,
+    /// Other systems whose ratios are reported next to it, without a bound.
+    #[serde(default, rename = "beside")]
+    pub(crate) secondary: Vec<String>,
     /// What must be reached, by scale.
     pub(crate) at_least: BTreeMap<String, f64>,
 }
@@ -93,7 +93,7 @@ mod tests {
                 || Statistic::find(&claim.statistic).is_some();
             assert!(known, "{}: no statistic `{}`", claim.id, claim.statistic);
             let alone = claim.against.is_none();
-            assert!(!alone || (claim.point.is_some() && claim.beside.is_empty()), "{}: of one system", claim.id);
+            assert!(!alone || (claim.point.is_some() && claim.secondary.is_empty()), "{}: of one system", claim.id);
         }
     }
 }

@@ -10,13 +10,13 @@ use stats::{mann_whitney, median, median_ratio_interval};
 use crate::{
     ReadError, Run, Timeouts,
     rates::system_cpu_us,
-    series::{BOOTSTRAP_SEED, LEVEL},
+    series::{BOOTSTRAP_SEED, CONFIDENCE},
     statistic::{Better, STATISTICS},
     verification::{Soundness, Verification},
 };
 
 /// Repetitions that each run needs at a point.
-const REPETITIONS: usize = 5;
+const MIN_REPETITIONS: usize = 5;
 /// Two-sided p below which a difference is taken as one.
 const SIGNIFICANCE: f64 = 0.01;
 
@@ -57,8 +57,9 @@ pub struct Change {
     pub interval: Option<(f64, f64)>,
     /// Two-sided p of the Mann-Whitney test.
     pub p: Option<f64>,
-    /// What follows.
-    pub verdict: ChangeKind,
+    /// Direction of the difference, or why none is reported.
+    #[serde(rename = "verdict")]
+    pub kind: ChangeKind,
 }
 
 /// Two runs, compared.
@@ -74,7 +75,7 @@ impl Comparison {
     /// Whether anything became worse.
     #[must_use]
     pub fn any_worse(&self) -> bool {
-        self.changes.iter().any(|change| change.verdict == ChangeKind::Worse)
+        self.changes.iter().any(|change| change.kind == ChangeKind::Worse)
     }
 }
 
@@ -88,13 +89,13 @@ pub fn compare(before: &Run, after: &Run, timeouts: [&Timeouts; 2]) -> Result<Co
         return Err(ReadError::NotComparable { before: of(before), after: of(after) });
     }
     let mut notes = differences(before, after);
-    let sides = [usable(before, timeouts[0], &mut notes)?, usable(after, timeouts[1], &mut notes)?];
-    let places = |side: &[PointSummary]| {
-        let mut places: Vec<_> = side.iter().map(|point| (point.system.clone(), point.point.clone())).collect();
+    let runs = [usable(before, timeouts[0], &mut notes)?, usable(after, timeouts[1], &mut notes)?];
+    let places = |points: &[PointSummary]| {
+        let mut places: Vec<_> = points.iter().map(|point| (point.system.clone(), point.point.clone())).collect();
         places.dedup();
         places
     };
-    let (first, second) = (places(&sides[0]), places(&sides[1]));
+    let (first, second) = (places(&runs[0]), places(&runs[1]));
     for (own, other, run) in [(&first, &second, before), (&second, &first, after)] {
         let lone = own.iter().filter(|place| !other.contains(place));
         notes.extend(lone.map(|(system, point)| format!("{system}, {point} is in {} only", name(&run.dir))));
@@ -105,12 +106,12 @@ pub fn compare(before: &Run, after: &Run, timeouts: [&Timeouts; 2]) -> Result<Co
     }
     let mut changes = Vec::new();
     for place in first.iter().filter(|place| second.contains(place)) {
-        changes.extend(at(place, &sides, is_quick));
+        changes.extend(at(place, &runs, is_quick));
     }
     Ok(Comparison { changes, notes })
 }
 
-/// How the runs differ besides what was measured.
+/// How the runs differ beruns what was measured.
 fn differences(before: &Run, after: &Run) -> Vec<String> {
     let (a, b) = (&before.manifest, &after.manifest);
     let (host_a, host_b) = (&a.host, &b.host);
@@ -168,24 +169,24 @@ fn name(dir: &RunDir) -> String {
 }
 
 /// Every statistic of a system at a point that both runs have.
-fn at((system, point): &(String, String), sides: &[Vec<PointSummary>; 2], is_quick: bool) -> Vec<Change> {
-    let of = |side: usize, value: &dyn Fn(&PointSummary) -> Option<f64>| -> Vec<f64> {
-        let here = sides[side].iter().filter(|one| (&one.system, &one.point) == (system, point));
+fn at((system, point): &(String, String), runs: &[Vec<PointSummary>; 2], is_quick: bool) -> Vec<Change> {
+    let of = |index: usize, value: &dyn Fn(&PointSummary) -> Option<f64>| -> Vec<f64> {
+        let here = runs[index].iter().filter(|one| (&one.system, &one.point) == (system, point));
         here.filter_map(value).collect()
     };
     let change = |statistic: &'static str, unit: &'static str, better: Better, values: [Vec<f64>; 2]| {
         let [before, after] = values;
         let (was, is) = (median(&before)?, median(&after)?);
         let mut random = Pcg64::seed_from_u64(BOOTSTRAP_SEED);
-        let interval = median_ratio_interval(&after, &before, LEVEL, &mut random);
+        let interval = median_ratio_interval(&after, &before, CONFIDENCE, &mut random);
         let p = mann_whitney(&after, &before).map(|test| test.p);
         let differ = p.is_some_and(|p| p < SIGNIFICANCE) && interval.is_none_or(|interval| interval.excludes(1.0));
-        let verdict = if is_quick || before.len().min(after.len()) < REPETITIONS {
+        let kind = if is_quick || before.len().min(after.len()) < MIN_REPETITIONS {
             ChangeKind::TooFew
         } else if !differ {
             ChangeKind::NoDifference
         } else {
-            better.verdict(is > was)
+            better.kind(is > was)
         };
         Some(Change {
             system: system.clone(),
@@ -197,19 +198,19 @@ fn at((system, point): &(String, String), sides: &[Vec<PointSummary>; 2], is_qui
             ratio: (was > 0.0).then(|| is / was),
             interval: interval.map(|interval| (interval.lower, interval.upper)),
             p,
-            verdict,
+            kind,
         })
     };
     let each = STATISTICS.iter().filter_map(|statistic| {
-        let values = [0, 1].map(|side| of(side, &|summary| statistic.of(summary)));
+        let values = [0, 1].map(|index| of(index, &|summary| statistic.of(summary)));
         change(statistic.id, statistic.unit.symbol(), statistic.better(), values)
     });
-    let cpu = [0, 1].map(|side| of(side, &system_cpu_us));
+    let cpu = [0, 1].map(|index| of(index, &system_cpu_us));
     each.chain(change("cpu.per-operation", "µs", Better::Less, cpu)).collect()
 }
 
 impl Better {
-    fn verdict(self, is_more: bool) -> ChangeKind {
+    fn kind(self, is_more: bool) -> ChangeKind {
         match (self, is_more) {
             (Self::Neither, _) => ChangeKind::Different,
             (Self::More, true) | (Self::Less, false) => ChangeKind::Better,

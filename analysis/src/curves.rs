@@ -11,7 +11,7 @@ use crate::{
 const CORNERS: usize = 800;
 
 /// Least scheduling latency drawn, in milliseconds: a log axis has no zero, and execution times are whole microseconds.
-const LEAST_MS: f64 = 0.001;
+const MIN_MS: f64 = 0.001;
 
 /// Corners (x, share of values ≤ x) of one distribution curve.
 pub(crate) type Curve = Vec<(f64, f64)>;
@@ -30,7 +30,7 @@ pub(crate) struct Curves {
 impl Curves {
     pub(crate) fn of(rows: &Rows, slowdowns: &Slowdowns) -> Self {
         let slowdown = |definition| curve(slowdowns.per_function(definition, FailurePolicy::Penalise).to_vec());
-        let scheduling = rows.measured.iter().filter_map(Row::scheduling_ns).map(|ns| (ns as f64 / 1e6).max(LEAST_MS));
+        let scheduling = rows.measured.iter().filter_map(Row::scheduling_ns).map(|ns| (ns as f64 / 1e6).max(MIN_MS));
         Self {
             slowdown_seed: slowdown(Definition::Seed),
             slowdown_artifact: slowdown(Definition::Artifact),

@@ -113,7 +113,7 @@ impl Design {
     }
 
     /// The point's place in the definition; one that is not in it comes last.
-    pub(crate) fn place(&self, point: &str) -> usize {
+    pub(crate) fn position(&self, point: &str) -> usize {
         self.points.iter().position(|(name, _)| name == point).unwrap_or(self.points.len())
     }
 
@@ -176,7 +176,7 @@ mod tests {
         let mut manifest = Manifest { definition: text.to_owned(), ..empty() };
         let design = Design::of(&manifest);
         assert!(design.at_rate && design.cold);
-        assert_eq!((design.place("b"), design.place("a"), design.place("c")), (0, 1, 2));
+        assert_eq!((design.position("b"), design.position("a"), design.position("c")), (0, 1, 2));
         assert_eq!(design.values("b")["sandbox.delay"], "40ms");
         assert_eq!(design.values("a")[RATE], "5.5");
         manifest.definition = "[load]\nminutes = 3\n".to_owned();

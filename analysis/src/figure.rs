@@ -12,7 +12,7 @@ mod svg;
 use clap::ValueEnum;
 use record::RatePoint;
 
-use crate::{ReadError, design::Design, palette, palette::Tone, published::Published, series::Series};
+use crate::{ReadError, colours, colours::Tone, design::Design, published::Published, series::Series};
 
 /// A figure of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -76,14 +76,14 @@ impl FigureName {
 
 /// What a figure is drawn with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Ink {
+pub enum Palette {
     /// Fixed colours on white, for a paper.
     Paper,
     /// The page's variables, so that the figure follows light and dark.
     Page,
 }
 
-impl Ink {
+impl Palette {
     fn colour(self, tone: &Tone) -> String {
         match self {
             Self::Paper => tone.light.to_owned(),
@@ -93,16 +93,16 @@ impl Ink {
 
     /// The colour of the n-th series or phase.
     fn series(self, number: usize) -> String {
-        self.colour(&palette::SERIES[number % palette::SERIES.len()])
+        self.colour(&colours::SERIES[number % colours::SERIES.len()])
     }
 }
 
 /// Series drawn in one figure; more could not be told apart.
-pub(crate) const MOST_SERIES: usize = palette::SERIES.len();
+pub(crate) const MAX_SERIES: usize = colours::SERIES.len();
 
 /// What figures are drawn from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Material<'a> {
+pub(crate) struct FigureData<'a> {
     pub(crate) series: &'a [Series<'a>],
     pub(crate) published: &'a [Published],
     /// The points of a constant rate; none of a trace.
@@ -113,19 +113,19 @@ pub(crate) struct Material<'a> {
 ///
 /// # Errors
 /// When the run has nothing that this figure shows; the reason says what is missing.
-pub(crate) fn draw(name: FigureName, material: &Material<'_>, ink: Ink) -> Result<String, ReadError> {
-    let Material { series, published, rates } = *material;
-    let series = &series[..series.len().min(MOST_SERIES)];
+pub(crate) fn draw(name: FigureName, data: &FigureData<'_>, palette: Palette) -> Result<String, ReadError> {
+    let FigureData { series, published, rates } = *data;
+    let series = &series[..series.len().min(MAX_SERIES)];
     let drawn = match name {
-        FigureName::Slowdown => cdf::slowdown(series, ink),
-        FigureName::SlowdownArtifact => cdf::slowdown_artifact(series, published, ink),
-        FigureName::Scheduling => cdf::scheduling(series, published, ink),
-        FigureName::Phases => phases::all(series, ink),
-        FigureName::PhasesManager => phases::manager(series, ink),
-        FigureName::Latency => latency::draw(rates, ink),
-        FigureName::Cpu => cpu::draw(rates, ink),
-        FigureName::Overhead => overhead::draw(rates, ink),
-        FigureName::Anatomy => anatomy::draw(series, ink),
+        FigureName::Slowdown => cdf::slowdown(series, palette),
+        FigureName::SlowdownArtifact => cdf::slowdown_artifact(series, published, palette),
+        FigureName::Scheduling => cdf::scheduling(series, published, palette),
+        FigureName::Phases => phases::all(series, palette),
+        FigureName::PhasesManager => phases::manager(series, palette),
+        FigureName::Latency => latency::draw(rates, palette),
+        FigureName::Cpu => cpu::draw(rates, palette),
+        FigureName::Overhead => overhead::draw(rates, palette),
+        FigureName::Anatomy => anatomy::draw(series, palette),
     };
     drawn.map_err(|reason| ReadError::NoFigure { figure: name.as_str(), reason })
 }

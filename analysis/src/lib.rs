@@ -8,14 +8,14 @@ mod columns;
 mod compare;
 mod curves;
 mod design;
+mod evaluate;
 mod export;
 mod figure;
 mod format;
-mod judge;
-mod judged;
+
+mod colours;
 mod output;
 mod page;
-mod palette;
 mod published;
 mod rates;
 mod read;
@@ -31,11 +31,11 @@ mod verification;
 
 pub use compare::{Change, ChangeKind, Comparison, compare};
 pub use export::{ExportError, ExportTable, export};
-pub use figure::{FigureName, Ink};
-pub use judged::{print_claims, print_comparison};
-pub use output::{TableFormat, print_summary};
+pub use figure::{FigureName, Palette};
+
+pub use output::{TableFormat, claims::print_claims, comparison::print_comparison, print_summary};
 pub use read::ReadError;
-pub use report::{Report, ReportError, draw_figure, judge_claims, write_report};
+pub use report::{ReportError, RunReport, draw_figure, evaluate_claims, write_report};
 pub use run::Run;
 pub use timeout::Timeouts;
 

@@ -7,8 +7,8 @@ mod locked;
 use std::process::ExitCode;
 
 use analysis::{
-    ExportError, ReadError, Report, ReportError, Run, TableFormat, Timeouts, compare, draw_figure, export,
-    judge_claims, print_claims, print_comparison, print_summary, write_report,
+    ExportError, ReadError, ReportError, Run, RunReport, TableFormat, Timeouts, compare, draw_figure, evaluate_claims,
+    export, print_claims, print_comparison, print_summary, write_report,
 };
 use anyhow::Result;
 use arguments::{Arguments, Command, Source};
@@ -49,11 +49,11 @@ fn run(command: Command) -> Result<ExitCode> {
             print_summary(&report.summary, format, terminal(), &mut text)?;
             print(text, format)?;
             stdio::note!("page: {}", report.page.display());
-            return Ok(verdict(&report));
+            return Ok(report_exit_code(&report));
         }
-        Command::Figure { source, name, ink, output } => {
+        Command::Figure { source, name, palette, output } => {
             let (run, timeouts) = open(&source)?;
-            let svg = draw_figure(&run, &timeouts, name, ink)?;
+            let svg = draw_figure(&run, &timeouts, name, palette)?;
             write_to(output.as_deref(), |out| Ok(writeln!(out, "{svg}")?))?;
         }
         Command::Export { source, table, output } => {
@@ -62,11 +62,11 @@ fn run(command: Command) -> Result<ExitCode> {
         }
         Command::Claims { source, format } => {
             let (run, timeouts) = open(&source)?;
-            let claims = judge_claims(&run, &timeouts)?;
+            let claims = evaluate_claims(&run, &timeouts)?;
             let mut text = Vec::new();
             print_claims(&claims, format, terminal(), &mut text)?;
             print(text, format)?;
-            return Ok(of_claims(&claims));
+            return Ok(claims_exit_code(&claims));
         }
         Command::Compare { before, after, timeout, format } => {
             let runs = [Run::open(&before)?, Run::open(&after)?];
@@ -105,16 +105,16 @@ fn open(source: &Source) -> Result<(Run, Timeouts)> {
     Ok((run, timeouts))
 }
 
-fn verdict(report: &Report) -> ExitCode {
+fn report_exit_code(report: &RunReport) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for broken in &report.broken {
         stdio::note!("invalid: {broken}");
         code = ExitCode::from(INVALID);
     }
     for point in report.summary.points.iter().filter(|point| point.validity.valid == Some(false)) {
-        let is_told = |reason: &&String| report.broken.iter().any(|broken| broken.ends_with(reason.as_str()));
+        let is_reported = |reason: &&String| report.broken.iter().any(|broken| broken.ends_with(reason.as_str()));
         let reasons: Vec<&str> =
-            point.validity.reasons.iter().filter(|reason| !is_told(reason)).map(String::as_str).collect();
+            point.validity.reasons.iter().filter(|reason| !is_reported(reason)).map(String::as_str).collect();
         if !reasons.is_empty() {
             let reasons = reasons.join("; ");
             stdio::note!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
@@ -125,10 +125,10 @@ fn verdict(report: &Report) -> ExitCode {
 }
 
 /// What judged claims mean: nothing is held by what may not be used, and a judged claim should hold.
-fn of_claims(claims: &Claims) -> ExitCode {
-    if claims.claims.iter().any(|claim| claim.verdict == record::Verdict::Invalid) {
+fn claims_exit_code(claims: &Claims) -> ExitCode {
+    if claims.claims.iter().any(|claim| claim.outcome == record::ClaimOutcome::Invalid) {
         ExitCode::from(INVALID)
-    } else if claims.all_judged_hold() {
+    } else if claims.all_evaluated_hold() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(NOT_HELD)

@@ -1,9 +1,13 @@
-//! The summary on standard output: a table for people, JSON and CSV for programs.
+//! Results on standard output: a table for people, JSON and CSV for programs.
+
+pub(crate) mod claims;
+pub(crate) mod comparison;
 
 use std::io::{self, Write};
 
 use clap::ValueEnum;
-use record::{Estimate, Judgement, PointSummary, RatePoint, Summary};
+use record::{Estimate, PointSummary, RateCheck, RatePoint, Summary};
+use serde::Serialize;
 
 use crate::{
     columns::{Columns, Head},
@@ -103,7 +107,7 @@ fn rates_table(points: &[RatePoint]) -> Columns {
     let numbers = KEYS..heads.len();
     let mut table = Columns::new(heads, numbers);
     let cell = |estimate: Option<Estimate>| estimate.map_or_else(|| "–".to_owned(), |found| number(found.median));
-    let word = |judged: &Judgement| match judged.verdict {
+    let word = |evaluated: &RateCheck| match evaluated.holds {
         Some(true) => "yes".to_owned(),
         Some(false) => "no".to_owned(),
         None => "not judged".to_owned(),
@@ -150,4 +154,22 @@ fn row(point: &PointSummary) -> Vec<String> {
         None => "unknown".to_owned(),
     });
     cells
+}
+
+fn plain(value: Option<f64>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+fn json(value: &impl Serialize, mut out: impl Write) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)
+}
+
+fn csv<const N: usize>(heads: [&str; N], rows: impl Iterator<Item = [String; N]>, out: impl Write) -> io::Result<()> {
+    let mut csv = csv::Writer::from_writer(out);
+    csv.write_record(heads)?;
+    for row in rows {
+        csv.write_record(&row)?;
+    }
+    csv.flush()
 }

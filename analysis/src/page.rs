@@ -3,24 +3,25 @@
 mod anatomy;
 mod answers;
 mod checks;
-mod elsewhere;
+mod claims;
+
 mod facts;
 mod left_out;
 mod machine;
 mod method;
+mod published;
 mod rate_sentence;
 mod rates;
 mod sentence;
 mod setup;
 mod text;
-mod verdicts;
 
 use std::collections::BTreeMap;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use record::{Claims, ExitState, Manifest, PointSummary, Setting, Summary};
 
-use crate::{FigureName, design::Design, palette, published::Published, series::Series, verification::Verification};
+use crate::{FigureName, colours, design::Design, published::Published, series::Series, verification::Verification};
 
 /// What the page is made from.
 pub(crate) struct Page<'a> {
@@ -51,13 +52,13 @@ impl Page<'_> {
                     meta name="viewport" content="width=device-width, initial-scale=1";
                     meta name="color-scheme" content="light dark";
                     title { (title) }
-                    style { (PreEscaped(palette::style_sheet())) (PreEscaped(include_str!("page/style.css"))) }
+                    style { (PreEscaped(colours::style_sheet())) (PreEscaped(include_str!("page/style.css"))) }
                 }
                 body {
                     (self.header(&title))
                     main {
                         (self.results())
-                        (elsewhere::section(self))
+                        (published::section(self))
                         (checks::section(self))
                         (method::section(self))
                         (facts::sections(self))
@@ -71,10 +72,10 @@ impl Page<'_> {
     /// Claims, answers and figures: a constant rate asks for others than a trace.
     fn results(&self) -> Markup {
         if !self.design.at_rate {
-            return html! { (verdicts::section(self)) (answers::sections(self)) };
+            return html! { (claims::section(self)) (answers::sections(self)) };
         }
         html! {
-            @if !self.claims.claims.is_empty() { (verdicts::claims_section(self)) }
+            @if !self.claims.claims.is_empty() { (claims::claims_section(self)) }
             (rates::sections(self))
             @if self.design.cold { (answers::phases(self)) (anatomy::section(self)) }
         }

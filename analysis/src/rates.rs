@@ -6,16 +6,16 @@ use std::collections::BTreeMap;
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
-use record::{Estimate, Judgement, Pace, PointSummary, ProcessCost, ProcessUsage, RatePoint};
+use record::{Estimate, PointSummary, ProcessCost, ProcessUsage, RateCheck, RatePoint, SustainedRateTest};
 use stats::{median, median_interval};
 
 use crate::{
     design::{BURST, Design, RATE},
-    series::{BOOTSTRAP_SEED, LEVEL, Series},
+    series::{BOOTSTRAP_SEED, CONFIDENCE, Series},
 };
 
 /// Repetitions below which an interval would only repeat the least and the greatest.
-const REPETITIONS: usize = 5;
+const MIN_REPETITIONS: usize = 5;
 /// Rows of `processes.csv` that are no process of the system.
 const NOT_THE_SYSTEM: [&str; 3] = [MACHINE, LOAD_GENERATOR, ProcessUsage::RUNNER];
 /// The row of the whole machine.
@@ -29,7 +29,7 @@ pub(crate) fn points(design: &Design, series: &[Series<'_>]) -> Vec<RatePoint> {
         return Vec::new();
     }
     let mut ordered: Vec<&Series<'_>> = series.iter().collect();
-    ordered.sort_by_key(|one| design.place(one.point));
+    ordered.sort_by_key(|one| design.position(one.point));
     ordered.into_iter().map(|one| point(one, design.values(one.point))).collect()
 }
 
@@ -59,17 +59,17 @@ fn point(series: &Series<'_>, values: BTreeMap<String, String>) -> RatePoint {
         cold_percent: over(&|summary| Some(100.0 * summary.cold.share?)),
         overhead_percent: over(&|summary| Some(summary.cold.overhead_permille?.p50 as f64 / 10.0)),
         lag_p99_ms: over(&|summary| Some(ms(summary.lag_ns?.p99))),
-        slope_upper_percent_per_min: over(&|summary| summary.pace.as_ref()?.slope_upper_percent_per_min),
-        block_autocorrelation: over(&|summary| summary.pace.as_ref()?.block_autocorrelation),
+        slope_upper_percent_per_min: over(&|summary| summary.rate_test.as_ref()?.slope_upper_percent_per_min),
+        block_autocorrelation: over(&|summary| summary.rate_test.as_ref()?.block_autocorrelation),
         processes: processes(&all),
         system_cpu_us: over(&system_cpu_us),
         machine_cpu_us: over(&|summary| cpu_us(summary, is_machine)),
         machine_cores: over(&|summary| {
-            let sampled_s = summary.pace.as_ref()?.sampled_s.filter(|seconds| *seconds > 0.0)?;
+            let sampled_s = summary.rate_test.as_ref()?.sampled_s.filter(|seconds| *seconds > 0.0)?;
             Some(used_us(summary, is_machine)? as f64 / 1e6 / sampled_s)
         }),
-        sustained: in_all(&all, |pace| &pace.sustained),
-        at_objective: in_all(&all, |pace| &pace.at_objective),
+        sustained: in_all(&all, |rate_test| &rate_test.sustained),
+        at_objective: in_all(&all, |rate_test| &rate_test.at_objective),
     }
 }
 
@@ -83,13 +83,13 @@ pub(crate) fn is_of_the_system(role: &str) -> bool {
 }
 
 fn estimate(values: &[f64]) -> Option<Estimate> {
-    let interval = median_interval(values, LEVEL, &mut Pcg64::seed_from_u64(BOOTSTRAP_SEED));
+    let interval = median_interval(values, CONFIDENCE, &mut Pcg64::seed_from_u64(BOOTSTRAP_SEED));
     Some(Estimate {
         count: values.len() as u64,
         median: median(values)?,
         min: values.iter().copied().reduce(f64::min)?,
         max: values.iter().copied().reduce(f64::max)?,
-        interval: interval.filter(|_| values.len() >= REPETITIONS).map(|interval| (interval.lower, interval.upper)),
+        interval: interval.filter(|_| values.len() >= MIN_REPETITIONS).map(|interval| (interval.lower, interval.upper)),
     })
 }
 
@@ -100,7 +100,7 @@ fn ok_percent(summary: &PointSummary) -> Option<f64> {
 
 /// CPU time per operation of the processes whose role is asked for; `None` when there is none, or no operation.
 fn cpu_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<f64> {
-    let operations = summary.pace.as_ref()?.operations.filter(|operations| *operations > 0)?;
+    let operations = summary.rate_test.as_ref()?.operations.filter(|operations| *operations > 0)?;
     Some(used_us(summary, wanted)? as f64 / operations as f64)
 }
 
@@ -123,7 +123,7 @@ pub(crate) fn most_cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
 }
 
 fn ms_per_creation(summary: &PointSummary, used_us: u64) -> Option<f64> {
-    let creations = summary.pace.as_ref()?.creations?;
+    let creations = summary.rate_test.as_ref()?.creations?;
     Some(if creations == 0 { f64::INFINITY } else { used_us as f64 / 1e3 / creations as f64 })
 }
 
@@ -131,8 +131,8 @@ fn ms_per_creation(summary: &PointSummary, used_us: u64) -> Option<f64> {
 /// there are seem dearer. Where there are such, each answer counts as a creation.
 pub(crate) fn least_cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
     let each = cpu_ms_per_creation(summary)?;
-    let pace = summary.pace.as_ref()?;
-    let (creations, answers) = (pace.creations? as f64, pace.operations.unwrap_or(0) as f64);
+    let rate_test = summary.rate_test.as_ref()?;
+    let (creations, answers) = (rate_test.creations? as f64, rate_test.operations.unwrap_or(0) as f64);
     let is_mixed = summary.cold.known > summary.cold.cold;
     Some(if is_mixed && answers > creations { each * creations / answers } else { each })
 }
@@ -185,18 +185,21 @@ pub(crate) fn cost_of(processes: &[ProcessCost], role: &str) -> Option<Estimate>
 }
 
 /// A verdict that must hold in every repetition: no, if it is no in one; yes, if it is yes in all.
-fn in_all(all: &[&PointSummary], of: impl Fn(&Pace) -> &Judgement) -> Judgement {
-    let judged: Vec<&Judgement> = all.iter().filter_map(|summary| summary.pace.as_ref()).map(of).collect();
-    let verdict = if judged.iter().any(|one| one.verdict == Some(false)) {
+fn in_all(all: &[&PointSummary], of: impl Fn(&SustainedRateTest) -> &RateCheck) -> RateCheck {
+    let evaluated: Vec<&RateCheck> = all.iter().filter_map(|summary| summary.rate_test.as_ref()).map(of).collect();
+    let holds = if evaluated.iter().any(|one| one.holds == Some(false)) {
         Some(false)
-    } else if !judged.is_empty() && judged.len() == all.len() && judged.iter().all(|one| one.verdict == Some(true)) {
+    } else if !evaluated.is_empty()
+        && evaluated.len() == all.len()
+        && evaluated.iter().all(|one| one.holds == Some(true))
+    {
         Some(true)
     } else {
         None
     };
-    let reasons = judged.iter().filter(|one| one.verdict == verdict).flat_map(|one| &one.reasons);
+    let reasons = evaluated.iter().filter(|one| one.holds == holds).flat_map(|one| &one.reasons);
     let reasons = reasons::together(reasons, all.len());
-    Judgement { verdict, reasons }
+    RateCheck { holds, reasons }
 }
 
 /// The points that differ in their rate, or in how many invocations come at once, only: a line in a figure, a sentence in an answer.
@@ -234,7 +237,7 @@ pub(crate) fn lines(points: &[RatePoint]) -> Vec<Line<'_>> {
 
 /// Whether all repetitions are valid and none was found not to keep up.
 pub(crate) fn is_kept_up(point: &RatePoint) -> bool {
-    point.sustained.verdict != Some(false) && point.valid_repetitions == point.repetitions
+    point.sustained.holds != Some(false) && point.valid_repetitions == point.repetitions
 }
 
 /// Offered rate, per second; 0 when nothing was measured.

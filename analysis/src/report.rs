@@ -9,10 +9,10 @@ use thiserror::Error;
 
 use self::staging::Staging;
 use crate::{
-    FigureName, GIT_REVISION, Ink, ReadError, Run, Timeouts,
+    FigureName, GIT_REVISION, Palette, ReadError, Run, Timeouts,
     design::Design,
-    figure::{self, Material},
-    judge,
+    evaluate,
+    figure::{self, FigureData},
     page::Page,
     published, rates,
     series::Series,
@@ -41,7 +41,7 @@ pub enum ReportError {
 
 /// What was computed and where the page is.
 #[derive(Debug)]
-pub struct Report {
+pub struct RunReport {
     /// Every repetition's statistics.
     pub summary: Summary,
     /// Every claim about the experiment, judged.
@@ -57,12 +57,12 @@ pub struct Report {
 ///
 /// # Errors
 /// When a file of the run cannot be read or one of the report cannot be written.
-pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportError> {
+pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<RunReport, ReportError> {
     let results = run.summarise(timeouts)?;
     let settings = run.settings()?;
     let verification = Verification::read(run)?;
     let design = Design::of(&run.manifest);
-    let claims = judge::judge(&run.manifest, &design, &Series::group(&results), &verification);
+    let claims = evaluate::evaluate(&run.manifest, &design, &Series::group(&results), &verification);
     let results = verification.applied(results);
     let series = Series::group(&results);
     let summary = summary(run, &results);
@@ -71,8 +71,8 @@ pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportErro
 
     let published = published::about(&run.manifest.experiment);
     let shown = shown(&series, &summary.rates);
-    let material = Material { series: &shown, published: &published, rates: &summary.rates };
-    let figures = draw_figures(&staging, FigureName::of(&design), &material)?;
+    let data = FigureData { series: &shown, published: &published, rates: &summary.rates };
+    let figures = draw_figures(&staging, FigureName::of(&design), &data)?;
     let page = Page {
         manifest: &run.manifest,
         design: &design,
@@ -88,29 +88,29 @@ pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<Report, ReportErro
     let path = staging.page();
     staging.finish()?;
     let broken = verification.broken().map(|one| format!("{}: {}", one.scope, one.sentence())).collect();
-    Ok(Report { summary, claims, broken, page: path })
+    Ok(RunReport { summary, claims, broken, page: path })
 }
 
 /// Judges every claim about the run's experiment, and writes nothing.
 ///
 /// # Errors
 /// When a file of the run cannot be read.
-pub fn judge_claims(run: &Run, timeouts: &Timeouts) -> Result<Claims, ReadError> {
+pub fn evaluate_claims(run: &Run, timeouts: &Timeouts) -> Result<Claims, ReadError> {
     let results = run.summarise(timeouts)?;
     let verification = Verification::read(run)?;
-    Ok(judge::judge(&run.manifest, &Design::of(&run.manifest), &Series::group(&results), &verification))
+    Ok(evaluate::evaluate(&run.manifest, &Design::of(&run.manifest), &Series::group(&results), &verification))
 }
 
 /// Each figure as the page holds it, or why there is none; those that can be drawn are also written for a paper.
 type Figures = Vec<(FigureName, Result<String, String>)>;
 
-fn draw_figures(staging: &Staging<'_>, names: &[FigureName], material: &Material<'_>) -> Result<Figures, ReportError> {
+fn draw_figures(staging: &Staging<'_>, names: &[FigureName], data: &FigureData<'_>) -> Result<Figures, ReportError> {
     let mut figures = Vec::new();
     for name in names {
-        if let Ok(svg) = figure::draw(*name, material, Ink::Paper) {
+        if let Ok(svg) = figure::draw(*name, data, Palette::Paper) {
             staging.write_figure(name.as_str(), &svg)?;
         }
-        let svg = figure::draw(*name, material, Ink::Page);
+        let svg = figure::draw(*name, data, Palette::Page);
         figures.push((*name, svg.map_err(|error| error.to_string())));
     }
     Ok(figures)
@@ -131,12 +131,12 @@ fn shown<'a>(series: &[Series<'a>], rates: &[RatePoint]) -> Vec<Series<'a>> {
 ///
 /// # Errors
 /// When the run cannot be read or has nothing that the figure shows.
-pub fn draw_figure(run: &Run, timeouts: &Timeouts, name: FigureName, ink: Ink) -> Result<String, ReadError> {
+pub fn draw_figure(run: &Run, timeouts: &Timeouts, name: FigureName, palette: Palette) -> Result<String, ReadError> {
     let results = checked(run, timeouts)?;
     let (series, published) = (Series::group(&results), published::about(&run.manifest.experiment));
     let rates = rates::points(&Design::of(&run.manifest), &series);
     let shown = shown(&series, &rates);
-    figure::draw(name, &Material { series: &shown, published: &published, rates: &rates }, ink)
+    figure::draw(name, &FigureData { series: &shown, published: &published, rates: &rates }, palette)
 }
 
 /// Every repetition's statistics, as they may be shown.

@@ -7,7 +7,7 @@ use record::{Manifest, PointDir, RunDir, Setting, read_json};
 use crate::{
     ReadError, Timeouts,
     design::Design,
-    summarise::{self, PointResult, Terms},
+    summarise::{self, Context, PointResult},
 };
 
 /// A run whose manifest has been read.
@@ -56,7 +56,7 @@ impl Run {
     /// When a file cannot be read.
     pub(crate) fn summarise(&self, timeouts: &Timeouts) -> Result<Vec<PointResult>, ReadError> {
         let design = Design::of(&self.manifest);
-        let terms = Terms { timeouts, cores: self.manifest.host.cores, design: &design };
-        self.points.iter().map(|point| summarise::point(point, &terms)).collect()
+        let context = Context { timeouts, cores: self.manifest.host.cores, design: &design };
+        self.points.iter().map(|point| summarise::point(point, &context)).collect()
     }
 }

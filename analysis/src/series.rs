@@ -7,7 +7,7 @@ use stats::{Interval, median, median_interval};
 use crate::{statistic::Statistic, summarise::PointResult};
 
 /// Confidence of every interval shown.
-pub(crate) const LEVEL: f64 = 0.95;
+pub(crate) const CONFIDENCE: f64 = 0.95;
 /// Seed of the bootstrap: the same rows give the same interval.
 pub(crate) const BOOTSTRAP_SEED: u64 = 1;
 
@@ -56,7 +56,7 @@ impl<'a> Series<'a> {
     /// The statistic over repetitions; `None` when no repetition has it.
     pub(crate) fn shown(&self, statistic: &Statistic) -> Option<Shown> {
         let values = self.values(statistic);
-        let interval = median_interval(&values, LEVEL, &mut Pcg64::seed_from_u64(BOOTSTRAP_SEED));
+        let interval = median_interval(&values, CONFIDENCE, &mut Pcg64::seed_from_u64(BOOTSTRAP_SEED));
         Some(Shown { median: median(&values)?, interval })
     }
 

@@ -4,7 +4,7 @@ mod anatomy;
 mod cold;
 mod counts;
 mod creations;
-pub(crate) mod pace;
+pub(crate) mod rate_test;
 mod slowdowns;
 mod usage;
 mod validity;
@@ -36,7 +36,7 @@ pub(crate) struct PointResult {
 
 /// What a repetition is judged by besides its own files.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms<'a> {
+pub(crate) struct Context<'a> {
     pub(crate) timeouts: &'a Timeouts,
     /// What the machine has, for judging the load generator's share.
     pub(crate) cores: u32,
@@ -45,8 +45,8 @@ pub(crate) struct Terms<'a> {
 }
 
 /// Computes everything about one repetition.
-pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, ReadError> {
-    let Terms { timeouts, cores, design } = *terms;
+pub(crate) fn point(dir: &PointDir, context: &Context<'_>) -> Result<PointResult, ReadError> {
+    let Context { timeouts, cores, design } = *context;
     let timeout = timeouts.at(&dir.point);
     let rows = Rows::read(&dir.invocations())?;
     let load: Option<LoadSummary> = optional(&dir.loadgen(), read_json)?;
@@ -67,9 +67,9 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
     let sampled: Option<SampledRepetition> = optional(&dir.facts(), read_json)?;
     let sampled = sampled.and_then(|sampled| sampled.window);
     let usage = processes.as_deref().unwrap_or_default();
-    let pace = if design.at_rate {
-        let done = pace::Done::of(&rows, load.as_ref(), coldstarts.as_deref(), sampled);
-        let measured = pace::Measured {
+    let rate_test = if design.at_rate {
+        let done = rate_test::Done::of(&rows, load.as_ref(), coldstarts.as_deref(), sampled);
+        let measured = rate_test::Measured {
             counts: &counts,
             rates,
             validity: &validity,
@@ -77,7 +77,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
             in_bursts: design.in_bursts,
             sampled,
         };
-        Some(pace::pace(&rows, &measured, done))
+        Some(rate_test::rate_test(&rows, &measured, done))
     } else {
         None
     };
@@ -98,7 +98,7 @@ pub(crate) fn point(dir: &PointDir, terms: &Terms<'_>) -> Result<PointResult, Re
         processes: usage::processes(usage, counts.sent),
         machine: sampled.and_then(|sampled| usage::machine(&sampled, usage, cores)),
         counts,
-        pace,
+        rate_test,
         validity,
         notes,
     };

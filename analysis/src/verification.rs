@@ -5,13 +5,13 @@ mod order;
 use std::collections::BTreeSet;
 
 use record::{
-    Finding, Invariant, Invariants, Judgement, LoadSummary, PointDir, PointSummary, RecordError, Weight, read_json,
+    Finding, Invariant, Invariants, LoadSummary, PointDir, PointSummary, RateCheck, RecordError, Weight, read_json,
 };
 
 use self::order::{Measured, MeasuredOrder};
 use crate::{
     ReadError, Run,
-    summarise::{PointResult, pace},
+    summarise::{PointResult, rate_test},
 };
 
 /// Why a rate was not sustained where warm answers are marked, which are to be expected only of a system that falls behind.
@@ -138,13 +138,13 @@ impl Verification {
 
     fn applied_to(&self, mut summary: PointSummary) -> PointSummary {
         let was_too_much = self.was_too_much(&summary);
-        let PointSummary { system, point, repetition, validity, pace, .. } = &mut summary;
+        let PointSummary { system, point, repetition, validity, rate_test, .. } = &mut summary;
         match self.of_repetition(system, point, *repetition) {
             Soundness::Sound => {
-                if let Some(pace) = pace.as_mut().filter(|_| was_too_much) {
+                if let Some(rate_test) = rate_test.as_mut().filter(|_| was_too_much) {
                     let reasons = vec![TOO_MUCH.to_owned()];
-                    pace.sustained = Judgement { verdict: Some(false), reasons };
-                    pace.at_objective = pace.sustained.clone();
+                    rate_test.sustained = RateCheck { holds: Some(false), reasons };
+                    rate_test.at_objective = rate_test.sustained.clone();
                 }
                 return summary;
             }
@@ -161,10 +161,10 @@ impl Verification {
                 validity.reasons.extend(broken.map(Invariant::sentence));
             }
         }
-        if let Some(pace) = pace {
-            let reasons = pace::not_valid(validity);
-            for judgement in [&mut pace.sustained, &mut pace.at_objective] {
-                *judgement = Judgement { verdict: None, reasons: reasons.clone() };
+        if let Some(rate_test) = rate_test {
+            let reasons = rate_test::not_valid(validity);
+            for judgement in [&mut rate_test.sustained, &mut rate_test.at_objective] {
+                *judgement = RateCheck { holds: None, reasons: reasons.clone() };
             }
         }
         summary

@@ -7,7 +7,7 @@ use std::{fs, path::PathBuf};
 
 use assert_cmd::Command;
 use fixture::{Fixture, MS, load, row};
-use record::{Claims, InvocationWriter, JudgedClaim, LoadSummary, RunDir, Verdict, read_json};
+use record::{ClaimOutcome, Claims, EvaluatedClaim, InvocationWriter, LoadSummary, RunDir, read_json};
 
 /// What the claim needs of each repetition, and no row more.
 const FUNCTIONS: u64 = 280;
@@ -46,7 +46,7 @@ fn copied(fixture: &Fixture, from: (&str, u32), to: (&str, u32)) {
     }
 }
 
-fn judged(fixture: &Fixture) -> JudgedClaim {
+fn evaluated(fixture: &Fixture) -> EvaluatedClaim {
     fixture.verified();
     Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
     let claims: Claims = read_json(&RunDir(fixture.path().to_owned()).claims()).unwrap();
@@ -58,10 +58,10 @@ fn slowdowns_of_a_whole_trace_hold_the_claim_and_refute_it() {
     let fixture = Fixture::new("laptop");
     replayed(&fixture, "dirigent-kpa", 2);
     replayed(&fixture, "knative", 2_200);
-    let claim = judged(&fixture);
-    assert_eq!((claim.verdict, claim.reason.as_str()), (Verdict::Held, ""), "{claim:?}");
+    let claim = evaluated(&fixture);
+    assert_eq!((claim.outcome, claim.reason.as_str()), (ClaimOutcome::Held, ""), "{claim:?}");
     assert_eq!((claim.found, claim.interval), (Some(1100.0), Some((1100.0, 1100.0))), "2,200 ms over 2 ms");
     replayed(&fixture, "knative", 1_800);
-    let claim = judged(&fixture);
-    assert_eq!((claim.verdict, claim.found), (Verdict::NotHeld, Some(900.0)), "{claim:?}");
+    let claim = evaluated(&fixture);
+    assert_eq!((claim.outcome, claim.found), (ClaimOutcome::NotHeld, Some(900.0)), "{claim:?}");
 }

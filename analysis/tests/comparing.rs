@@ -128,16 +128,16 @@ fn claims_are_printed_in_each_form_and_decide_the_exit_code() {
     let (code, out, _) = analysis(&["claims", path, "--format", "csv"]);
     assert_eq!(code, Some(0), "what was not measured says nothing either way: {out}");
     assert!(out.contains("overhead-share-knative,not measured,,,,%,,"), "{out}");
-    for (latency_ms, code, verdict) in [(4_000, 0, "held"), (1_000, 4, "not held")] {
+    for (latency_ms, code, outcome) in [(4_000, 0, "held"), (1_000, 4, "not held")] {
         (1..=5).for_each(|repetition| fixture.burst(("knative", "burst-100-delay-500ms", repetition), 100, latency_ms));
         fixture.verified();
         let (found, out, _) = analysis(&["claims", path]);
         assert_eq!(found, Some(code), "{out}");
         let line = out.lines().find(|line| line.contains("overhead-share-knative")).unwrap();
-        assert!(line.contains(&format!(" {verdict} ")), "{line}");
+        assert!(line.contains(&format!(" {outcome} ")), "{line}");
         let (_, json, _) = analysis(&["claims", path, "--format", "json"]);
         let claims: record::Claims = serde_json::from_str(&json).unwrap();
-        assert_eq!(claims.claims[0].verdict.as_str(), verdict);
+        assert_eq!(claims.claims[0].outcome.as_str(), outcome);
     }
     let run = RunDir(fixture.path().to_owned());
     let mut manifest = run.read_manifest().unwrap();
@@ -149,9 +149,9 @@ fn claims_are_printed_in_each_form_and_decide_the_exit_code() {
         reason: "its rows were removed".to_owned(),
     });
     record::write_json(&run.manifest(), &manifest).unwrap();
-    let told = "overhead-share-knative: Tries at repetitions of its systems that were discarded: 1 (1: \"its rows";
+    let reported = "overhead-share-knative: Tries at repetitions of its systems that were discarded: 1 (1: \"its rows";
     let (_, out, _) = analysis(&["claims", path]);
-    assert!(out.contains(told), "{out}");
+    assert!(out.contains(reported), "{out}");
     fixture.verified_but(vec![rule(("knative", "burst-100-delay-500ms", 3), Weight::Validity, Finding::NotHeld)]);
     assert_eq!(analysis(&["claims", path]).0, Some(3));
     assert!(!fixture.path().join("claims.json").exists(), "nothing is written");

@@ -217,9 +217,9 @@ fn what_else_used_the_machine_is_told_with_its_marks() {
         } else {
             fixture.found(Vec::new())
         }
-        let told = machine(&report(&fixture)).to_owned();
-        assert!(told.contains("is not known of: dirigent · azure-500 · 1"), "{told}");
-        assert!(!told.contains("No repetition is marked"), "{told}");
+        let reported = machine(&report(&fixture)).to_owned();
+        assert!(reported.contains("is not known of: dirigent · azure-500 · 1"), "{reported}");
+        assert!(!reported.contains("No repetition is marked"), "{reported}");
     }
 }
 

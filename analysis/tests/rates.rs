@@ -31,7 +31,7 @@ fn points_are_judged_in_the_order_of_the_definition() {
     let found: Vec<_> = summary
         .rates
         .iter()
-        .map(|point| (point.system.as_str(), point.point.as_str(), point.sustained.verdict))
+        .map(|point| (point.system.as_str(), point.point.as_str(), point.sustained.holds))
         .collect();
     let expected = [
         ("dirigent", "rate-2", Some(true)),
@@ -41,7 +41,7 @@ fn points_are_judged_in_the_order_of_the_definition() {
     ];
     assert_eq!(found, expected);
     let (low, high) = (&summary.rates[0], &summary.rates[2]);
-    assert_eq!(low.at_objective.verdict, Some(true));
+    assert_eq!(low.at_objective.holds, Some(true));
     assert_eq!(high.failures["timeout"], 300);
     assert!(
         high.sustained.reasons.iter().any(|reason| reason.starts_with("50.00 % of the invocations failed")),
@@ -67,7 +67,7 @@ fn failures_count_with_the_timeout_of_their_own_point() {
     }
     Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
     let summary: Summary = read_json(&RunDir(fixture.path().to_owned()).summary()).unwrap();
-    let p99_ms = |point: &PointSummary| point.pace.as_ref().unwrap().latency_p99_penalised_ns.unwrap() / 1_000_000;
+    let p99_ms = |point: &PointSummary| point.rate_test.as_ref().unwrap().latency_p99_penalised_ns.unwrap() / 1_000_000;
     assert_eq!(summary.points.iter().map(p99_ms).collect::<Vec<_>>(), [1_000, 9_000]);
     let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
     assert!(page.contains(" or, by the point, "), "both time-outs are told");
@@ -236,17 +236,17 @@ fn repetitions_with_broken_invariants_are_called_neither_valid_nor_sustained() {
     assert!(!page.contains("dirigent: of the rates tried"), "{page}");
     assert!(page.contains("in no claim: dirigent · rate-2 · 1."), "what was left out names it");
     let low = &summary.rates[0];
-    assert_eq!((low.valid_repetitions, low.sustained.verdict, low.at_objective.verdict), (0, None, None));
+    assert_eq!((low.valid_repetitions, low.sustained.holds, low.at_objective.holds), (0, None, None));
     let why = "\"cold starts as expected\" is not held (3 of 4)";
     assert!(low.sustained.reasons.iter().any(|reason| reason == why), "{low:?}");
-    assert_eq!(summary.rates[1].sustained.verdict, Some(true), "that of another system is as it was");
+    assert_eq!(summary.rates[1].sustained.holds, Some(true), "that of another system is as it was");
     fixture.verified_but(vec![record::Invariant { weight: record::Weight::Mark, ..cold(record::Finding::NotHeld) }]);
     let (fixture, _, _, summary) = reported_of(fixture);
     let low = &summary.rates[0];
-    assert_eq!((low.valid_repetitions, low.sustained.verdict, low.at_objective.verdict), (1, Some(false), Some(false)));
+    assert_eq!((low.valid_repetitions, low.sustained.holds, low.at_objective.holds), (1, Some(false), Some(false)));
     assert!(low.sustained.reasons[0].contains("its rate was surely too much"), "{low:?}");
     fs::remove_file(RunDir(fixture.path().to_owned()).invariants()).unwrap();
     let (_, _, page, summary) = reported_of(fixture);
     assert!(page.contains("validity unknown for 4 of 4 repetitions"), "what nobody checked");
-    assert!(summary.rates.iter().all(|point| point.sustained.verdict.is_none()));
+    assert!(summary.rates.iter().all(|point| point.sustained.holds.is_none()));
 }

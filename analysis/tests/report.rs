@@ -7,7 +7,7 @@ use std::fs;
 
 use assert_cmd::Command;
 use fixture::{Fixture, MS, load, row, rows_by_hand};
-use record::{Claims, PointSummary, RunDir, Spread, Summary, Verdict, read_json};
+use record::{ClaimOutcome, Claims, PointSummary, RunDir, Spread, Summary, read_json};
 
 fn analysis() -> Command {
     Command::new(assert_cmd::cargo::cargo_bin!("analysis"))
@@ -290,8 +290,8 @@ fn a_repetition_that_was_stopped_is_left_out_where_there_are_others() {
     analysis().arg("report").arg(fixture.path()).assert().code(3);
     let claim = read_json::<Claims>(&RunDir(fixture.path().to_owned()).claims()).unwrap().claims.remove(0);
     assert_eq!(
-        (claim.verdict, claim.found),
-        (Verdict::Invalid, None),
+        (claim.outcome, claim.found),
+        (ClaimOutcome::Invalid, None),
         "all there is of knative was stopped: {claim:?}"
     );
     assert!(claim.reason.contains("the load was stopped before its end"), "{}", claim.reason);
@@ -324,7 +324,7 @@ fn compared(repetitions: u32, times: u64, failures: bool) -> Claims {
 fn a_replay_of_two_rows_is_no_evidence_and_what_it_found_is_shown() {
     for (times, ratio) in [(1_500, 30_000.0 / 23.0), (500, 10_000.0 / 23.0)] {
         let claim = compared(5, times, false).claims.remove(0);
-        assert_eq!(claim.verdict, Verdict::NotMeasured, "{claim:?}");
+        assert_eq!(claim.outcome, ClaimOutcome::NotMeasured, "{claim:?}");
         let smaller = "`dirigent-kpa`, azure-500, repetition 1 has 2 of 2 in 6 s: smaller is no evidence";
         assert!(claim.reason.ends_with(smaller), "{}", claim.reason);
         close("ratio of medians", claim.found.unwrap(), ratio);
@@ -346,7 +346,7 @@ fn a_claim_whose_interval_contains_its_bound_is_inconclusive_and_never_green() {
     fixture.verified();
     analysis().arg("report").arg(fixture.path()).assert().success();
     let claim = read_json::<Claims>(&RunDir(fixture.path().to_owned()).claims()).unwrap().claims.remove(0);
-    assert_eq!(claim.verdict, Verdict::Inconclusive, "its median is above: {claim:?}");
+    assert_eq!(claim.outcome, ClaimOutcome::Inconclusive, "its median is above: {claim:?}");
     close("median", claim.found.unwrap(), 87.5);
     assert!(claim.reason.contains("[50.0; 87.5], contains 65"), "{}", claim.reason);
     let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
@@ -357,11 +357,11 @@ fn a_claim_whose_interval_contains_its_bound_is_inconclusive_and_never_green() {
 #[test]
 fn a_claim_with_too_few_repetitions_or_no_second_system_is_not_measured() {
     let claims = compared(4, 1_500, false).claims;
-    assert_eq!(claims[0].verdict, Verdict::NotMeasured);
+    assert_eq!(claims[0].outcome, ClaimOutcome::NotMeasured);
     assert_eq!(claims[0].reason, "`dirigent-kpa` has 4 repetitions, and needs 5");
     assert_eq!(
-        (claims[1].verdict, claims[1].reason.as_str()),
-        (Verdict::NotMeasured, "this run has no rows of `dirigent`")
+        (claims[1].outcome, claims[1].reason.as_str()),
+        (ClaimOutcome::NotMeasured, "this run has no rows of `dirigent`")
     );
 }
 

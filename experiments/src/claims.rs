@@ -3,7 +3,7 @@
 use std::io;
 
 use anyhow::Context;
-use record::{Claims, JudgedClaim, RunDir, Verdict, read_json};
+use record::{ClaimOutcome, Claims, EvaluatedClaim, RunDir, read_json};
 
 use crate::{
     exit::Exit,
@@ -36,8 +36,8 @@ fn print(claims: &Claims) -> io::Result<()> {
     let mut table = Table::new(&["claim", "verdict", "found", "published", "why"]);
     for claim in &claims.claims {
         let id = claim.id.clone();
-        let verdict = claim.verdict.as_str().to_owned();
-        table.row([id, verdict, found(claim), claim.published.clone(), claim.reason.clone()]);
+        let outcome = claim.outcome.as_str().to_owned();
+        table.row([id, outcome, found(claim), claim.published.clone(), claim.reason.clone()]);
     }
     // What a reader must know of them comes before them: their verdicts are the last thing that a run says.
     for claim in claims.claims.iter().filter(|claim| !claim.note.is_empty()) {
@@ -48,7 +48,7 @@ fn print(claims: &Claims) -> io::Result<()> {
 
 /// What was found of a claim, with its interval, for people.
 #[must_use]
-pub fn found(claim: &JudgedClaim) -> String {
+pub fn found(claim: &EvaluatedClaim) -> String {
     let Some(value) = claim.found else { return "–".to_owned() };
     let interval = claim.interval.map(|(lower, upper)| format!(" [{}; {}]", number(lower), number(upper)));
     format!("{}{} {}", number(value), interval.unwrap_or_default(), claim.unit)
@@ -65,10 +65,10 @@ fn number(value: f64) -> String {
 /// The exit code that judged claims mean: one that does not hold, or rests on what may not be used.
 #[must_use]
 pub fn exit(claims: &Claims) -> Exit {
-    let of_claim = |claim: &JudgedClaim| {
-        if claim.verdict == Verdict::Invalid {
+    let of_claim = |claim: &EvaluatedClaim| {
+        if claim.outcome == ClaimOutcome::Invalid {
             Exit::Invalid
-        } else if matches!(claim.verdict, Verdict::Held | Verdict::NotMeasured) {
+        } else if matches!(claim.outcome, ClaimOutcome::Held | ClaimOutcome::NotMeasured) {
             Exit::Done
         } else {
             Exit::NotHeld
@@ -81,15 +81,15 @@ pub fn exit(claims: &Claims) -> Exit {
 mod tests {
     use super::*;
 
-    fn claims(verdicts: &[&str]) -> Claims {
-        let claim = |verdict: &&str| {
+    fn claims(outcomes: &[&str]) -> Claims {
+        let claim = |outcome: &&str| {
             serde_json::json!({
                 "id": "rate", "sentence": "It is faster.", "source": "s", "published": "1250 times",
-                "statistic": "rate.sustained", "verdict": verdict, "reason": "", "found": 1461.4, "unit": "times",
+                "statistic": "rate.sustained", "verdict": outcome, "reason": "", "found": 1461.4, "unit": "times",
                 "interval": [1299.0, 1467.25], "p": null
             })
         };
-        let claims: Vec<_> = verdicts.iter().map(claim).collect();
+        let claims: Vec<_> = outcomes.iter().map(claim).collect();
         serde_json::from_value(serde_json::json!({ "schema_version": 1, "claims": claims })).unwrap()
     }
 

@@ -261,10 +261,10 @@ pub fn print(invariants: &Invariants, all: bool, format: Format) -> io::Result<(
 pub fn count(invariants: &Invariants, dir: &Path) -> String {
     let invariants = &invariants.invariants;
     let mut words = format!("{} invariants", invariants.len());
-    for verdict in ["held", "marked", "not measured", "not held"] {
-        let count = invariants.iter().filter(|one| one.words() == verdict).count();
-        if count > 0 || verdict == "held" {
-            let _ = write!(words, ", {count} {verdict}");
+    for outcome in ["held", "marked", "not measured", "not held"] {
+        let count = invariants.iter().filter(|one| one.words() == outcome).count();
+        if count > 0 || outcome == "held" {
+            let _ = write!(words, ", {count} {outcome}");
         }
     }
     format!("{words}; all of them: repro verify {} --all", dir.display())

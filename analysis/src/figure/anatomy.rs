@@ -6,7 +6,7 @@ use kuva::{
 };
 use record::{Anatomy, Step};
 
-use super::{Ink, svg};
+use super::{Palette, svg};
 use crate::series::Series;
 
 /// Size of the figure, in pixels.
@@ -24,7 +24,7 @@ pub(crate) fn anatomy<'a>(series: &[Series<'a>]) -> Option<(&'a str, &'a Anatomy
     series.iter().find_map(recorded)
 }
 
-pub(super) fn draw(series: &[Series<'_>], ink: Ink) -> Result<String, String> {
+pub(super) fn draw(series: &[Series<'_>], palette: Palette) -> Result<String, String> {
     let steps = anatomy(series).map(|(_, anatomy)| anatomy.steps.as_slice()).filter(|steps| !steps.is_empty());
     let steps = steps.ok_or("no system recorded what its parts do")?;
     let mut actors: Vec<&str> = Vec::new();
@@ -42,7 +42,7 @@ pub(super) fn draw(series: &[Series<'_>], ink: Ink) -> Result<String, String> {
             end: ms(step.at_us + step.took_us),
             group: None,
             progress: None,
-            color: Some(ink.series(number)),
+            color: Some(palette.series(number)),
             is_milestone: false,
         });
     }
@@ -56,11 +56,11 @@ pub(super) fn draw(series: &[Series<'_>], ink: Ink) -> Result<String, String> {
         plot = plot.with_now_line(answered);
     }
     let plots = vec![Plot::from(plot)];
-    let layout = svg::layout(&plots, ink)
+    let layout = svg::layout(&plots, palette)
         .with_x_label("milliseconds after the call")
         .with_width(WIDTH)
         .with_height(BASE_HEIGHT + BAR_HEIGHT * u32::try_from(steps.len()).map_or(1.0, f64::from));
-    Ok(svg::render(plots, layout, ink, "Requests to the API server during a cold start, in their order"))
+    Ok(svg::render(plots, layout, palette, "Requests to the API server during a cold start, in their order"))
 }
 
 fn label(step: &Step) -> String {

@@ -5,7 +5,7 @@ use kuva::{
     render::plots::Plot,
 };
 
-use super::{Ink, axis, svg};
+use super::{Palette, axis, svg};
 use crate::{
     curves::{Curve, Curves},
     published::Published,
@@ -32,7 +32,7 @@ struct Cdf<'a> {
     missing: &'a str,
 }
 
-pub(super) fn slowdown(series: &[Series<'_>], ink: Ink) -> Result<String, String> {
+pub(super) fn slowdown(series: &[Series<'_>], palette: Palette) -> Result<String, String> {
     let cdf = Cdf {
         title: "Distribution of per-function slowdown, definition seed",
         x_label: "slowdown of a function (mean of end-to-end / execution time)",
@@ -41,10 +41,14 @@ pub(super) fn slowdown(series: &[Series<'_>], ink: Ink) -> Result<String, String
         points: &[],
         missing: "no function has a slowdown",
     };
-    draw(&cdf, series, &[], ink)
+    draw(&cdf, series, &[], palette)
 }
 
-pub(super) fn slowdown_artifact(series: &[Series<'_>], published: &[Published], ink: Ink) -> Result<String, String> {
+pub(super) fn slowdown_artifact(
+    series: &[Series<'_>],
+    published: &[Published],
+    palette: Palette,
+) -> Result<String, String> {
     let cdf = Cdf {
         title: "Distribution of per-function slowdown, definition artifact",
         x_label: "slowdown of a function (geometric mean of end-to-end / requested time)",
@@ -53,10 +57,10 @@ pub(super) fn slowdown_artifact(series: &[Series<'_>], published: &[Published], 
         points: &[("slowdown.artifact.p50", 0.5), ("slowdown.artifact.p99", 0.99)],
         missing: "no function has a slowdown",
     };
-    draw(&cdf, series, published, ink)
+    draw(&cdf, series, published, palette)
 }
 
-pub(super) fn scheduling(series: &[Series<'_>], published: &[Published], ink: Ink) -> Result<String, String> {
+pub(super) fn scheduling(series: &[Series<'_>], published: &[Published], palette: Palette) -> Result<String, String> {
     let cdf = Cdf {
         title: "Distribution of scheduling latency over invocations",
         x_label: "scheduling latency, ms (end-to-end − execution time)",
@@ -65,15 +69,16 @@ pub(super) fn scheduling(series: &[Series<'_>], published: &[Published], ink: In
         points: &[("scheduling.p50", 0.5), ("scheduling.p90", 0.9), ("scheduling.p99", 0.99)],
         missing: "no ok invocation reports its execution time",
     };
-    draw(&cdf, series, published, ink)
+    draw(&cdf, series, published, palette)
 }
 
-fn draw(cdf: &Cdf<'_>, series: &[Series<'_>], published: &[Published], ink: Ink) -> Result<String, String> {
+fn draw(cdf: &Cdf<'_>, series: &[Series<'_>], published: &[Published], palette: Palette) -> Result<String, String> {
     let mut plots = Vec::new();
     for (number, one) in series.iter().enumerate() {
         let curves = one.repetitions.iter().map(|result| (cdf.of)(&result.curves)).filter(|curve| !curve.is_empty());
         for (repetition, curve) in curves.enumerate() {
-            let line = LinePlot::new().with_data(steps(curve)).with_color(ink.series(number)).with_stroke_width(1.8);
+            let line =
+                LinePlot::new().with_data(steps(curve)).with_color(palette.series(number)).with_stroke_width(1.8);
             // One entry in the legend for all repetitions of a series.
             plots.push(Plot::Line(if repetition == 0 { line.with_legend(one.label.as_str()) } else { line }));
         }
@@ -83,7 +88,7 @@ fn draw(cdf: &Cdf<'_>, series: &[Series<'_>], published: &[Published], ink: Ink)
     }
     plots.extend(markers(cdf, published));
     let (least, most) = x_range(&plots);
-    let layout = svg::layout(&plots, ink)
+    let layout = svg::layout(&plots, palette)
         .with_log_x()
         .with_x_tick_format(svg::plain_ticks())
         .with_x_label(cdf.x_label)
@@ -97,7 +102,7 @@ fn draw(cdf: &Cdf<'_>, series: &[Series<'_>], published: &[Published], ink: Ink)
         .with_legend_col_limit(2)
         .with_width(WIDTH)
         .with_height(HEIGHT);
-    Ok(svg::render(plots, layout, ink, cdf.title))
+    Ok(svg::render(plots, layout, palette, cdf.title))
 }
 
 /// The ends of the axis around what is drawn.

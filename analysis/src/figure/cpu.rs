@@ -9,7 +9,7 @@ use kuva::{
 };
 use record::{ProcessCost, RatePoint};
 
-use super::{Ink, MOST_SERIES, svg};
+use super::{MAX_SERIES, Palette, svg};
 use crate::rates;
 
 /// Size of the figure, in pixels.
@@ -20,7 +20,7 @@ const BAR_HEIGHT: f64 = 26.0;
 /// What the segment of those that cost least is called.
 const OTHERS: &str = "the others";
 
-pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
+pub(super) fn draw(points: &[RatePoint], palette: Palette) -> Result<String, String> {
     let shown: Vec<&RatePoint> = points.iter().filter(|point| !point.processes.is_empty()).collect();
     let (roles, others) = roles(shown.iter().map(|point| &point.processes[..]));
     if roles.is_empty() {
@@ -31,18 +31,19 @@ pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
     for point in shown.iter().rev() {
         let of = |role: &&str| cpu_us(&point.processes, role);
         let rest = (!others.is_empty()).then(|| others.iter().map(of).sum());
-        let values = roles.iter().map(of).chain(rest).enumerate().map(|(number, value)| (value, ink.series(number)));
+        let values =
+            roles.iter().map(of).chain(rest).enumerate().map(|(number, value)| (value, palette.series(number)));
         bars = bars.with_group(format!("{} {}", point.system, point.point), values);
     }
     let rest = (!others.is_empty()).then_some(OTHERS);
     let bars = bars.with_legend(roles.into_iter().chain(rest).collect());
     let plots = vec![Plot::Bar(bars)];
-    let layout = svg::layout(&plots, ink)
+    let layout = svg::layout(&plots, palette)
         .with_x_label("CPU-µs per operation, stacked by process")
         .with_legend_position(LegendPosition::OutsideBottomColumns)
         .with_width(WIDTH)
         .with_height(BASE_HEIGHT + BAR_HEIGHT * u32::try_from(shown.len()).map_or(1.0, f64::from));
-    Ok(svg::render(plots, layout, ink, "CPU time per operation by process"))
+    Ok(svg::render(plots, layout, palette, "CPU time per operation by process"))
 }
 
 /// The processes of the points in the order they are drawn in, and of more than there are colours those that cost least.
@@ -50,7 +51,7 @@ fn roles<'a>(points: impl Iterator<Item = &'a [ProcessCost]> + Clone) -> (Vec<&'
     let mut roles = rates::roles(points.clone());
     let most = |role: &str| points.clone().map(|of| cpu_us(of, role)).fold(0.0, f64::max);
     roles.sort_by(|a, b| most(b).total_cmp(&most(a)));
-    let others = if roles.len() > MOST_SERIES { roles.split_off(MOST_SERIES - 1) } else { Vec::new() };
+    let others = if roles.len() > MAX_SERIES { roles.split_off(MAX_SERIES - 1) } else { Vec::new() };
     // The parts of the system first, in the order of their names; the harness last.
     roles.sort_by_key(|role| (matches!(*role, rates::LOAD_GENERATOR | "runner"), *role));
     (roles, others)

@@ -6,27 +6,27 @@ use kuva::{
 };
 use record::{Estimate, RatePoint};
 
-use super::{Ink, MOST_SERIES, axis, svg};
+use super::{MAX_SERIES, Palette, axis, svg};
 use crate::rates::{self, Line};
 
 /// Size of the figure, in pixels; the legend below comes on top.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 400.0;
 
-pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
+pub(super) fn draw(points: &[RatePoint], palette: Palette) -> Result<String, String> {
     let mut plots = Vec::new();
     let mut all = Vec::new();
-    for (number, line) in rates::lines(points).iter().take(MOST_SERIES).enumerate() {
+    for (number, line) in rates::lines(points).iter().take(MAX_SERIES).enumerate() {
         let measured = measured(line);
         all.extend(measured.iter().copied());
-        plots.extend(of_line(&line.label, &measured, &ink.series(number)));
+        plots.extend(of_line(&line.label, &measured, &palette.series(number)));
     }
     if plots.is_empty() {
         return Err("no point has an ok answer".to_owned());
     }
     let (x_least, x_most) = axis::log_range(all.iter().flat_map(|(rate, _, _)| around(*rate)));
     let (y_least, y_most) = axis::log_range(all.iter().flat_map(|(_, p50, p99)| [*p50, *p99]).flat_map(around));
-    let layout = svg::layout(&plots, ink)
+    let layout = svg::layout(&plots, palette)
         .with_log_x()
         .with_log_y()
         .with_x_tick_format(svg::plain_ticks())
@@ -41,7 +41,7 @@ pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
         .with_legend_col_limit(2)
         .with_width(WIDTH)
         .with_height(HEIGHT);
-    Ok(svg::render(plots, layout, ink, "Latency against offered rate: median and 99th percentile"))
+    Ok(svg::render(plots, layout, palette, "Latency against offered rate: median and 99th percentile"))
 }
 
 /// Room for the dot of a value, which is not to lie on the edge.

@@ -6,23 +6,23 @@ use kuva::{
 };
 use record::RatePoint;
 
-use super::{Ink, MOST_SERIES, axis, svg};
+use super::{MAX_SERIES, Palette, axis, svg};
 use crate::{design::BURST, rates};
 
 /// Size of the figure, in pixels; the legend below comes on top.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 360.0;
 
-pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
+pub(super) fn draw(points: &[RatePoint], palette: Palette) -> Result<String, String> {
     let mut plots = Vec::new();
     let mut all = Vec::new();
-    for (number, line) in rates::lines(points).iter().take(MOST_SERIES).enumerate() {
+    for (number, line) in rates::lines(points).iter().take(MAX_SERIES).enumerate() {
         let shares: Vec<(f64, f64)> = line.points.iter().copied().filter_map(share).collect();
         if shares.is_empty() {
             continue;
         }
         all.extend(shares.iter().map(|(size, _)| *size));
-        let colour = ink.series(number);
+        let colour = palette.series(number);
         let drawn = LinePlot::new().with_data(shares.iter().copied()).with_color(&colour).with_stroke_width(1.8);
         plots.push(Plot::Line(drawn.with_legend(&line.label)));
         let dots = ScatterPlot::new().with_data(shares).with_color(&colour);
@@ -32,7 +32,7 @@ pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
         return Err("no burst of cold starts was answered".to_owned());
     }
     let (least, most) = axis::log_range(all.iter().flat_map(|size| [size * 0.9, size * 1.1]));
-    let layout = svg::layout(&plots, ink)
+    let layout = svg::layout(&plots, palette)
         .with_log_x()
         .with_x_tick_format(svg::plain_ticks())
         .with_x_label("simultaneous cold starts")
@@ -48,7 +48,7 @@ pub(super) fn draw(points: &[RatePoint], ink: Ink) -> Result<String, String> {
     Ok(svg::render(
         plots,
         layout,
-        ink,
+        palette,
         "The cluster manager's share of a cold start against the number of simultaneous ones",
     ))
 }

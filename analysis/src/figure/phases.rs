@@ -6,7 +6,7 @@ use kuva::{
 };
 use record::Spread;
 
-use super::{Ink, svg};
+use super::{Palette, svg};
 use crate::{series::Series, summarise::PHASES};
 
 /// Size of the figure, in pixels.
@@ -22,12 +22,12 @@ type Pick = fn(&Spread) -> i64;
 /// The bars of each series, from the bottom up.
 const PICKS: [(&str, Pick); 2] = [("p99", |spread| spread.p99), ("p50", |spread| spread.p50)];
 
-pub(super) fn all(series: &[Series<'_>], ink: Ink) -> Result<String, String> {
-    draw(series, ink, "Phases of a cold start", |_| true)
+pub(super) fn all(series: &[Series<'_>], palette: Palette) -> Result<String, String> {
+    draw(series, palette, "Phases of a cold start", |_| true)
 }
 
-pub(super) fn manager(series: &[Series<'_>], ink: Ink) -> Result<String, String> {
-    draw(series, ink, "Phases of a cold start without the sandbox's own start", |phase| !START.contains(&phase))
+pub(super) fn manager(series: &[Series<'_>], palette: Palette) -> Result<String, String> {
+    draw(series, palette, "Phases of a cold start without the sandbox's own start", |phase| !START.contains(&phase))
 }
 
 /// The median over repetitions of one phase's quantile, in milliseconds; `None` when no repetition measured it.
@@ -39,7 +39,7 @@ pub(crate) fn phase_ms(series: &Series<'_>, phase: &str, pick: Pick) -> Option<f
     })
 }
 
-fn draw(series: &[Series<'_>], ink: Ink, title: &str, shown: fn(&str) -> bool) -> Result<String, String> {
+fn draw(series: &[Series<'_>], palette: Palette, title: &str, shown: fn(&str) -> bool) -> Result<String, String> {
     let measured: Vec<(usize, &str)> = PHASES
         .iter()
         .enumerate()
@@ -57,18 +57,19 @@ fn draw(series: &[Series<'_>], ink: Ink, title: &str, shown: fn(&str) -> bool) -
             continue;
         }
         for (name, pick) in PICKS {
-            let values =
-                measured.iter().map(|(number, phase)| (phase_ms(one, phase, pick).unwrap_or(0.0), ink.series(*number)));
+            let values = measured
+                .iter()
+                .map(|(number, phase)| (phase_ms(one, phase, pick).unwrap_or(0.0), palette.series(*number)));
             bars = bars.with_group(format!("{} {name}", one.label), values);
             groups += 1;
         }
     }
     let bars = bars.with_legend(measured.iter().map(|(_, phase)| *phase).collect());
     let plots = vec![Plot::Bar(bars)];
-    let layout = svg::layout(&plots, ink)
+    let layout = svg::layout(&plots, palette)
         .with_x_label("milliseconds, stacked by phase")
         .with_legend_position(LegendPosition::OutsideBottomColumns)
         .with_width(WIDTH)
         .with_height(BASE_HEIGHT + BAR_HEIGHT * f64::from(groups));
-    Ok(svg::render(plots, layout, ink, title))
+    Ok(svg::render(plots, layout, palette, title))
 }

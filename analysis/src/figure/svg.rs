@@ -13,8 +13,8 @@ use kuva::{
     },
 };
 
-use super::Ink;
-use crate::palette;
+use super::Palette;
+use crate::colours;
 
 /// Fonts of a figure in a paper; on the page it takes the page's.
 const PAPER_FONTS: &str = "Helvetica, Arial, 'Liberation Sans', sans-serif";
@@ -25,9 +25,9 @@ pub(super) const HOLLOW: &str = "hollow";
 const OUTLINE: f64 = 1.6;
 
 /// A layout in the given ink, the same for every figure.
-pub(super) fn layout(plots: &[Plot], ink: Ink) -> Layout {
+pub(super) fn layout(plots: &[Plot], palette: Palette) -> Layout {
     Layout::auto_from_plots(plots)
-        .with_theme(theme(ink))
+        .with_theme(theme(palette))
         .with_label_size(14)
         // The legend's columns are measured at the size of ticks and drawn at that of the body.
         .with_tick_size(12)
@@ -44,26 +44,26 @@ pub(super) fn plain_ticks() -> TickFormat {
 }
 
 /// Draws the plots; `title` is for screen readers and for whoever opens the file alone.
-pub(super) fn render(plots: Vec<Plot>, layout: Layout, ink: Ink, title: &str) -> String {
+pub(super) fn render(plots: Vec<Plot>, layout: Layout, palette: Palette, title: &str) -> String {
     let mut scene = render_multiple(plots, layout);
-    hollow_out(&mut scene, ink);
+    hollow_out(&mut scene, palette);
     let svg = SvgBackend::new().render_scene(&scene);
     let body = svg.split_once('>').map_or("", |(_, body)| body);
     let (width, height) = (scene.width.ceil(), scene.height.ceil());
-    let head = match ink {
-        Ink::Paper => format!(
+    let head = match palette {
+        Palette::Paper => format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" font-family=\"{PAPER_FONTS}\" fill=\"{}\"",
-            ink.colour(&palette::INK)
+            palette.colour(&colours::TEXT)
         ),
-        Ink::Page => format!("<svg style=\"max-width:{width}px\" fill=\"{}\"", ink.colour(&palette::INK)),
+        Palette::Page => format!("<svg style=\"max-width:{width}px\" fill=\"{}\"", palette.colour(&colours::TEXT)),
     };
     format!("{head} viewBox=\"0 0 {width} {height}\" role=\"img\"><title>{}</title>{body}", escaped(title))
 }
 
 /// Turns shapes filled with the mark [`HOLLOW`] into outlines; kuva itself can only leave circles unfilled.
-fn hollow_out(scene: &mut Scene, ink: Ink) {
+fn hollow_out(scene: &mut Scene, palette: Palette) {
     let mark = Color::from(HOLLOW);
-    let outline = Color::from(ink.colour(&palette::INK));
+    let outline = Color::from(palette.colour(&colours::TEXT));
     for element in &mut scene.elements {
         match element {
             Primitive::Circle { fill, stroke, stroke_width, .. }
@@ -85,15 +85,15 @@ fn hollow_out(scene: &mut Scene, ink: Ink) {
     }
 }
 
-fn theme(ink: Ink) -> Theme {
-    let (text, muted) = (ink.colour(&palette::INK), ink.colour(&palette::MUTED));
+fn theme(palette: Palette) -> Theme {
+    let (text, muted) = (palette.colour(&colours::TEXT), palette.colour(&colours::MUTED));
     Theme {
-        background: match ink {
-            Ink::Paper => palette::PAPER.light.to_owned(),
-            Ink::Page => "none".to_owned(),
+        background: match palette {
+            Palette::Paper => colours::PAPER.light.to_owned(),
+            Palette::Page => "none".to_owned(),
         },
         axis_color: muted.clone(),
-        grid_color: ink.colour(&palette::RULE),
+        grid_color: palette.colour(&colours::RULE),
         tick_color: muted,
         text_color: text,
         legend_bg: "none".to_owned(),

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     FigureName,
-    figure::{MOST_SERIES, phases::phase_ms},
+    figure::{MAX_SERIES, phases::phase_ms},
     format::number,
     series::Series,
     summarise::PHASES,
@@ -82,8 +82,8 @@ pub(super) fn figure(page: &Page<'_>, name: FigureName, caption: &str) -> Markup
             figcaption {
                 (ticked(caption))
                 (setup::caption(page.design))
-                @if page.series.len() > MOST_SERIES {
-                    " The first " (MOST_SERIES) " of " (page.series.len()) " series are drawn; all are in summary.json."
+                @if page.series.len() > MAX_SERIES {
+                    " The first " (MAX_SERIES) " of " (page.series.len()) " series are drawn; all are in summary.json."
                 }
                 " " a href={ "figures/" (name.as_str()) ".svg" } { "As a file for a paper" } "."
             }

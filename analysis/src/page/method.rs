@@ -37,7 +37,7 @@ const AT_EQUAL_GAPS: &str = "The schedule is made before the run, one invocation
 const IN_BURSTS: &str = "The schedule is made before the run: all invocations of a burst are due at the same instant.";
 const COOL_DOWN: &str =
     "As many functions are called in turn as it takes for each to lose its sandbox before it is called again.";
-const REPETITIONS: &str = "A repetition goes through all points before the next one begins.";
+const MIN_REPETITIONS: &str = "A repetition goes through all points before the next one begins.";
 const SYSTEMS: &str = "Systems take turns within a point.";
 const ANOTHER_FIRST: &str = "With each repetition another system is first.";
 const AFRESH: &str = "Each measurement begins afresh, with the functions registered before the load.";
@@ -49,7 +49,7 @@ const CPU: &str = "CPU time is that of the operating system's accounting, in clo
 fn turns(page: &Page<'_>) -> impl Iterator<Item = &'static str> {
     let order = page.verification.order();
     let all = [
-        (order.repetitions_followed_each_other(), REPETITIONS),
+        (order.repetitions_followed_each_other(), MIN_REPETITIONS),
         (order.systems_took_turns(), SYSTEMS),
         (order.another_was_first(), ANOTHER_FIRST),
         (true, AFRESH),

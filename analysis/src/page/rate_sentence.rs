@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Which rate was kept up, at what latency, and what became of the next higher one.
-pub(super) fn pace(line: &Line<'_>, cold: bool) -> Option<String> {
+pub(super) fn rate_test(line: &Line<'_>, cold: bool) -> Option<String> {
     let point = line.highest_kept_up()?;
     let what = what(cold);
     let rate = format::rate(rates::offered(point));
@@ -17,7 +17,7 @@ pub(super) fn pace(line: &Line<'_>, cold: bool) -> Option<String> {
     let latency = format!("half of them take at most {} ms and 99 % at most {} ms", number(p50), number(p99));
     let label = &line.label;
     let reasons = point.sustained.reasons.join("; ");
-    let mut text = match point.sustained.verdict {
+    let mut text = match point.sustained.holds {
         Some(true) => {
             format!(
                 "{label}: of the rates tried, {rate} {what} per second is the highest that is sustained; there {latency}."
@@ -34,7 +34,7 @@ pub(super) fn pace(line: &Line<'_>, cold: bool) -> Option<String> {
     let next = line.points.iter().find(|next| rates::offered(next) > rates::offered(point));
     if let Some(next) = next.filter(|_| rates::is_kept_up(point)) {
         let (rate, why) = (format::rate(rates::offered(next)), next.sustained.reasons.join("; "));
-        match next.sustained.verdict {
+        match next.sustained.holds {
             Some(false) => text.push_str(&format!(" At {rate} per second it does not keep up: {why}.")),
             _ => text.push_str(&format!(" At {rate} per second nothing is known: {why}.")),
         }
@@ -70,7 +70,7 @@ pub(super) fn cost(line: &Line<'_>, cold: bool) -> Option<String> {
 }
 
 /// Two systems at the same points, beside each other, at the highest rate that both kept up.
-pub(super) fn beside(lines: &[Line<'_>]) -> Vec<String> {
+pub(super) fn secondary(lines: &[Line<'_>]) -> Vec<String> {
     let pairs =
         lines.iter().enumerate().flat_map(|(place, one)| lines[place + 1..].iter().map(move |other| (one, other)));
     pairs.filter_map(|(one, other)| pair(one, other)).collect()

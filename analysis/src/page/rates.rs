@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use record::{Estimate, Judgement, RatePoint};
+use record::{Estimate, RateCheck, RatePoint};
 
 use super::{
     Page, answers, rate_sentence,
@@ -19,7 +19,7 @@ pub(super) fn sections(page: &Page<'_>) -> Markup {
     let lines = rates::lines(&page.summary.rates);
     let cold = page.design.cold;
     let mut cost: Vec<String> = lines.iter().filter_map(|line| rate_sentence::cost(line, cold)).collect();
-    cost.extend(rate_sentence::beside(&lines));
+    cost.extend(rate_sentence::secondary(&lines));
     html! {
         @if page.design.in_bursts { (bursts(page, &lines)) } @else { (at_rates(page, &lines)) }
         section id="cpu" {
@@ -71,7 +71,7 @@ fn overhead_table(points: &[RatePoint]) -> Markup {
 /// Rates: which are kept up, at what latency.
 fn at_rates(page: &Page<'_>, lines: &[Line<'_>]) -> Markup {
     let cold = page.design.cold;
-    let pace: Vec<String> = lines.iter().filter_map(|line| rate_sentence::pace(line, cold)).collect();
+    let rate_test: Vec<String> = lines.iter().filter_map(|line| rate_sentence::rate_test(line, cold)).collect();
     let question = if cold {
         "How many cold starts per second are sustained, and at what latency?"
     } else {
@@ -80,7 +80,7 @@ fn at_rates(page: &Page<'_>, lines: &[Line<'_>]) -> Markup {
     html! {
         section id="rates" {
             h2 { (question) }
-            (sentences(&pace, "no repetition has an ok answer"))
+            (sentences(&rate_test, "no repetition has an ok answer"))
             (answers::figure(page, FigureName::Latency,
                 "Latency of ok invocations against the offered rate, both axes logarithmic: from the instant an invocation was \
                  due to its complete answer. Circles and line: median. Triangles and the band below them: 99th percentile. Each \
@@ -156,33 +156,33 @@ fn table(points: &[RatePoint]) -> Markup {
                     @if let Some(phi) = point.block_autocorrelation { br; span.note { "φ " (format!("{:.2}", phi.median)) } }
                 }
                 (cell(point.machine_cores))
-                td { (judged(&point.sustained)) br; span.note { (beside(point)) } }
+                td { (evaluated(&point.sustained)) br; span.note { (secondary(point)) } }
             } } }
         } }
     }
 }
 
 /// What stands below the verdict: how many repetitions it rests on, and the one at the objective.
-fn beside(point: &RatePoint) -> String {
-    let objective = word(point.at_objective.verdict);
+fn secondary(point: &RatePoint) -> String {
+    let objective = word(point.at_objective.holds);
     format!("{} of {} valid; at objective: {objective}", point.valid_repetitions, point.repetitions)
 }
 
-fn word(verdict: Option<bool>) -> &'static str {
-    match verdict {
+fn word(holds: Option<bool>) -> &'static str {
+    match holds {
         Some(true) => "yes",
         Some(false) => "no",
         None => "not judged",
     }
 }
 
-fn judged(judgement: &Judgement) -> Markup {
-    let class = match judgement.verdict {
+fn evaluated(judgement: &RateCheck) -> Markup {
+    let class = match judgement.holds {
         Some(true) => "mark good",
         Some(false) => "mark bad",
         None => "mark quiet",
     };
-    html! { span class=(class) { (word(judgement.verdict)) } }
+    html! { span class=(class) { (word(judgement.holds)) } }
 }
 
 /// Every reason once, with the points that it is about.

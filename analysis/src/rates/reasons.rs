@@ -10,15 +10,15 @@ struct Reason<'a> {
 /// Reasons of so many repetitions. Those that differ in their first number only are one, with the least and the greatest;
 /// where not all repetitions have it, it says of how many it is.
 pub(super) fn together<'a>(reasons: impl IntoIterator<Item = &'a String>, repetitions: usize) -> Vec<String> {
-    let mut told: Vec<Reason<'_>> = Vec::new();
+    let mut reported: Vec<Reason<'_>> = Vec::new();
     for reason in reasons {
         let (before, number, after) = parts(reason);
-        match told.iter_mut().find(|one| (one.before, one.after) == (before, after)) {
+        match reported.iter_mut().find(|one| (one.before, one.after) == (before, after)) {
             Some(same) => same.numbers.push(number),
-            None => told.push(Reason { before, numbers: vec![number], after }),
+            None => reported.push(Reason { before, numbers: vec![number], after }),
         }
     }
-    told.iter().map(|reason| reason.said(repetitions)).collect()
+    reported.iter().map(|reason| reason.said(repetitions)).collect()
 }
 
 /// A text at its first number, which that of `p99` is not.

@@ -1,6 +1,6 @@
 //! Points over repetitions made by hand: CPU time per operation, verdicts, lines.
 
-use record::{Pace, ProcessSummary, RowCounts, Validity};
+use record::{ProcessSummary, RowCounts, SustainedRateTest, Validity};
 
 use super::*;
 
@@ -14,7 +14,7 @@ fn repetition(number: u32, operations: u64, processes: &[(&str, u64)], sustained
         ctx_switches: 0,
     };
     let reasons = if sustained == Some(true) { Vec::new() } else { vec![format!("reason {number}")] };
-    let judgement = Judgement { verdict: sustained, reasons };
+    let judgement = RateCheck { holds: sustained, reasons };
     let counts = RowCounts {
         measured: 100,
         outcomes: BTreeMap::from([("ok".to_owned(), 98), ("timeout".to_owned(), 2)]),
@@ -37,11 +37,11 @@ fn repetition(number: u32, operations: u64, processes: &[(&str, u64)], sustained
         creations: None,
         processes: processes.iter().map(process).collect(),
         machine: None,
-        pace: Some(Pace {
+        rate_test: Some(SustainedRateTest {
             operations: Some(operations),
             sustained: judgement.clone(),
             at_objective: judgement,
-            ..Pace::default()
+            ..SustainedRateTest::default()
         }),
         validity: Validity { valid: Some(true), ..Validity::default() },
         notes: Vec::new(),
@@ -79,17 +79,17 @@ fn cpu_time_is_told_per_answer_by_role_and_for_system_and_machine() {
 }
 
 #[test]
-fn a_verdict_must_hold_in_every_repetition() {
-    let judge = |verdicts: &[Option<bool>]| {
-        let all: Vec<PointSummary> = (1..).zip(verdicts).map(|(n, verdict)| repetition(n, 1, &[], *verdict)).collect();
-        in_all(&all.iter().collect::<Vec<_>>(), |pace| &pace.sustained)
+fn a_rate_must_be_sustained_in_every_repetition() {
+    let evaluate = |checks: &[Option<bool>]| {
+        let all: Vec<PointSummary> = (1..).zip(checks).map(|(n, holds)| repetition(n, 1, &[], *holds)).collect();
+        in_all(&all.iter().collect::<Vec<_>>(), |rate_test| &rate_test.sustained)
     };
-    assert_eq!(judge(&[Some(true), Some(true)]), Judgement { verdict: Some(true), reasons: Vec::new() });
-    let no = judge(&[Some(true), None, Some(false)]);
-    assert_eq!((no.verdict, no.reasons), (Some(false), vec!["reason 3 (1 of 3 repetitions)".to_owned()]));
-    let unknown = judge(&[Some(true), None]);
-    assert_eq!((unknown.verdict, unknown.reasons), (None, vec!["reason 2 (1 of 2 repetitions)".to_owned()]));
-    assert_eq!(judge(&[]).verdict, None);
+    assert_eq!(evaluate(&[Some(true), Some(true)]), RateCheck { holds: Some(true), reasons: Vec::new() });
+    let no = evaluate(&[Some(true), None, Some(false)]);
+    assert_eq!((no.holds, no.reasons), (Some(false), vec!["reason 3 (1 of 3 repetitions)".to_owned()]));
+    let unknown = evaluate(&[Some(true), None]);
+    assert_eq!((unknown.holds, unknown.reasons), (None, vec!["reason 2 (1 of 2 repetitions)".to_owned()]));
+    assert_eq!(evaluate(&[]).holds, None);
 }
 
 #[test]
@@ -125,8 +125,8 @@ fn points_that_differ_in_their_rate_only_are_one_line() {
         system_cpu_us: None,
         machine_cpu_us: None,
         machine_cores: None,
-        sustained: Judgement { verdict: sustained, reasons: Vec::new() },
-        at_objective: Judgement::default(),
+        sustained: RateCheck { holds: sustained, reasons: Vec::new() },
+        at_objective: RateCheck::default(),
     };
     let points = [
         point(2000.0, &[("load.rate", "2000"), ("sandbox.delay", "40ms")], Some(false)),

@@ -45,10 +45,10 @@ pub(crate) fn summary(rows: &Rows, actions: &[Action]) -> Anatomy {
                 counted.entry(name).or_default().add(action, cycle);
             }
         }
-        let mut told: Vec<PerColdStart> =
+        let mut reported: Vec<PerColdStart> =
             counted.into_iter().map(|(name, count)| count.per_cold_start(name, cycles.len(), whole)).collect();
-        told.sort_by(|a, b| b.cycle.unwrap_or(b.until_answer).total_cmp(&a.cycle.unwrap_or(a.until_answer)));
-        told
+        reported.sort_by(|a, b| b.cycle.unwrap_or(b.until_answer).total_cmp(&a.cycle.unwrap_or(a.until_answer)));
+        reported
     };
     Anatomy {
         cold_starts: cycles.len() as u64,

@@ -31,9 +31,9 @@ pub(crate) fn validity(rows: &Rows, counts: &RowCounts, generator: &Generator<'_
     }
     let reading = generator.load.and_then(|load| load.reading);
     let lateness = |of: LagSummary| Lateness { p50_ns: of.p50_ns, p99_ns: of.p99_ns, max_ns: of.max_ns };
-    let found = sending.judge(reading.map(lateness));
+    let found = sending.evaluate(reading.map(lateness));
     let mut reasons: Vec<String> = found.broken().map(str::to_owned).collect();
-    let succeeded = found.judged.iter().all(|one| one.rule != Rule::Success || one.holds != Some(false));
+    let succeeded = found.results.iter().all(|one| one.rule != Rule::Success || one.holds != Some(false));
     let late = if succeeded { reasons.len() } else { 0 };
     reasons.extend(rows.impossible.reason());
     if let Some(count) = counts.unaccounted.filter(|count| *count > 0) {

@@ -5,18 +5,18 @@ use statrs::function::beta::inv_beta_reg;
 /// The greatest share of successes that `count` of `of` leave open: the one-sided upper bound of Clopper and Pearson
 /// (1934) at confidence `level` (for example 0.95). More than `of` count as all; `None` without a case.
 #[must_use]
-pub fn share_at_most(count: u64, of: u64, level: f64) -> Option<f64> {
+pub fn share_at_most(count: u64, of: u64, confidence: f64) -> Option<f64> {
     match count {
         _ if of == 0 => None,
         _ if count >= of => Some(1.0),
-        _ => Some(inv_beta_reg(count as f64 + 1.0, (of - count) as f64, level)),
+        _ => Some(inv_beta_reg(count as f64 + 1.0, (of - count) as f64, confidence)),
     }
 }
 
 /// The least share that they leave open, likewise.
 #[must_use]
-pub fn share_at_least(count: u64, of: u64, level: f64) -> Option<f64> {
-    Some(1.0 - share_at_most(of.saturating_sub(count), of, level)?)
+pub fn share_at_least(count: u64, of: u64, confidence: f64) -> Option<f64> {
+    Some(1.0 - share_at_most(of.saturating_sub(count), of, confidence)?)
 }
 
 #[cfg(test)]

@@ -30,28 +30,28 @@ const RESAMPLES: usize = 10_000;
 ///
 /// `None` for fewer than two values: one repetition says nothing about spread.
 #[must_use]
-pub fn median_interval(values: &[f64], level: f64, random: &mut Pcg64) -> Option<Interval> {
+pub fn median_interval(values: &[f64], confidence: f64, random: &mut Pcg64) -> Option<Interval> {
     if values.len() < 2 {
         return None;
     }
-    interval_of(level, || median(&resample(values, random)))
+    interval_of(confidence, || median(&resample(values, random)))
 }
 
 /// Percentile interval of median(`above`) / median(`below`), both sides resampled independently.
 ///
 /// `None` for fewer than two values on a side, or when a denominator is not positive.
 #[must_use]
-pub fn median_ratio_interval(above: &[f64], below: &[f64], level: f64, random: &mut Pcg64) -> Option<Interval> {
+pub fn median_ratio_interval(above: &[f64], below: &[f64], confidence: f64, random: &mut Pcg64) -> Option<Interval> {
     if above.len() < 2 || below.len() < 2 || below.iter().any(|value| *value <= 0.0) {
         return None;
     }
-    interval_of(level, || Some(median(&resample(above, random))? / median(&resample(below, random))?))
+    interval_of(confidence, || Some(median(&resample(above, random))? / median(&resample(below, random))?))
 }
 
-fn interval_of(level: f64, mut statistic: impl FnMut() -> Option<f64>) -> Option<Interval> {
+fn interval_of(confidence: f64, mut statistic: impl FnMut() -> Option<f64>) -> Option<Interval> {
     let found: Option<Vec<f64>> = (0..RESAMPLES).map(|_| statistic()).collect();
     let found = sorted(found?);
-    let outside = (1.0 - level) / 2.0;
+    let outside = (1.0 - confidence) / 2.0;
     Some(Interval { lower: quantile(&found, outside)?, upper: quantile(&found, 1.0 - outside)? })
 }
 

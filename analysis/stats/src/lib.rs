@@ -26,4 +26,4 @@ pub use quantile::{median, quantile, sorted};
 pub use slope::{Slope, theil_sen};
 pub use slowdown::{Definition, Ending, FailurePolicy, Invocation, Slowdowns, TIME_RESOLUTION_NS};
 pub use trend::{Trend, trend};
-pub use validity::{Judged, Lateness, Punctuality, Rule, Sending, Sent, crowded};
+pub use validity::{Lateness, Punctuality, Rule, RuleResult, Sending, Sent, crowded};

@@ -14,7 +14,7 @@ pub const FAILED_SHARE: f64 = 0.01;
 /// The slope of the latency must stay below this, in percent of its median per minute.
 pub const SLOPE_PERCENT_PER_MIN: f64 = 5.0;
 /// Confidence of each one-sided bound: that of the bounds of the slope.
-const LEVEL: f64 = 0.95;
+const CONFIDENCE: f64 = 0.95;
 /// Least length of a window whose slope says anything, in seconds.
 const WINDOW_S: f64 = 60.0;
 /// Least rows of such a window.
@@ -72,11 +72,11 @@ impl RateWindow {
     /// Why its rate was surely too much; `None` where it may have been kept up.
     #[must_use]
     pub fn overload(&self) -> Option<Overload> {
-        let achieved = share_at_most(self.achieved.min(self.rows), self.rows, LEVEL)?;
+        let achieved = share_at_most(self.achieved.min(self.rows), self.rows, CONFIDENCE)?;
         if achieved < ACHIEVED_SHARE {
             return Some(Overload::Achieved(achieved));
         }
-        let failed = share_at_least(self.rows.saturating_sub(self.ok), self.rows, LEVEL)?;
+        let failed = share_at_least(self.rows.saturating_sub(self.ok), self.rows, CONFIDENCE)?;
         if failed >= FAILED_SHARE {
             return Some(Overload::Failed(failed));
         }

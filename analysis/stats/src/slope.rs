@@ -17,7 +17,7 @@ pub struct Slope {
 }
 
 /// Confidence of each bound.
-const LEVEL: f64 = 0.95;
+const CONFIDENCE: f64 = 0.95;
 
 /// The estimator of Theil and Sen: the median of the slopes between all pairs of `points` (x, y), and the bounds from the
 /// normal approximation of Kendall's statistic (Sen, 1968, equation 2.6). Up to 29 % of the points may lie anywhere without
@@ -64,7 +64,7 @@ impl PairSlopes {
 
     /// Their median with bounds for a statistic of Kendall whose variance is `inflation` times that of independent points.
     pub(crate) fn with_bounds(&self, inflation: f64) -> Slope {
-        let z = Normal::standard().inverse_cdf(LEVEL);
+        let z = Normal::standard().inverse_cdf(CONFIDENCE);
         let greatest = self.sorted.len() - 1;
         // Both bounds have the same rank, counted from the least or from the greatest slope.
         let rank = f64::midpoint(self.sorted.len() as f64, z * (inflation * self.variance).sqrt()).round();

@@ -51,7 +51,7 @@ impl Rule {
 
 /// What is found about one part of the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judged {
+pub struct RuleResult {
     /// Which part.
     pub rule: Rule,
     /// Whether it holds; `None` when there is nothing to judge it by.
@@ -81,13 +81,13 @@ pub struct Punctuality {
     /// Median and 99th percentile latency of successful measured rows, in nanoseconds.
     pub latency_ns: Option<[u64; 2]>,
     /// Each part of the rule.
-    pub judged: Vec<Judged>,
+    pub results: Vec<RuleResult>,
 }
 
 impl Punctuality {
     /// Every part of the rule that does not hold, in words.
     pub fn broken(&self) -> impl Iterator<Item = &str> {
-        self.judged.iter().filter(|one| one.holds == Some(false)).map(|one| one.detail.as_str())
+        self.results.iter().filter(|one| one.holds == Some(false)).map(|one| one.detail.as_str())
     }
 }
 
@@ -131,7 +131,7 @@ impl Sending {
 
     /// Applies the rule; `reading` is how late the threads woke that read responses, where that is known.
     #[must_use]
-    pub fn judge(&mut self, reading: Option<Lateness>) -> Punctuality {
+    pub fn evaluate(&mut self, reading: Option<Lateness>) -> Punctuality {
         for values in [&mut self.lags_ns, &mut self.ends_ns, &mut self.latencies_ns] {
             values.sort_unstable();
         }
@@ -141,14 +141,14 @@ impl Sending {
         let lag = lag.map(|((p50_ns, p99_ns), max_ns)| Lateness { p50_ns, p99_ns, max_ns });
         let latency = |q| quantile(&self.latencies_ns, q);
         let latency_ns = latency(0.5).zip(latency(0.99)).map(|(p50, p99)| [p50, p99]);
-        let judged = vec![
+        let results = vec![
             self.success(),
             self.sent(),
             lag_rule(lag, bound_ns),
             self.stops(bound_ns),
             reading_rule(reading, bound_ns),
         ];
-        Punctuality { bound_ns, lag, latency_ns, judged }
+        Punctuality { bound_ns, lag, latency_ns, results }
     }
 
     /// The bound is that of the lower of two medians, of successful rows and of all that ended: a few slow successes among
@@ -158,25 +158,25 @@ impl Sending {
         LAG_FLOOR_NS.max(medians.into_iter().flatten().min().unwrap_or(0) / LATENCY_PER_LAG)
     }
 
-    fn success(&self) -> Judged {
+    fn success(&self) -> RuleResult {
         let (holds, detail) = match (self.ok, self.measured) {
             (_, 0) => (false, "no measured row is on record".to_owned()),
             (0, _) => (false, "no measured invocation succeeded".to_owned()),
             (ok, measured) => (true, format!("{ok} of {measured} measured rows succeeded")),
         };
-        Judged { rule: Rule::Success, holds: Some(holds), detail }
+        RuleResult { rule: Rule::Success, holds: Some(holds), detail }
     }
 
-    fn sent(&self) -> Judged {
+    fn sent(&self) -> RuleResult {
         let (sent, measured) = (self.lags_ns.len() as u64, self.measured);
         let holds = sent.saturating_mul(1_000) >= measured.saturating_mul(SENT_PER_MILLE);
         let share = sent as f64 / measured.max(1) as f64 * 100.0;
         let below = if holds { "" } else { ", below 99.5 %" };
         let detail = format!("{share:.2} % of {measured} measured rows were sent{below}");
-        Judged { rule: Rule::Sent, holds: (measured > 0).then_some(holds), detail }
+        RuleResult { rule: Rule::Sent, holds: (measured > 0).then_some(holds), detail }
     }
 
-    fn stops(&self, bound_ns: u64) -> Judged {
+    fn stops(&self, bound_ns: u64) -> RuleResult {
         let rule = Rule::Stops;
         let Some(largest_ns) = self.lags_ns.last().copied() else { return nothing(rule, "no measured row was sent") };
         let (very_ns, most_ns) = (bound_ns.saturating_mul(VERY_LATE_BOUNDS), bound_ns.saturating_mul(LARGEST_BOUNDS));
@@ -189,17 +189,17 @@ impl Sending {
             let allowed = if is_stopped { ", more than 0.1 %" } else { "" };
             format!("{very_late} of {sent} rows were sent more than {} late, ten times the bound{allowed}", ms(very_ns))
         };
-        Judged { rule, holds: Some(largest_ns <= most_ns && !is_stopped), detail }
+        RuleResult { rule, holds: Some(largest_ns <= most_ns && !is_stopped), detail }
     }
 }
 
-fn lag_rule(lag: Option<Lateness>, bound_ns: u64) -> Judged {
+fn lag_rule(lag: Option<Lateness>, bound_ns: u64) -> RuleResult {
     let Some(lag) = lag else { return nothing(Rule::Lag, "no measured row was sent") };
     within(Rule::Lag, "lag p99", lag.p99_ns, bound_ns)
 }
 
 /// Whoever wakes late reads late, and what lay in a socket meanwhile counts as the system's latency.
-fn reading_rule(reading: Option<Lateness>, bound_ns: u64) -> Judged {
+fn reading_rule(reading: Option<Lateness>, bound_ns: u64) -> RuleResult {
     let Some(late) = reading else { return nothing(Rule::Reading, "the load generator does not say") };
     let p99 = within(Rule::Reading, "the p99 by which reading threads woke late", late.p99_ns, bound_ns);
     if p99.holds == Some(false) {
@@ -210,18 +210,18 @@ fn reading_rule(reading: Option<Lateness>, bound_ns: u64) -> Judged {
     if largest.holds == Some(false) { largest } else { p99 }
 }
 
-fn within(rule: Rule, what: &str, found_ns: u64, bound_ns: u64) -> Judged {
+fn within(rule: Rule, what: &str, found_ns: u64, bound_ns: u64) -> RuleResult {
     let holds = found_ns <= bound_ns;
     let word = if holds { "within" } else { "above" };
-    Judged {
+    RuleResult {
         rule,
         holds: Some(holds),
         detail: format!("{what} is {}, {word} its bound of {}", ms(found_ns), ms(bound_ns)),
     }
 }
 
-fn nothing(rule: Rule, why: &str) -> Judged {
-    Judged { rule, holds: None, detail: why.to_owned() }
+fn nothing(rule: Rule, why: &str) -> RuleResult {
+    RuleResult { rule, holds: None, detail: why.to_owned() }
 }
 
 fn ms(ns: u64) -> String {
@@ -255,8 +255,8 @@ mod tests {
     fn broken(rows: impl IntoIterator<Item = Sent>, reading: Option<Lateness>) -> Vec<Rule> {
         let mut sending = Sending::default();
         rows.into_iter().for_each(|row| sending.observe(row));
-        let found = sending.judge(reading);
-        found.judged.iter().filter(|one| one.holds == Some(false)).map(|one| one.rule).collect()
+        let found = sending.evaluate(reading);
+        found.results.iter().filter(|one| one.holds == Some(false)).map(|one| one.rule).collect()
     }
 
     /// So many rows 0.1 ms late, then others.

@@ -1,4 +1,4 @@
-//! `claims.json`: each claim with its verdict.
+//! `claims.json`: each claim with the outcome of its evaluation.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,39 +8,40 @@ pub struct Claims {
     /// Version of this document.
     pub schema_version: u32,
     /// The claims, in the order in which they are defined.
-    pub claims: Vec<JudgedClaim>,
+    pub claims: Vec<EvaluatedClaim>,
 }
 
 impl Claims {
-    /// Whether every claim that was judged holds; one that was not measured says nothing either way.
+    /// Returns true if every claim that could be evaluated holds. A claim that was not measured is no evidence either way, so that
+    /// a run of one system does not fail for the claims about the others.
     #[must_use]
-    pub fn all_judged_hold(&self) -> bool {
-        self.claims.iter().all(|claim| matches!(claim.verdict, Verdict::Held | Verdict::NotMeasured))
+    pub fn all_evaluated_hold(&self) -> bool {
+        self.claims.iter().all(|claim| matches!(claim.outcome, ClaimOutcome::Held | ClaimOutcome::NotMeasured))
     }
 }
 
-/// What is said of a claim. One that was not run, or that the measurement does not settle, is never held.
+/// The outcome of evaluating a claim. A claim that was not measured, or that the measurement leaves open, is never `Held`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub enum Verdict {
-    /// The whole interval of what was found reaches the bound.
+pub enum ClaimOutcome {
+    /// The whole interval of the estimate reaches the bound.
     #[serde(rename = "held")]
     Held,
-    /// The interval contains the bound, or no difference was seen: more repetitions may tell.
+    /// The interval contains the bound, or the difference is not significant: more repetitions may decide it.
     #[serde(rename = "inconclusive")]
     Inconclusive,
-    /// The whole interval lies below the bound, or the system failed at the least that was asked of it.
+    /// The whole interval is below the bound, or the system failed at the lowest load.
     #[serde(rename = "not held")]
     NotHeld,
-    /// It was not measured, or not often enough.
+    /// The claim's points were not measured, or in too few repetitions.
     #[serde(rename = "not measured")]
     NotMeasured,
-    /// An invariant of a repetition that it rests on is broken.
+    /// An invariant of a repetition that the claim uses is broken.
     #[serde(rename = "invalid")]
     Invalid,
 }
 
-impl Verdict {
-    /// As it is written in tables.
+impl ClaimOutcome {
+    /// The name in tables and in `claims.json`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -53,52 +54,53 @@ impl Verdict {
     }
 }
 
-/// One claim as it was judged.
+/// One claim with its estimate and outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct JudgedClaim {
-    /// Its id.
+pub struct EvaluatedClaim {
+    /// Unique over all claims.
     pub id: String,
-    /// What is claimed.
+    /// The claim as one sentence.
     pub sentence: String,
-    /// Who published it.
+    /// The publication.
     pub source: String,
     /// The published ratio or value, in words.
     pub published: String,
-    /// What must be found for it to hold at the run's scale, in words; empty where it has no bound there.
+    /// The bound at the run's scale, in words; empty if the claim has no bound there.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub criterion: String,
     /// Id of the statistic compared.
     pub statistic: String,
-    /// The verdict.
-    pub verdict: Verdict,
-    /// Why, in words; never empty unless held.
+    /// Evaluation against the bound.
+    #[serde(rename = "verdict")]
+    pub outcome: ClaimOutcome,
+    /// The reason for the outcome, in words; empty only if held.
     pub reason: String,
-    /// What was found: the ratio of the medians over repetitions, or, where the claim is about one system alone, the median
-    /// of its statistic.
+    /// The estimate: the ratio of the medians over repetitions, or, for a claim about a single system, the median of its
+    /// statistic.
     pub found: Option<f64>,
-    /// What `found` is counted in: `times` or `%`.
+    /// Unit of `found`, for example `times` or `%`.
     pub unit: String,
-    /// 95 % bootstrap interval of what was found, lower then upper end.
+    /// 95 % bootstrap interval of `found`, lower then upper end.
     pub interval: Option<(f64, f64)>,
     /// Two-sided p of the Mann-Whitney test.
     pub p: Option<f64>,
-    /// What a reader must know of how it was found; mostly empty.
+    /// Caveats about the repetitions behind the estimate; mostly empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
-    /// The same ratio against other forms of the system compared with, without a bound.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub beside: Vec<RatioBeside>,
+    /// The same ratio against other variants of the reference system, without a bound.
+    #[serde(rename = "beside", default, skip_serializing_if = "Vec::is_empty")]
+    pub secondary: Vec<SecondaryRatio>,
 }
 
-/// A ratio that belongs next to a claim's.
+/// The ratio of a claim against another variant of its reference system.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct RatioBeside {
-    /// The system compared with.
+pub struct SecondaryRatio {
+    /// The reference system.
     pub against: String,
-    /// The ratio of the medians over repetitions; `None` when it was not measured.
+    /// The ratio of the medians over repetitions; `None` if it was not measured.
     pub ratio: Option<f64>,
-    /// Its 95 % bootstrap interval, lower then upper end.
+    /// 95 % bootstrap interval of `ratio`, lower then upper end.
     pub interval: Option<(f64, f64)>,
-    /// Why it was not measured; empty when it was.
+    /// The reason why it was not measured; empty if it was.
     pub reason: String,
 }

@@ -21,7 +21,7 @@ mod table;
 mod usage;
 
 pub use action::{Action, Anatomy, PerColdStart, Step};
-pub use claims::{Claims, JudgedClaim, RatioBeside, Verdict};
+pub use claims::{ClaimOutcome, Claims, EvaluatedClaim, SecondaryRatio};
 pub use coldstart::ColdStart;
 pub use error::RecordError;
 pub use impossible::{Impossible, ImpossibleRows};
@@ -31,7 +31,7 @@ pub use layout::{PointDir, RunDir, read_json, write_json};
 pub use loadgen::{LagSummary, LoadSummary};
 pub use lock::{DirectoryLock, Holder, LOCK_FILE, LockError};
 pub use manifest::{DiscardedTry, ExitState, FailedRepetition, HostFacts, Manifest, SystemFacts};
-pub use rates::{Estimate, Judgement, Pace, ProcessCost, RatePoint};
+pub use rates::{Estimate, ProcessCost, RateCheck, RatePoint, SustainedRateTest};
 pub use setting::Setting;
 pub use summary::{
     ColdJoin, ColdSummary, CreationSummary, MachineUse, PhaseSummary, PointSummary, ProcessSummary, Rates, RowCounts,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Whether one repetition kept up with its rate, and what that rests on.
+/// The sustained-rate test of one repetition, with its inputs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Pace {
+pub struct SustainedRateTest {
     /// ok answers, of either phase, between the two samples that `processes.csv` is the difference of; `None` when it
     /// is not known when those were taken.
     pub operations: Option<u64>,
@@ -33,17 +33,18 @@ pub struct Pace {
     /// 99th percentile of latency over all measured rows, failed ones counting with the time-out, in nanoseconds.
     pub latency_p99_penalised_ns: Option<u64>,
     /// Whether the rate was sustained.
-    pub sustained: Judgement,
+    pub sustained: RateCheck,
     /// Whether it was sustained with a 99th percentile, failures penalised, of at most 1 s.
-    pub at_objective: Judgement,
+    pub at_objective: RateCheck,
 }
 
-/// A verdict with its reasons.
+/// The result of a check of a rate, with the reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Judgement {
-    /// Yes or no; `None` when it cannot be told.
-    pub verdict: Option<bool>,
-    /// Every rule that does not hold, or why it cannot be told, in words.
+pub struct RateCheck {
+    /// `None` if the repetition cannot decide it, for example because its window is too short.
+    #[serde(rename = "verdict")]
+    pub holds: Option<bool>,
+    /// Every rule that does not hold, or the reason why the check is undecided, in words.
     pub reasons: Vec<String>,
 }
 
@@ -113,9 +114,9 @@ pub struct RatePoint {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_cores: Option<Estimate>,
     /// Whether the rate was sustained in every repetition.
-    pub sustained: Judgement,
+    pub sustained: RateCheck,
     /// Whether it was so with a 99th percentile of at most 1 s.
-    pub at_objective: Judgement,
+    pub at_objective: RateCheck,
 }
 
 /// CPU time per ok answer of one process.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Anatomy, DiskUse, Pace, RatePoint};
+use crate::{Anatomy, DiskUse, RatePoint, SustainedRateTest};
 
 /// All statistics of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,7 +88,8 @@ pub struct PointSummary {
     pub machine: Option<MachineUse>,
     /// Loads of a constant rate only: whether the repetition kept up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pace: Option<Pace>,
+    #[serde(rename = "pace")]
+    pub rate_test: Option<SustainedRateTest>,
     /// Whether the repetition may be used.
     pub validity: Validity,
     /// What was not measured and why, and other things a reader must know.

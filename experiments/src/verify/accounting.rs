@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use record::{Finding, ImpossibleRows, Invariant, Invocation, LagSummary, LoadSummary, Outcome, Phase, Weight};
-use stats::{Judged, Lateness, Rule, Sending, Sent};
+use stats::{Lateness, Rule, RuleResult, Sending, Sent};
 
 use crate::{
     definition::settings::Settings,
@@ -120,7 +120,7 @@ impl<'a> Accounting<'a> {
     fn punctuality(&mut self, load: Option<&LoadSummary>, to: &mut Findings) {
         let reading = load.and_then(|load| load.reading);
         let lateness = |of: LagSummary| Lateness { p50_ns: of.p50_ns, p99_ns: of.p99_ns, max_ns: of.max_ns };
-        for Judged { rule, holds, detail } in self.sending.judge(reading.map(lateness)).judged {
+        for RuleResult { rule, holds, detail } in self.sending.evaluate(reading.map(lateness)).results {
             let weight = if rule == Rule::Success { Weight::Validity } else { Weight::Lateness };
             to.add(rule.sentence(), weight, holds.map_or(Finding::NotMeasured, Finding::of), detail);
         }
@@ -134,10 +134,10 @@ impl<'a> Accounting<'a> {
             let rows = if at_most { "measured" } else { "answered" };
             let share = count as f64 / of.max(1) as f64;
             let holds = if at_most { share <= bound } else { share >= bound };
-            let verdict = if of == 0 { Finding::NotMeasured } else { Finding::of(holds) };
+            let outcome = if of == 0 { Finding::NotMeasured } else { Finding::of(holds) };
             let (percent, word) = (share * 100.0, if at_most { "at most" } else { "at least" });
             let detail = format!("{count} of {of} {rows} rows, {percent:.3} %; {word} {:.3} %", bound * 100.0);
-            to.add(rule, weight, verdict, detail);
+            to.add(rule, weight, outcome, detail);
         };
         let failed = (self.measured_failed, self.measured);
         add("failures as expected", Weight::Threshold, expected.failed_share_max, failed, true);

@@ -14,19 +14,19 @@ use record::{FailedRepetition, Manifest};
 use crate::toy::{Toy, rows, said, wait_until, write_rows};
 
 /// The document of one judged claim.
-pub(crate) fn claims(verdict: &str) -> String {
+pub(crate) fn claims(outcome: &str) -> String {
     format!(
         r#"{{"schema_version":1,"claims":[{{"id":"toy-rate","sentence":"It is faster.","source":"s",
-        "published":"1250 times","statistic":"rate.sustained","verdict":"{verdict}","reason":"for a reason","found":2.5,
+        "published":"1250 times","statistic":"rate.sustained","verdict":"{outcome}","reason":"for a reason","found":2.5,
         "unit":"times","interval":[2.0,3.0],"p":0.004,"note":"One was measured again."}}]}}"#
     )
 }
 
 #[test]
 fn the_claims_are_the_last_thing_said_and_decide_the_exit_code() {
-    for (verdict, code) in [("held", 0), ("not measured", 0), ("inconclusive", 4), ("not held", 4), ("invalid", 3)] {
+    for (outcome, code) in [("held", 0), ("not measured", 0), ("inconclusive", 4), ("not held", 4), ("invalid", 3)] {
         let toy = Toy::new("well");
-        toy.write("bin/claims.json", &claims(verdict));
+        toy.write("bin/claims.json", &claims(outcome));
         let (terminal, out, bin) = (toy.path("terminal"), toy.path("out"), toy.path("bin"));
         let (out, bin) = (out.to_str().unwrap(), bin.to_str().unwrap());
         let run = ["run", "toy", "--out", out, "--programs", bin];
@@ -35,10 +35,10 @@ fn the_claims_are_the_last_thing_said_and_decide_the_exit_code() {
             let mut command = toy.command(arguments);
             let status = command.stdout(both.try_clone().unwrap()).stderr(both).status().unwrap();
             let text = fs::read_to_string(&terminal).unwrap();
-            assert_eq!(status.code(), Some(code), "{arguments:?}, {verdict}: {text}");
+            assert_eq!(status.code(), Some(code), "{arguments:?}, {outcome}: {text}");
             let last = text.lines().last().unwrap();
             assert!(text.contains("toy-rate: One was measured again."), "{arguments:?}: {text}");
-            for expected in ["toy-rate", verdict, "2.500 [2.000; 3.000] times", "1250 times", "for a reason"] {
+            for expected in ["toy-rate", outcome, "2.500 [2.000; 3.000] times", "1250 times", "for a reason"] {
                 assert!(last.contains(expected), "{arguments:?}: expected {expected:?} at the end of {text}");
             }
         }

@@ -102,13 +102,13 @@ pub(crate) type Case<'a> = (&'a ColdStart, Vec<Change<'a>>, &'a str, (Option<i32
 /// Judges each case with its creation after those that the run has.
 pub(crate) fn judge_cases<'a>(toy: &Toy, cases: impl IntoIterator<Item = Case<'a>>) {
     let first: Vec<ColdStart> = read_table(&toy.point().coldstarts()).unwrap();
-    for (number, (creation, changes, rule, (code, verdict))) in cases.into_iter().enumerate() {
+    for (number, (creation, changes, rule, (code, outcome))) in cases.into_iter().enumerate() {
         let mut creations = TableWriter::create(&toy.point().coldstarts()).unwrap();
         first.iter().chain([creation]).for_each(|row| creations.write(row).unwrap());
         creations.flush().unwrap();
         let change = |rows: &mut Vec<Invocation>| changes.iter().for_each(|change| change(&mut rows[1]));
         let judged = judge_changed(toy, change, rule);
-        assert_eq!(judged, (code, verdict.to_owned()), "case {number}: {rule}");
+        assert_eq!(judged, (code, outcome.to_owned()), "case {number}: {rule}");
     }
 }
 

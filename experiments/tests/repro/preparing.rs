@@ -9,7 +9,7 @@ use nix::{
 use record::ExitState;
 
 use crate::{
-    resuming::{resume, verdicts},
+    resuming::{outcomes, resume},
     toy::{Toy, said},
 };
 
@@ -73,18 +73,18 @@ fn a_system_that_was_built_again_between_repetitions_is_found() {
     toy.write("bin/built.json", r#"{"seconds": 1, "programs": {"activator": "1"}}"#);
     assert_eq!(toy.run(&["--repetitions", "2"]).status.code(), Some(0));
     let rule = "what a system is built of is the same in all repetitions";
-    let verdict = |text: &str| {
+    let outcome = |text: &str| {
         fs::write(toy.out().point("toy", "replay", 2).built(), text).unwrap();
-        verdicts(&toy, rule).remove(0)
+        outcomes(&toy, rule).remove(0)
     };
-    assert_eq!(verdict(r#"{"seconds": 9, "programs": {"activator": "1"}}"#), "held: toy, 2 repetitions");
-    let other = verdict(r#"{"seconds": 1, "programs": {"activator": "2"}}"#);
+    assert_eq!(outcome(r#"{"seconds": 9, "programs": {"activator": "1"}}"#), "held: toy, 2 repetitions");
+    let other = outcome(r#"{"seconds": 1, "programs": {"activator": "2"}}"#);
     assert_eq!(other, "not held: toy was built again between two of them: activator");
     assert_eq!(toy.again("verify").0, Some(3));
     fs::remove_file(toy.point().built()).unwrap();
-    assert_eq!(verdicts(&toy, rule), ["not measured: toy: 1 repetitions have no built.json"; 2]);
+    assert_eq!(outcomes(&toy, rule), ["not measured: toy: 1 repetitions have no built.json"; 2]);
     fs::remove_file(toy.out().point("toy", "replay", 2).built()).unwrap();
-    assert_eq!(verdicts(&toy, rule), ["not measured: toy: 2 repetitions have no built.json"; 2]);
+    assert_eq!(outcomes(&toy, rule), ["not measured: toy: 2 repetitions have no built.json"; 2]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ pub(crate) fn resume_and_stop(toy: &Toy, options: &[&str]) -> Output {
 }
 
 /// `repro verify` of a rule: the verdicts on it.
-pub(crate) fn verdicts(toy: &Toy, rule: &str) -> Vec<String> {
+pub(crate) fn outcomes(toy: &Toy, rule: &str) -> Vec<String> {
     let out = toy.path("out");
     let output = toy.command(&["verify", out.to_str().unwrap(), "--all", "--format", "json"]).output().unwrap();
     let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
@@ -129,7 +129,7 @@ fn the_same_programs_in_another_folder_are_the_same() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     assert_eq!(said(&output).matches("already done").count(), 3, "{}", said(&output));
     assert!(toy.manifest().discarded.is_empty());
-    assert!(verdicts(&toy, WITH).iter().all(|verdict| verdict.starts_with("held")), "{:?}", verdicts(&toy, WITH));
+    assert!(outcomes(&toy, WITH).iter().all(|outcome| outcome.starts_with("held")), "{:?}", outcomes(&toy, WITH));
     toy.edit("bin/toyd", "#!/bin/sh", "#!/bin/sh\n# built again");
     let (code, text) = resume(&toy, &[]);
     let other = other.canonicalize().unwrap();
@@ -194,7 +194,7 @@ fn old_rows_never_count_under_a_new_name_and_are_kept_until_there_are_others() {
     let (code, text) = resume(&toy, &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(!kept(1) && !kept(2), "{text}");
-    assert!(verdicts(&toy, WITH).iter().all(|verdict| verdict == "held: toyd 2.0"), "{:?}", verdicts(&toy, WITH));
+    assert!(outcomes(&toy, WITH).iter().all(|outcome| outcome == "held: toyd 2.0"), "{:?}", outcomes(&toy, WITH));
     let reasons: Vec<_> = toy.manifest().discarded.into_iter().map(|one| (one.repetition, one.reason)).collect();
     let changed = "what it depends on had changed: toy: its version (toyd 1.0, now toyd 2.0), its programs (toyd)";
     let of = |number, reason: &str| (number, reason.to_owned());
@@ -212,7 +212,7 @@ fn rows_that_were_set_aside_come_back_with_what_they_were_measured_with() {
     let (code, text) = resume(&toy, &[]);
     assert_eq!((code, toy.pids().len()), (Some(0), before), "nothing is measured: {text}");
     assert_eq!(text.matches("already done").count(), 3, "{text}");
-    assert!(verdicts(&toy, WITH).iter().all(|verdict| verdict == "held: toyd 1.0"), "{:?}", verdicts(&toy, WITH));
+    assert!(outcomes(&toy, WITH).iter().all(|outcome| outcome == "held: toyd 1.0"), "{:?}", outcomes(&toy, WITH));
     assert!(!toy.out().replaced("toy", "replay", 1).exists(), "{text}");
     let reasons: Vec<_> = toy.manifest().discarded.into_iter().map(|one| (one.repetition, one.reason)).collect();
     let tried = "it was stopped, and the rows from before count again (what it depends on had changed: toy: its version (toyd 1.0, now \
@@ -235,7 +235,7 @@ fn rows_come_back_from_programs_that_failed_and_nothing_of_those_is_left() {
     toy.assert_exit(ExitState::Done);
     let manifest = toy.manifest();
     assert!(manifest.failures.is_empty() && !toy.out().failed("toy", "replay", 1).exists(), "{manifest:?}");
-    assert_eq!(verdicts(&toy, "the run is complete"), ["held: done"]);
+    assert_eq!(outcomes(&toy, "the run is complete"), ["held: done"]);
     let is_listed = |one: &record::DiscardedTry| {
         one.reason.starts_with("it failed: ") && one.reason.contains(", and the rows from before count again (what it")
     };
@@ -278,8 +278,8 @@ fn rows_that_were_set_aside_come_back_with_the_same_programs_wherever_they_lie()
 fn rows_of_another_program_setting_or_machine_are_found() {
     let toy = finished();
     let all = |rule: &str, expected: &str| {
-        let found = verdicts(&toy, rule);
-        assert!(found.len() == 2 && found.iter().all(|verdict| verdict.starts_with(expected)), "{expected}: {found:?}");
+        let found = outcomes(&toy, rule);
+        assert!(found.len() == 2 && found.iter().all(|outcome| outcome.starts_with(expected)), "{expected}: {found:?}");
     };
     all(WITH, "held: toyd 1.0");
     all(WHERE, "held");
@@ -295,10 +295,10 @@ fn rows_of_another_program_setting_or_machine_are_found() {
         toy.edit("out/manifest.json", to, from);
     }
     let runner = "one version of the runner measured all repetitions";
-    let [held] = verdicts(&toy, runner).try_into().unwrap();
+    let [held] = outcomes(&toy, runner).try_into().unwrap();
     let version = held.strip_prefix("held: ").unwrap();
     toy.edit("out/toy/replay/2/repetition.json", version, "0.0.1 (another)");
-    assert_eq!(verdicts(&toy, runner), [format!("marked: 0.0.1 (another), {version}")]);
+    assert_eq!(outcomes(&toy, runner), [format!("marked: 0.0.1 (another), {version}")]);
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn what_older_runs_do_not_tell_is_known_of_one_session_and_not_of_several() {
             fs::write(path, facts.to_string()).unwrap();
         }
     };
-    let found = || [WITH, WHERE].map(|rule| verdicts(&toy, rule)[0].clone());
+    let found = || [WITH, WHERE].map(|rule| outcomes(&toy, rule)[0].clone());
     forget();
     assert_eq!(found(), ["held: the run was measured in one session"; 2]);
     assert_eq!(resume(&toy, &[]).0, Some(0), "the plan knows what it was measured with");

@@ -52,7 +52,7 @@ impl Interruption {
 pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> LoadSummary {
     let reading = replay.reading.summary();
     let lateness = |of: LagSummary| Lateness { p50_ns: of.p50_ns, p99_ns: of.p99_ns, max_ns: of.max_ns };
-    let found = tally.sending.judge(reading.map(lateness));
+    let found = tally.sending.evaluate(reading.map(lateness));
     let [latency_p50_ns, latency_p99_ns] = found.latency_ns.unwrap_or_default();
     let lag = found.lag.unwrap_or_default();
     let broken = found.broken().map(str::to_owned).chain(tally.impossible.reason());

@@ -29,7 +29,7 @@ fn rows(seconds: u64, per_s: u64, latency_ns: impl Fn(u64) -> u64) -> Rows {
 }
 
 /// What is found about rows of which `achieved` per second were answered in time.
-fn judge(rows: &Rows, seconds: u64, achieved_per_s: f64, valid: bool) -> Pace {
+fn evaluate(rows: &Rows, seconds: u64, achieved_per_s: f64, valid: bool) -> SustainedRateTest {
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
     for row in &rows.measured {
         *outcomes.entry(row.outcome.name().to_owned()).or_default() += 1;
@@ -40,7 +40,7 @@ fn judge(rows: &Rows, seconds: u64, achieved_per_s: f64, valid: bool) -> Pace {
     let rates = Some(Rates { window_s, offered_per_s: count as f64 / window_s, achieved_per_s });
     let reasons = if valid { Vec::new() } else { vec!["lag p99 is 9.00 ms".to_owned()] };
     let validity = Validity { valid: Some(valid), reasons, ..Validity::default() };
-    pace(
+    rate_test(
         rows,
         &Measured {
             counts: &counts,
@@ -61,36 +61,39 @@ fn steady(second: u64) -> u64 {
 
 #[test]
 fn a_steady_minute_is_sustained() {
-    let pace = judge(&rows(60, 10, steady), 60, 10.0, true);
-    assert_eq!(pace.sustained, Judgement { verdict: Some(true), reasons: Vec::new() });
-    assert_eq!(pace.at_objective.verdict, Some(true));
-    let (slope, upper) = (pace.slope_percent_per_min.unwrap(), pace.slope_upper_percent_per_min.unwrap());
+    let rate_test = evaluate(&rows(60, 10, steady), 60, 10.0, true);
+    assert_eq!(rate_test.sustained, RateCheck { holds: Some(true), reasons: Vec::new() });
+    assert_eq!(rate_test.at_objective.holds, Some(true));
+    let (slope, upper) = (rate_test.slope_percent_per_min.unwrap(), rate_test.slope_upper_percent_per_min.unwrap());
     assert!(slope.abs() < 1.0 && slope < upper && upper < 5.0, "{slope} {upper}");
 }
 
 #[test]
 fn latency_that_grows_is_not_sustained() {
     // 6 % of the median in a minute: 51 ms at the median, 3 ms more at the end than at the beginning.
-    let pace = judge(&rows(60, 10, |second| 49_500_000 + second * 3_000_000 / 60), 60, 10.0, true);
-    assert_eq!(pace.sustained.verdict, Some(false));
-    assert!(pace.sustained.reasons[0].starts_with("latency may grow by 5.9 % of its median per minute"), "{pace:?}");
+    let rate_test = evaluate(&rows(60, 10, |second| 49_500_000 + second * 3_000_000 / 60), 60, 10.0, true);
+    assert_eq!(rate_test.sustained.holds, Some(false));
+    assert!(
+        rate_test.sustained.reasons[0].starts_with("latency may grow by 5.9 % of its median per minute"),
+        "{rate_test:?}"
+    );
 }
 
 /// A queue that is long stays long for a while: latency wanders and comes back. Were its blocks independent, the bound would stay below 5 % a minute.
 #[test]
 fn latency_that_wanders_is_not_known_to_be_steady() {
-    let mut level_ns = 0_i64;
+    let mut backlog_ns = 0_i64;
     let wandering: Vec<u64> = (0..100)
         .map(|place| {
-            level_ns = level_ns * 9 / 10 + (place * 7919 % 41 - 20) * 35_000;
-            50_000_000_u64.saturating_add_signed(level_ns)
+            backlog_ns = backlog_ns * 9 / 10 + (place * 7919 % 41 - 20) * 35_000;
+            50_000_000_u64.saturating_add_signed(backlog_ns)
         })
         .collect();
     let rows = rows(60, 10, |second| wandering[usize::try_from(second).unwrap()]);
-    let pace = judge(&rows, 60, 10.0, true);
-    let phi = pace.block_autocorrelation.unwrap();
+    let rate_test = evaluate(&rows, 60, 10.0, true);
+    let phi = rate_test.block_autocorrelation.unwrap();
     assert!(phi > 0.7, "{phi}");
-    assert_eq!(pace.sustained.verdict, Some(false), "{pace:?}");
+    assert_eq!(rate_test.sustained.holds, Some(false), "{rate_test:?}");
     let seconds = (0..60_u32).zip(&wandering).map(|(second, ns)| (f64::from(second) / 60.0, *ns as f64));
     let independent = stats::theil_sen(&seconds.collect::<Vec<_>>()).unwrap().upper / 50e6 * 100.0;
     assert!(independent < 5.0, "{independent}");
@@ -100,31 +103,31 @@ fn latency_that_wanders_is_not_known_to_be_steady() {
 fn a_pause_of_the_machine_is_no_growth_wherever_it_is() {
     for paused in [1, 30, 58] {
         let latency = |second: u64| if second == paused { 700_000_000 } else { steady(second) };
-        let pace = judge(&rows(60, 10, latency), 60, 10.0, true);
-        assert_eq!(pace.sustained.verdict, Some(true), "in second {paused}: {pace:?}");
+        let rate_test = evaluate(&rows(60, 10, latency), 60, 10.0, true);
+        assert_eq!(rate_test.sustained.holds, Some(true), "in second {paused}: {rate_test:?}");
     }
 }
 
 #[test]
 fn a_share_not_achieved_or_failed_is_not_sustained_however_short_the_window() {
-    let slow = judge(&rows(10, 10, steady), 10, 9.4, true);
-    assert_eq!(slow.sustained.verdict, Some(false));
+    let slow = evaluate(&rows(10, 10, steady), 10, 9.4, true);
+    assert_eq!(slow.sustained.holds, Some(false));
     assert_eq!(slow.sustained.reasons, ["94.0 % of the offered rate was achieved, below 95 %"]);
     let mut failing = rows(10, 10, steady);
     failing.measured[7].outcome = Outcome::Timeout;
-    let failing = judge(&failing, 10, 10.0, true);
+    let failing = evaluate(&failing, 10, 10.0, true);
     assert_eq!(failing.sustained.reasons, ["1.00 % of the invocations failed, not below 1 %"]);
 }
 
 #[test]
 fn a_short_window_and_a_late_generator_are_not_judged() {
-    let short = judge(&rows(59, 10, steady), 59, 10.0, true).sustained;
-    assert_eq!(short.verdict, None);
+    let short = evaluate(&rows(59, 10, steady), 59, 10.0, true).sustained;
+    assert_eq!(short.holds, None);
     assert_eq!(short.reasons, ["a window of 59 s and 590 rows is too short: needs 60 s and 100"]);
-    let few = judge(&rows(60, 1, steady), 60, 1.0, true).sustained;
-    assert_eq!(few.verdict, None, "60 rows are too few: {few:?}");
-    let late = judge(&rows(60, 10, steady), 60, 10.0, false);
-    assert_eq!(late.sustained.verdict, None);
+    let few = evaluate(&rows(60, 1, steady), 60, 1.0, true).sustained;
+    assert_eq!(few.holds, None, "60 rows are too few: {few:?}");
+    let late = evaluate(&rows(60, 10, steady), 60, 10.0, false);
+    assert_eq!(late.sustained.holds, None);
     assert_eq!(late.sustained.reasons, ["the repetition is not known to be valid", "lag p99 is 9.00 ms"]);
 }
 
@@ -135,15 +138,15 @@ fn the_objective_counts_failures_with_the_timeout() {
         row.outcome = Outcome::Refused;
         row.done_ns = Some(row.scheduled_ns + 1);
     }
-    let pace = judge(&some, 60, 9.95, true);
-    assert_eq!((pace.sustained.verdict, pace.at_objective.verdict), (Some(true), Some(true)), "{pace:?}");
-    let slow = judge(&rows(60, 10, |second| steady(second) + 960_000_000), 60, 10.0, true);
-    assert_eq!((slow.sustained.verdict, slow.at_objective.verdict), (Some(true), Some(false)), "{slow:?}");
+    let rate_test = evaluate(&some, 60, 9.95, true);
+    assert_eq!((rate_test.sustained.holds, rate_test.at_objective.holds), (Some(true), Some(true)), "{rate_test:?}");
+    let slow = evaluate(&rows(60, 10, |second| steady(second) + 960_000_000), 60, 10.0, true);
+    assert_eq!((slow.sustained.holds, slow.at_objective.holds), (Some(true), Some(false)), "{slow:?}");
     assert_eq!(slow.at_objective.reasons, ["latency p99 is 1.01 s with failures penalised, above 1 s"]);
     for row in some.measured.iter_mut().take(7) {
         row.outcome = Outcome::Refused;
     }
-    assert_eq!(judge(&some, 60, 10.0, true).latency_p99_penalised_ns, Some(TIMEOUT_NS));
+    assert_eq!(evaluate(&some, 60, 10.0, true).latency_p99_penalised_ns, Some(TIMEOUT_NS));
 }
 
 #[test]

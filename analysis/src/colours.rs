@@ -20,7 +20,7 @@ const fn tone(name: &'static str, light: &'static str, dark: &'static str) -> To
 
 pub(crate) const PAPER: Tone = tone("paper", "#ffffff", "#101418");
 pub(crate) const PANEL: Tone = tone("panel", "#f5f7f9", "#181e24");
-pub(crate) const INK: Tone = tone("ink", "#1b2128", "#e6eaee");
+pub(crate) const TEXT: Tone = tone("ink", "#1b2128", "#e6eaee");
 pub(crate) const MUTED: Tone = tone("muted", "#55606b", "#a3aeb9");
 pub(crate) const RULE: Tone = tone("rule", "#d5dbe1", "#323b45");
 const GOOD: Tone = tone("good", "#156c3b", "#62d493");
@@ -39,7 +39,7 @@ pub(crate) const SERIES: [Tone; 8] = [
     tone("s8", "#5f6b78", "#b4bfca"),
 ];
 
-const OTHERS: [Tone; 8] = [PAPER, PANEL, INK, MUTED, RULE, GOOD, BAD, WARN];
+const OTHERS: [Tone; 8] = [PAPER, PANEL, TEXT, MUTED, RULE, GOOD, BAD, WARN];
 
 /// The variables as a style sheet, dark on request of the reader's system, always light on paper.
 pub(crate) fn style_sheet() -> String {
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn text_keeps_a_contrast_of_seven_or_four_and_a_half() {
         for ground in [PAPER, PANEL] {
-            keeps(INK, ground, 7.0);
+            keeps(TEXT, ground, 7.0);
             for tone in [MUTED, GOOD, BAD, WARN] {
                 keeps(tone, ground, 4.5);
             }

@@ -1,6 +1,6 @@
 //! One death among many repetitions: a bootstrap passes over it, and a verdict must not.
 
-use record::{FailedRepetition, Finding, Invariant, Verdict, Weight};
+use record::{ClaimOutcome, FailedRepetition, Finding, Invariant, Weight};
 
 use super::{
     Kind, assert_claim, costs, kinds,
@@ -23,10 +23,10 @@ fn fails(rig: &mut Rig, (system, place, number): (&str, &str, u32)) {
 }
 
 /// Puts a death of a system at a place in a repetition on record.
-type Die = fn(&mut Rig, (&str, &str, u32));
+type Fail = fn(&mut Rig, (&str, &str, u32));
 
 /// How a death is on record.
-const WAYS: [Die; 2] = [ends_early, fails];
+const WAYS: [Fail; 2] = [ends_early, fails];
 
 /// Runs of so many repetitions in which each kind of claim is held.
 fn held<const N: usize>() -> [(&'static str, Rig); 4] {
@@ -42,26 +42,26 @@ fn held<const N: usize>() -> [(&'static str, Rig); 4] {
 fn one_death_holds_nothing<const N: usize>() {
     for (die, is_in_load) in WAYS.into_iter().zip([true, false]) {
         for (id, rig) in held::<N>() {
-            assert_claim(&rig.claim(id), Verdict::Held, "");
-            let places: &[(&str, &str, Verdict)] = match id {
+            assert_claim(&rig.claim(id), ClaimOutcome::Held, "");
+            let places: &[(&str, &str, ClaimOutcome)] = match id {
                 // At another rate than the one that it stands with: it might be cheaper there.
-                "cold-start-cpu-knative" => &[("dirigent-kpa", "rate-1000", Verdict::Inconclusive)],
+                "cold-start-cpu-knative" => &[("dirigent-kpa", "rate-1000", ClaimOutcome::Inconclusive)],
                 "cold-start-rate-knative" => &[
-                    ("dirigent-kpa", "rate-1000", Verdict::Inconclusive),
-                    ("dirigent-kpa", "rate-3000", Verdict::Inconclusive),
-                    ("dirigent-kpa", "rate-4500", Verdict::Inconclusive),
+                    ("dirigent-kpa", "rate-1000", ClaimOutcome::Inconclusive),
+                    ("dirigent-kpa", "rate-3000", ClaimOutcome::Inconclusive),
+                    ("dirigent-kpa", "rate-4500", ClaimOutcome::Inconclusive),
                 ],
-                "azure-500-slowdown-knative" => &[("dirigent-kpa", "azure-500", Verdict::Inconclusive)],
-                _ if is_in_load => &[("knative", "burst-100-delay-500ms", Verdict::Invalid)],
-                _ => &[("knative", "burst-100-delay-500ms", Verdict::NotMeasured)],
+                "azure-500-slowdown-knative" => &[("dirigent-kpa", "azure-500", ClaimOutcome::Inconclusive)],
+                _ if is_in_load => &[("knative", "burst-100-delay-500ms", ClaimOutcome::Invalid)],
+                _ => &[("knative", "burst-100-delay-500ms", ClaimOutcome::NotMeasured)],
             };
-            for (system, place, verdict) in places {
+            for (system, place, outcome) in places {
                 let mut one = rig.clone();
                 die(&mut one, (system, place, 2));
                 let claim = one.claim(id);
-                assert_eq!(claim.verdict, *verdict, "{id}, {N} repetitions, {place}: {}", claim.reason);
+                assert_eq!(claim.outcome, *outcome, "{id}, {N} repetitions, {place}: {}", claim.reason);
                 assert!(claim.reason.contains(WHY) || claim.reason.contains("contains"), "{}", claim.reason);
-                if *verdict == Verdict::Inconclusive && !claim.reason.contains("contains") {
+                if *outcome == ClaimOutcome::Inconclusive && !claim.reason.contains("contains") {
                     let why = format!(
                         "`dirigent-kpa` failed in 1 of {N} repetitions, and no claim is held where it fails: 2 (at {place}: {WHY})"
                     );
@@ -80,25 +80,25 @@ fn one_death_of_ours_in_eight_or_ten_repetitions_holds_no_claim() {
 }
 
 #[test]
-fn where_ours_died_in_most_repetitions_and_the_bound_is_not_reached_a_claim_is_not_held() {
+fn where_the_subject_failed_in_most_repetitions_and_the_bound_is_not_reached_a_claim_is_not_held() {
     let id = "cold-start-rate-knative";
     for die in WAYS {
         let mut rig = Rig::sweep([4500; 8]);
         (1..=4).for_each(|number| die(&mut rig, ("dirigent-kpa", "rate-3000", number)));
-        assert_eq!(rig.claim(id).verdict, Verdict::Inconclusive, "half of them: {}", rig.claim(id).reason);
+        assert_eq!(rig.claim(id).outcome, ClaimOutcome::Inconclusive, "half of them: {}", rig.claim(id).reason);
         die(&mut rig, ("dirigent-kpa", "rate-3000", 5));
         let why = "`dirigent-kpa` failed in 5 of 8 repetitions, and what was found is below 1,250: 1 (at rate-3000:";
-        assert_claim(&rig.claim(id), Verdict::NotHeld, why);
+        assert_claim(&rig.claim(id), ClaimOutcome::NotHeld, why);
     }
 }
 
 #[test]
-fn more_deaths_of_ours_never_make_a_verdict_better() {
-    let rank = |verdict| match verdict {
-        Verdict::NotHeld => 0,
-        Verdict::Inconclusive => 1,
-        Verdict::Held => 2,
-        Verdict::Invalid | Verdict::NotMeasured => panic!("a death of ours is a result"),
+fn more_failures_of_the_subject_never_improve_the_outcome() {
+    let rank = |outcome| match outcome {
+        ClaimOutcome::NotHeld => 0,
+        ClaimOutcome::Inconclusive => 1,
+        ClaimOutcome::Held => 2,
+        ClaimOutcome::Invalid | ClaimOutcome::NotMeasured => panic!("a death of ours is a result"),
     };
     for (id, rig) in held::<8>().into_iter().take(3) {
         let places = match id {
@@ -106,14 +106,14 @@ fn more_deaths_of_ours_never_make_a_verdict_better() {
             _ => super::rig::OURS.map(|rate| name(f64::from(rate))).to_vec(),
         };
         for place in places {
-            let mut before = rank(Verdict::Held);
-            for deaths in [1, 4, 5, 8] {
+            let mut before = rank(ClaimOutcome::Held);
+            for failures in [1, 4, 5, 8] {
                 let mut rig = rig.clone();
-                (1..=deaths).for_each(|number| ends_early(&mut rig, ("dirigent-kpa", &place, number)));
+                (1..=failures).for_each(|number| ends_early(&mut rig, ("dirigent-kpa", &place, number)));
                 let claim = rig.claim(id);
-                let now = rank(claim.verdict);
-                assert!(now <= before, "{id}, {place}, {deaths} deaths: {:?} {}", claim.verdict, claim.reason);
-                assert_ne!(claim.verdict, Verdict::Held, "{id}, {place}, {deaths} deaths");
+                let now = rank(claim.outcome);
+                assert!(now <= before, "{id}, {place}, {failures} failures: {:?} {}", claim.outcome, claim.reason);
+                assert_ne!(claim.outcome, ClaimOutcome::Held, "{id}, {place}, {failures} failures");
                 before = now;
             }
         }
@@ -130,7 +130,7 @@ fn ours_that_dies_where_a_lower_rate_was_too_much_already_decides_no_rate() {
         ends_early(&mut rig, ("dirigent-kpa", "rate-9000", number));
     }
     rig.manifest.definition += "[[points]]\nname = \"rate-9000\"\nload.rate = 9000.0\nsandbox.delay = \"40ms\"\n";
-    assert_claim(&rig.claim("cold-start-rate-knative"), Verdict::Held, "");
+    assert_claim(&rig.claim("cold-start-rate-knative"), ClaimOutcome::Held, "");
 }
 
 #[test]
@@ -139,22 +139,22 @@ fn a_death_of_the_adversary_helps_no_claim() {
     let id = "cold-start-cpu-knative";
     let mut dear = costs([3; 8], [9; 8]);
     dear.cost(("knative", 3.0), [90; 8]);
-    assert_claim(&dear.claim(id), Verdict::Held, "");
-    let mut died = dear.clone();
-    died.cost(("knative", 2.0), [900; 8]);
-    (1..=8).for_each(|number| ends_early(&mut died, ("knative", "rate-2", number)));
-    assert_claim(&died.claim(id), Verdict::Invalid, "`knative`, rate-2, repetition 1: \"every process");
+    assert_claim(&dear.claim(id), ClaimOutcome::Held, "");
+    let mut system_failure = dear.clone();
+    system_failure.cost(("knative", 2.0), [900; 8]);
+    (1..=8).for_each(|number| ends_early(&mut system_failure, ("knative", "rate-2", number)));
+    assert_claim(&system_failure.claim(id), ClaimOutcome::Invalid, "`knative`, rate-2, repetition 1: \"every process");
     // A rate above its limit at which it died might have been sustained.
     let id = "cold-start-rate-knative";
     let mut above = Rig::sweep([4500; 8]);
     (1..=8).for_each(|number| above.minute(("knative", 5.0, number), Minute::Failed));
-    assert_claim(&above.claim(id), Verdict::Held, "");
+    assert_claim(&above.claim(id), ClaimOutcome::Held, "");
     ends_early(&mut above, ("knative", "rate-5", 3));
-    assert_claim(&above.claim(id), Verdict::Invalid, "`knative`, rate-5, repetition 3: \"every process");
+    assert_claim(&above.claim(id), ClaimOutcome::Invalid, "`knative`, rate-5, repetition 3: \"every process");
     // Its limit is not one at which it died.
     let mut limit = Rig::sweep([4500; 8]);
     ends_early(&mut limit, ("knative", "rate-3", 3));
-    assert_claim(&limit.claim(id), Verdict::Invalid, WHY);
+    assert_claim(&limit.claim(id), ClaimOutcome::Invalid, WHY);
     for Kind { id, held, .. } in kinds() {
         let mut rig = held;
         let places: Vec<String> =
@@ -162,6 +162,6 @@ fn a_death_of_the_adversary_helps_no_claim() {
         for place in places {
             ends_early(&mut rig, ("knative", &place, 2));
         }
-        assert_claim(&rig.claim(id), Verdict::Invalid, WHY);
+        assert_claim(&rig.claim(id), ClaimOutcome::Invalid, WHY);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use record::{JudgedClaim, RatioBeside, Verdict};
+use record::{ClaimOutcome, EvaluatedClaim, SecondaryRatio};
 
 use super::{Page, text::ticked};
 use crate::{
@@ -41,12 +41,12 @@ fn claims(page: &Page<'_>) -> Markup {
     }
 }
 
-fn row(claim: &JudgedClaim) -> Markup {
-    let class = match claim.verdict {
-        Verdict::Held => "good",
-        Verdict::NotHeld | Verdict::Invalid => "bad",
-        Verdict::Inconclusive => "warn",
-        Verdict::NotMeasured => "quiet",
+fn row(claim: &EvaluatedClaim) -> Markup {
+    let class = match claim.outcome {
+        ClaimOutcome::Held => "good",
+        ClaimOutcome::NotHeld | ClaimOutcome::Invalid => "bad",
+        ClaimOutcome::Inconclusive => "warn",
+        ClaimOutcome::NotMeasured => "quiet",
     };
     html! {
         tr {
@@ -55,13 +55,13 @@ fn row(claim: &JudgedClaim) -> Markup {
                 (claim.published) br; span.note { (claim.source) }
                 @if !claim.criterion.is_empty() { br; span.note { "Judged here: " (ticked(&claim.criterion)) } }
             }
-            td { (measured(claim)) @if !claim.note.is_empty() { br; span.note { (ticked(&claim.note)) } } @for ratio in &claim.beside { br; span.note { (ticked(&beside(ratio))) } } }
-            td { span class={ "mark " (class) } { (claim.verdict.as_str()) } @if !claim.reason.is_empty() { br; span.note { (ticked(&claim.reason)) } } }
+            td { (measured(claim)) @if !claim.note.is_empty() { br; span.note { (ticked(&claim.note)) } } @for ratio in &claim.secondary { br; span.note { (ticked(&secondary(ratio))) } } }
+            td { span class={ "mark " (class) } { (claim.outcome.as_str()) } @if !claim.reason.is_empty() { br; span.note { (ticked(&claim.reason)) } } }
         }
     }
 }
 
-fn measured(claim: &JudgedClaim) -> String {
+fn measured(claim: &EvaluatedClaim) -> String {
     let Some(found) = claim.found else { return "–".to_owned() };
     let p = claim.p.map(|p| format!(", p = {}", number(p)));
     format!("{} {}{}{}", number(found), claim.unit, interval(claim.interval), p.unwrap_or_default())
@@ -72,7 +72,7 @@ fn interval(interval: Option<(f64, f64)>) -> String {
 }
 
 /// The same ratio against another form of the system compared with.
-fn beside(ratio: &RatioBeside) -> String {
+fn secondary(ratio: &SecondaryRatio) -> String {
     match ratio.ratio {
         Some(found) => format!("against `{}`: {} times{}", ratio.against, number(found), interval(ratio.interval)),
         None => format!("against `{}`: not measured: {}", ratio.against, ratio.reason),

@@ -1,4 +1,4 @@
-//! What all claims of a run are judged from, and what each repetition of it is worth.
+//! The data that all claims of a run are evaluated from, and which of its repetitions may be used.
 
 use std::collections::BTreeMap;
 
@@ -7,82 +7,84 @@ use record::{FailedRepetition, Invariant, Manifest, PointSummary, Scope};
 use crate::{
     claims::Claim,
     design::{Design, RATE},
+    evaluate::{Conclusion, measure::Measure},
     format::number,
-    judge::{Ruling, measure::Measure},
     series::Series,
     verification::{Soundness, TOO_MUCH, Verification},
 };
 
-/// What all claims of a run are judged from.
+/// The data that all claims of a run are evaluated from.
 #[derive(Clone, Copy)]
-pub(super) struct Material<'a> {
+pub(super) struct RunData<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) design: &'a Design,
     pub(super) series: &'a [Series<'a>],
     pub(super) verification: &'a Verification,
 }
 
-/// A system's part in a claim.
+/// The role of a system in a claim. It decides the burden of proof: in doubt, a repetition counts against the claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Role {
-    /// It is said to be better than another one: everything about it must be proved, and where it fails, the claim does.
-    Better,
-    /// It is what is compared with.
-    Other,
-    /// There is no other one: everything about it must be proved, and where it fails, there is no value.
-    Only,
+    /// Claimed to be better than the reference: every invariant must be proved, and a failure of it counts against the claim.
+    Subject,
+    /// The system compared with.
+    Reference,
+    /// The subject of a claim without a reference: every invariant must be proved, and a failure of it leaves no value.
+    SoleSubject,
 }
 
-/// What keeps a repetition from being used.
+/// The reason why a repetition must not be used.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// The load generator was late there, or is not known to have been punctual, which says nothing about the system: what does not
-    /// need it stands.
-    Late(Ruling),
-    /// There are no rows of it.
-    Missing(Ruling),
-    /// A process of the system ended early there: what it shows may be worse than what there would be of one that lived.
-    Ended(Ruling),
-    /// Anything else.
-    Unusable(Ruling),
+    /// The load generator was late, or is not known to have been punctual. That says nothing about the system, so a conclusion
+    /// that does not need the repetition is still valid.
+    Late(Conclusion),
+    /// The repetition has no rows.
+    Missing(Conclusion),
+    /// A process of the system ended early: the rows may be worse than those of a system that had survived.
+    Ended(Conclusion),
+    /// Any other reason.
+    Unusable(Conclusion),
 }
 
 impl Flaw {
-    pub(super) fn ruling(self) -> Ruling {
+    pub(super) fn conclusion(self) -> Conclusion {
         match self {
-            Self::Late(ruling) | Self::Missing(ruling) | Self::Ended(ruling) | Self::Unusable(ruling) => ruling,
+            Self::Late(conclusion)
+            | Self::Missing(conclusion)
+            | Self::Ended(conclusion)
+            | Self::Unusable(conclusion) => conclusion,
         }
     }
 }
 
-/// A system's point: one that was planned, or that there is anything on record of.
+/// A point of one system that was planned or is on record.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
+pub(super) struct SystemPoint<'a> {
     pub(super) system: &'a str,
     pub(super) point: &'a str,
-    /// Its repetitions that have rows, if any has.
+    /// The repetitions that have rows, if any has.
     series: Option<&'a Series<'a>>,
 }
 
-impl<'a> Place<'a> {
+impl<'a> SystemPoint<'a> {
     pub(super) fn summary(&self, number: u32) -> Option<&'a PointSummary> {
         let mut all = self.series?.repetitions.iter().map(|result| &result.summary);
         all.find(|summary| summary.repetition == number)
     }
 }
 
-/// Share by which the rate that was offered may differ from the planned one: a window that ends between two invocations
-/// makes less.
+/// Relative tolerance of the offered rate against the planned one: a window that ends between two invocations offers less.
 const RATE_TOLERANCE: f64 = 0.01;
 
-/// A number, or a duration in seconds.
+/// A number as it is, or a duration in seconds.
 fn size(value: &str) -> Option<f64> {
     let seconds = || humantime::parse_duration(value).ok().map(|duration| duration.as_secs_f64());
     value.parse().ok().or_else(seconds)
 }
 
-impl<'a> Material<'a> {
-    /// The numbers of the repetitions that were planned, or, of a run that does not say, as many as any point has.
+impl<'a> RunData<'a> {
+    /// The numbers of the planned repetitions. If the definition does not state them, as many as any point has.
     pub(super) fn planned(&self) -> std::ops::RangeInclusive<u32> {
         let all = self.series.iter().flat_map(|series| &series.repetitions);
         let failed = self.manifest.failures.iter().map(|failure| failure.repetition);
@@ -90,7 +92,7 @@ impl<'a> Material<'a> {
         1..=self.design.repetitions().unwrap_or(0).max(greatest)
     }
 
-    /// Why the load is less than what a claim is about; `None` where it is not.
+    /// The reason why the load is smaller than the claim requires; `None` if it is not.
     pub(super) fn smaller_load(&self, claim: &Claim) -> Option<String> {
         claim.load_at_least.iter().find_map(|(key, least)| {
             let each = self.design.each(key);
@@ -99,7 +101,7 @@ impl<'a> Material<'a> {
         })
     }
 
-    /// Why what was replayed at a claim's points is less than what it is about; `None` where it is not.
+    /// The reason why the trace replayed at a claim's points is smaller than the claim requires; `None` if it is not.
     pub(super) fn smaller_replay(&self, claim: &Claim, measure: &Measure<'_>) -> Option<String> {
         let least = claim.replayed_at_least?;
         self.used(claim, measure).find_map(|summary| {
@@ -117,14 +119,13 @@ impl<'a> Material<'a> {
         })
     }
 
-    /// The repetitions of a claim's systems at its points.
+    /// The repetitions that a claim uses: those of its systems at its points.
     fn used(&self, claim: &Claim, measure: &Measure<'_>) -> impl Iterator<Item = &'a PointSummary> {
         let is_used = |series: &&Series<'_>| claim.is_about(series.system) && self.uses(measure, series.point);
         self.series.iter().filter(is_used).flat_map(|series| &series.repetitions).map(|result| &result.summary)
     }
 
-    /// What a reader must know of a claim whose systems have repetitions that were tried more than once: to choose which try counts is
-    /// to choose what comes out.
+    /// The note on discarded tries of a claim's systems. It is always shown: choosing which try counts could choose the outcome.
     pub(super) fn discarded(&self, claim: &Claim) -> Option<String> {
         let mut why: BTreeMap<&str, usize> = BTreeMap::new();
         for one in self.manifest.discarded.iter().filter(|one| claim.is_about(&one.system)) {
@@ -135,7 +136,7 @@ impl<'a> Material<'a> {
         (all > 0).then(|| format!("Tries at repetitions of its systems that were discarded: {all} ({each})."))
     }
 
-    /// What a reader must know of a claim whose systems have repetitions that are marked, which keeps none from being used.
+    /// The note on marked repetitions of a claim's systems. A mark excludes no repetition.
     pub(super) fn marked(&self, claim: &Claim) -> Option<String> {
         let of_claim = |system: &str| claim.is_about(system);
         let mut marked: Vec<_> = self
@@ -155,7 +156,7 @@ impl<'a> Material<'a> {
         (!marked.is_empty()).then(|| format!("{} of the {all} repetitions of its systems are marked.", marked.len()))
     }
 
-    /// What a reader must know of a claim whose systems have repetitions of which nobody knows how quiet the machine was.
+    /// The note on repetitions of a claim's systems for which other use of the machine was not measured.
     pub(super) fn noise_unmeasured(&self, claim: &Claim) -> Option<String> {
         let of_claim = |series: &&Series<'_>| claim.is_about(series.system);
         let all = self.series.iter().filter(of_claim).flat_map(|series| &series.repetitions);
@@ -169,33 +170,37 @@ impl<'a> Material<'a> {
         })
     }
 
-    /// A system's points: those of the plan, and all others of which there is anything on record.
-    pub(super) fn of(&self, system: &'a str) -> Result<Vec<Place<'a>>, Ruling> {
+    /// A system's points: those of the plan, and all others that have rows, failures or discarded tries.
+    pub(super) fn of(&self, system: &'a str) -> Result<Vec<SystemPoint<'a>>, Conclusion> {
         let failures = self.manifest.failures.iter().map(|one| (&*one.system, &*one.point));
         let discarded = self.manifest.discarded.iter().map(|one| (&*one.system, &*one.point));
         let rows = self.series.iter().map(|series| (series.system, series.point));
         let recorded = failures.chain(discarded).chain(rows).filter(|(of, _)| *of == system).map(|(_, point)| point);
         let mut points: Vec<&str> = self.design.planned(system).chain(recorded).collect();
-        points.sort_by_key(|point| (self.design.place(point), *point));
+        points.sort_by_key(|point| (self.design.position(point), *point));
         points.dedup();
         if points.is_empty() {
-            return Err(Ruling::not_measured(format!("this run has no rows of `{system}`")));
+            return Err(Conclusion::not_measured(format!("this run has no rows of `{system}`")));
         }
         let series = |point| self.series.iter().find(|series| (series.system, series.point) == (system, point));
-        Ok(points.into_iter().map(|point| Place { system, point, series: series(point) }).collect())
+        Ok(points.into_iter().map(|point| SystemPoint { system, point, series: series(point) }).collect())
     }
 
-    /// A system's points at which a measure is taken, by their rates.
-    pub(super) fn tried(&self, measure: &Measure<'_>, system: &'a str) -> Result<Vec<(f64, Place<'a>)>, Ruling> {
-        let mut tried: Vec<(f64, Place<'_>)> = Vec::new();
-        for place in self.of(system)? {
-            let rate = self.rate(place.point);
-            tried.extend(rate.filter(|_| self.uses(measure, place.point)).map(|rate| (rate, place)));
+    /// A system's points that a measure uses, in ascending order of their rates.
+    pub(super) fn tried(
+        &self,
+        measure: &Measure<'_>,
+        system: &'a str,
+    ) -> Result<Vec<(f64, SystemPoint<'a>)>, Conclusion> {
+        let mut tried: Vec<(f64, SystemPoint<'_>)> = Vec::new();
+        for system_point in self.of(system)? {
+            let rate = self.rate(system_point.point);
+            tried.extend(rate.filter(|_| self.uses(measure, system_point.point)).map(|rate| (rate, system_point)));
         }
         tried.sort_by(|(a, _), (b, _)| a.total_cmp(b));
         if tried.is_empty() {
             let reason = format!("`{system}` was measured at none of the points that the claim is about");
-            return Err(Ruling::not_measured(reason));
+            return Err(Conclusion::not_measured(reason));
         }
         Ok(tried)
     }
@@ -205,7 +210,7 @@ impl<'a> Material<'a> {
         self.design.values(point).get(RATE).and_then(|rate| rate.parse().ok())
     }
 
-    /// Whether a measure is taken at a point, or among others there.
+    /// Returns true if a measure uses a point.
     fn uses(&self, measure: &Measure<'_>, point: &str) -> bool {
         match measure {
             Measure::At(_, at) => at.is_none_or(|at| at == point),
@@ -216,84 +221,85 @@ impl<'a> Material<'a> {
         }
     }
 
-    /// What of a point's repetition may be used, or why nothing of it.
+    /// The summary of a repetition, if it has rows, and the reason why it must not be used, if there is one.
     pub(super) fn repetition(
         &self,
-        place: Place<'a>,
+        system_point: SystemPoint<'a>,
         number: u32,
         role: Role,
     ) -> (Option<&'a PointSummary>, Option<Flaw>) {
-        let Place { system, point, .. } = place;
+        let SystemPoint { system, point, .. } = system_point;
         let named = format!("`{system}`, {point}, repetition {number}");
-        let Some(summary) = place.summary(number) else {
-            let ruling = Ruling::not_measured(format!("{named}: {}", self.missing(place, number)));
-            return (None, Some(Flaw::Missing(ruling)));
+        let Some(summary) = system_point.summary(number) else {
+            let conclusion = Conclusion::not_measured(format!("{named}: {}", self.missing(system_point, number)));
+            return (None, Some(Flaw::Missing(conclusion)));
         };
-        let unusable = |ruling| Some(Flaw::Unusable(ruling));
+        let unusable = |conclusion| Some(Flaw::Unusable(conclusion));
         let flaw = match self.verification.of_repetition(system, point, number) {
             Soundness::Broken(why) => {
-                let ruling = Ruling::invalid(format!("{named}: {why}"));
+                let conclusion = Conclusion::invalid(format!("{named}: {why}"));
                 let ended = self.verification.failing(Invariant::LIVED, summary).is_some();
-                Some(if ended { Flaw::Ended(ruling) } else { Flaw::Unusable(ruling) })
+                Some(if ended { Flaw::Ended(conclusion) } else { Flaw::Unusable(conclusion) })
             }
-            Soundness::Late(why) => Some(Flaw::Late(Ruling::invalid(format!("{named}: {why}")))),
-            Soundness::Unchecked => unusable(Ruling::not_measured(format!("{named}: invariants were not checked"))),
+            Soundness::Late(why) => Some(Flaw::Late(Conclusion::invalid(format!("{named}: {why}")))),
+            Soundness::Unchecked => unusable(Conclusion::not_measured(format!("{named}: invariants were not checked"))),
             Soundness::Sound if self.other_rate(summary).is_some() => {
-                unusable(Ruling::invalid(format!("{named}: {}", self.other_rate(summary).unwrap_or_default())))
+                unusable(Conclusion::invalid(format!("{named}: {}", self.other_rate(summary).unwrap_or_default())))
             }
             Soundness::Sound if summary.validity.valid != Some(true) => {
                 let reasons = summary.validity.reasons.join("; ");
-                let ruling = Ruling::invalid(format!("{named} is not known to be valid: {reasons}"));
-                Some(if summary.validity.only_late { Flaw::Late(ruling) } else { Flaw::Unusable(ruling) })
+                let conclusion = Conclusion::invalid(format!("{named} is not known to be valid: {reasons}"));
+                Some(if summary.validity.only_late { Flaw::Late(conclusion) } else { Flaw::Unusable(conclusion) })
             }
             Soundness::Sound => self.reservation(summary, role, &named),
         };
         (Some(summary), flaw)
     }
 
-    /// Whether the rate of a repetition was sustained as far as its rows tell, whatever else is wrong with it, and why not or why
-    /// that is not known. Where the rate was surely too much for the system said to be better, later warm answers lower the slope
-    /// by which that would be seen in all of its rows: it was not sustained.
+    /// Whether the rows of a repetition show that its rate was sustained, whatever invariant is broken, with the reasons. A
+    /// rate at which the subject was surely overloaded counts as not sustained, whatever the slope over all rows is: the warm
+    /// responses of later rows flatten it.
     pub(super) fn sustained(&self, summary: &PointSummary, role: Role) -> (Option<bool>, String) {
-        if role == Role::Better && self.verification.was_too_much(summary) {
+        if role == Role::Subject && self.verification.was_too_much(summary) {
             return (Some(false), TOO_MUCH.to_owned());
         }
-        let judgement = summary.pace.as_ref().map(|pace| &pace.sustained);
-        judgement.map_or_else(Default::default, |judgement| (judgement.verdict, judgement.reasons.join("; ")))
+        let check = summary.rate_test.as_ref().map(|rate_test| &rate_test.sustained);
+        check.map_or_else(Default::default, |check| (check.holds, check.reasons.join("; ")))
     }
 
-    /// Why a repetition may not be used in which nothing is broken. What its rows are must be proved of either side, and
-    /// everything else of the one said to be better, or of the only one: what is not known of that could be in favour of the claim.
-    /// That the load generator was punctual is asked of either side: latency that it caused itself makes the other one look worse.
+    /// The reason why a repetition without a broken invariant must not be used. The identity of its rows and the punctuality of
+    /// the load generator must be proved for both operands: latency that a late load generator causes makes the reference look
+    /// worse. All other invariants must be proved for the subject only, because an unknown there could favour the claim.
     fn reservation(&self, summary: &PointSummary, role: Role, named: &str) -> Option<Flaw> {
-        let is_asked =
-            |one: &Invariant| role != Role::Other || Invariant::IDENTITY.iter().any(|rule| *rule == one.rule);
-        let not_measured = |why| Ruling::not_measured(format!("{named}: {why}"));
-        let unproved = self.verification.unproved(summary, is_asked).map(|why| Flaw::Unusable(not_measured(why)));
+        let is_required =
+            |one: &Invariant| role != Role::Reference || Invariant::IDENTITY.iter().any(|rule| *rule == one.rule);
+        let not_measured = |why| Conclusion::not_measured(format!("{named}: {why}"));
+        let unproved = self.verification.unproved(summary, is_required).map(|why| Flaw::Unusable(not_measured(why)));
         let late = || self.verification.unproved_punctuality(summary).map(|why| Flaw::Late(not_measured(why)));
         unproved.or_else(late)
     }
 
-    /// What was offered, where that is not the rate that was planned.
+    /// The reason why a repetition is not one of its point: its offered rate is not the planned one.
     fn other_rate(&self, summary: &PointSummary) -> Option<String> {
         let (planned, offered) = (self.rate(&summary.point)?, summary.rates?.offered_per_s);
         let is_other = (offered / planned - 1.0).abs() > RATE_TOLERANCE;
         is_other.then(|| format!("it was offered {} per second, and its point says {planned}", number(offered)))
     }
 
-    /// How a repetition that has no rows failed, if it did.
-    pub(super) fn failure(&self, place: Place<'_>, number: u32) -> Option<&'a FailedRepetition> {
-        if place.summary(number).is_some() {
+    /// The recorded failure of a repetition without rows.
+    pub(super) fn failure(&self, system_point: SystemPoint<'_>, number: u32) -> Option<&'a FailedRepetition> {
+        if system_point.summary(number).is_some() {
             return None;
         }
         self.manifest.failures.iter().find(|failure| {
-            (failure.system.as_str(), failure.point.as_str(), failure.repetition) == (place.system, place.point, number)
+            (failure.system.as_str(), failure.point.as_str(), failure.repetition)
+                == (system_point.system, system_point.point, number)
         })
     }
 
-    /// Why a repetition has no rows.
-    fn missing(&self, place: Place<'_>, number: u32) -> String {
-        let reason = self.failure(place, number).and_then(|failure| failure.reason.lines().next());
+    /// The reason why a repetition has no rows.
+    fn missing(&self, system_point: SystemPoint<'_>, number: u32) -> String {
+        let reason = self.failure(system_point, number).and_then(|failure| failure.reason.lines().next());
         reason.map_or_else(|| "it is missing, or was stopped".to_owned(), |reason| format!("it failed: {reason}"))
     }
 }

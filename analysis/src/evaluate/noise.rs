@@ -1,27 +1,27 @@
-//! Whether a claim rests on a machine that others kept busy, or of which nobody knows what it did, while its adversary
-//! was measured: that makes the adversary look worse than it is.
+//! One-sided noise: other use of the machine, known or possible, while the operand that comes out worse was measured. It makes
+//! that operand look worse than it is, so that no claim may be held by it.
 
 use std::collections::BTreeSet;
 
 use record::{Finding, Invariant, PointSummary};
 
-use crate::judge::{material::Material, sides::Side};
+use crate::evaluate::{data::RunData, operands::Operand};
 
-/// Repetitions that values come from, by their numbers.
+/// Numbers of the repetitions whose values may be affected by noise.
 #[derive(Default)]
-struct Found {
+struct NoisyRepetitions {
     /// The machine was not quiet.
     noisy: BTreeSet<u32>,
-    /// It is not known whether it was.
+    /// Other use of the machine was not measured.
     unknown: BTreeSet<u32>,
 }
 
-impl Material<'_> {
-    /// Why the noise of the machine keeps a claim from being held whose values are these; `None` where nothing does. Only the
-    /// repetitions that the values come from are asked: noise elsewhere changes none of them.
-    pub(super) fn one_sided_noise(&self, ours: &Side<'_>, theirs: Option<&Side<'_>>) -> Option<String> {
-        let (worse, other) = theirs.map_or((ours, None), |theirs| (theirs, Some(ours)));
-        let mut found = Found::default();
+impl RunData<'_> {
+    /// The reason why noise keeps a claim with these operands from being held; `None` if none does. Only the repetitions that the
+    /// values come from matter: noise in others changes none of them.
+    pub(super) fn one_sided_noise(&self, subject: &Operand<'_>, reference: Option<&Operand<'_>>) -> Option<String> {
+        let (worse, other) = reference.map_or((subject, None), |reference| (reference, Some(subject)));
+        let mut found = NoisyRepetitions::default();
         for summary in &worse.from {
             let number = summary.repetition;
             for rule in Invariant::NOISE {
@@ -53,16 +53,16 @@ impl Material<'_> {
         })
     }
 
-    /// Whether the same others surely used as much of the machine in the same repetition of the other side as they can have used
-    /// here, or more: less of it explains less. Its own load is no excuse: more of it is what the side said to be better is given.
-    fn is_excused(&self, rule: &str, noisy: &PointSummary, side: &Side<'_>) -> bool {
+    /// Returns true if the same repetition of the other operand had certainly no less of the same noise: then the noise does not
+    /// explain the difference. The load generator's own use is never an excuse, because the subject may be given a higher rate.
+    fn is_excused(&self, rule: &str, noisy: &PointSummary, other_operand: &Operand<'_>) -> bool {
         let share = |of: &PointSummary| self.verification.noise_share_ppm(rule, of);
         let no_less = |other: &PointSummary| {
             let known = share(noisy).zip(share(other));
             self.verification.noise(rule, other) == Finding::NotHeld
                 && known.is_some_and(|((_, most), (least, _))| least >= most)
         };
-        let mut same = side.from.iter().filter(|summary| summary.repetition == noisy.repetition);
+        let mut same = other_operand.from.iter().filter(|summary| summary.repetition == noisy.repetition);
         Invariant::NOISE_OF_OTHERS.contains(&rule) && same.any(|summary| no_less(summary))
     }
 }

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use record::{
-    CheckedRepetition, Claims, ColdSummary, Finding, Invariant, Invariants, JudgedClaim, Judgement, MachineUse,
-    Manifest, Pace, PointDir, PointSummary, ProcessSummary, Rates, RowCounts, SCHEMA_VERSION, Scope, SlowdownSummary,
-    Spread, Validity, Weight,
+    CheckedRepetition, Claims, ColdSummary, EvaluatedClaim, Finding, Invariant, Invariants, MachineUse, Manifest,
+    PointDir, PointSummary, ProcessSummary, RateCheck, Rates, RowCounts, SCHEMA_VERSION, Scope, SlowdownSummary,
+    Spread, SustainedRateTest, Validity, Weight,
 };
 
 use crate::{
-    curves::Curves, design::Design, judge::judge, series::Series, summarise::PointResult, verification::Verification,
+    curves::Curves, design::Design, evaluate::evaluate, series::Series, summarise::PointResult,
+    verification::Verification,
 };
 
 /// Rates that ours is measured at, and those of the baseline; the bound of 1,250 lies at 3,750 against 3 per second.
@@ -120,14 +121,15 @@ impl Rig {
     pub(super) fn minute(&mut self, (system, rate, number): (&str, f64, u32), what: Minute) {
         let rows = (rate * 60.0).max(1000.0) as u64;
         let answered = if what == Minute::Failed { rows * 9 / 10 } else { rows };
-        let verdict = match what {
+        let holds = match what {
             Minute::Sustained => Some(true),
             Minute::Unsure | Minute::Failed => Some(false),
             Minute::Short | Minute::Late => None,
         };
         let slope = if what == Minute::Unsure { 4.9 } else { 0.0 };
-        let sustained = Judgement { verdict, reasons: vec!["a reason".to_owned()] };
-        let pace = Pace { sustained, slope_lower_percent_per_min: Some(slope), ..Pace::default() };
+        let sustained = RateCheck { holds, reasons: vec!["a reason".to_owned()] };
+        let rate_test =
+            SustainedRateTest { sustained, slope_lower_percent_per_min: Some(slope), ..SustainedRateTest::default() };
         let valid = Some(what != Minute::Late);
         let place = name(rate);
         self.without((system, rate, number));
@@ -135,7 +137,7 @@ impl Rig {
         let validity = Validity { valid, only_late: what == Minute::Late, ..new.validity.clone() };
         let window_s = rows as f64 / rate;
         let rates = Rates { window_s, offered_per_s: rate, achieved_per_s: answered as f64 / window_s };
-        self.points.push(PointSummary { pace: Some(pace), validity, rates: Some(rates), ..new });
+        self.points.push(PointSummary { rate_test: Some(rate_test), validity, rates: Some(rates), ..new });
     }
 
     /// Says how much CPU time a system used for each of 100 cold starts at a rate, in milliseconds by repetition.
@@ -152,13 +154,13 @@ impl Rig {
             let used_us = each_ms[point.repetition as usize - 1] * 100_000;
             point.processes = vec![process("worker-1", used_us), process("load-generator", 9), process("machine", 9)];
             point.machine = Some(MachineUse { in_no_row_us: Some(0), ..MachineUse::default() });
-            point.pace.get_or_insert_default().creations = Some(100);
+            point.rate_test.get_or_insert_default().creations = Some(100);
         }
     }
 
     /// Says that some systems were to be measured at all rates of ours, and others at all of the baseline.
-    pub(super) fn plan(&mut self, ours: &[&str], theirs: &[&str]) {
-        let all = OURS.map(|rate| (f64::from(rate), ours)).into_iter().chain(THEIRS.map(|rate| (rate, theirs)));
+    pub(super) fn plan(&mut self, subject: &[&str], reference: &[&str]) {
+        let all = OURS.map(|rate| (f64::from(rate), subject)).into_iter().chain(THEIRS.map(|rate| (rate, reference)));
         for (rate, systems) in all {
             let named = format!("name = \"{}\"\n", name(rate));
             let planned = format!("{named}systems = {systems:?}\n");
@@ -167,8 +169,8 @@ impl Rig {
     }
 
     /// The claim of this id, judged.
-    pub(super) fn claim(&self, id: &str) -> JudgedClaim {
-        self.judged().claims.into_iter().find(|claim| claim.id == id).unwrap()
+    pub(super) fn claim(&self, id: &str) -> EvaluatedClaim {
+        self.evaluated().claims.into_iter().find(|claim| claim.id == id).unwrap()
     }
 
     /// Removes a repetition.
@@ -194,11 +196,11 @@ impl Rig {
     }
 
     /// The first claim about it, judged.
-    pub(super) fn first(&self) -> JudgedClaim {
-        self.judged().claims.remove(0)
+    pub(super) fn first(&self) -> EvaluatedClaim {
+        self.evaluated().claims.remove(0)
     }
 
-    pub(super) fn judged(&self) -> Claims {
+    pub(super) fn evaluated(&self) -> Claims {
         let mut points = self.points.clone();
         points.sort_by(|a, b| (&a.system, &a.point, a.repetition).cmp(&(&b.system, &b.point, b.repetition)));
         let dirs: Vec<PointDir> = points.iter().map(dir).collect();
@@ -220,7 +222,7 @@ impl Rig {
         let results: Vec<PointResult> =
             points.into_iter().map(|summary| PointResult { summary, curves: curves() }).collect();
         let series = Series::group(&results);
-        judge(&self.manifest, &Design::of(&self.manifest), &series, &verification)
+        evaluate(&self.manifest, &Design::of(&self.manifest), &series, &verification)
     }
 }
 
@@ -266,7 +268,7 @@ pub(super) fn point((system, point, repetition): (&str, &str, u32), rows: u64, o
         anatomy: None,
         processes: Vec::new(),
         machine: None,
-        pace: None,
+        rate_test: None,
         validity: Validity { valid: Some(true), ..Validity::default() },
         notes: Vec::new(),
     }

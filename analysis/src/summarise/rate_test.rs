@@ -1,6 +1,8 @@
 //! Whether a constant rate was kept up: the rule of the methodology, applied to the rows of one repetition.
 
-use record::{ColdStart, Judgement, LoadSummary, Outcome, Pace, Rates, RowCounts, SampledWindow, Validity};
+use record::{
+    ColdStart, LoadSummary, Outcome, RateCheck, Rates, RowCounts, SampledWindow, SustainedRateTest, Validity,
+};
 use stats::{ACHIEVED_SHARE, FAILED_SHARE, SLOPE_PERCENT_PER_MIN, Trend, is_long, quantile};
 
 use crate::{
@@ -34,11 +36,11 @@ pub(crate) struct Done {
 }
 
 /// Judges one repetition.
-pub(crate) fn pace(rows: &Rows, measured: &Measured<'_>, done: Done) -> Pace {
+pub(crate) fn rate_test(rows: &Rows, measured: &Measured<'_>, done: Done) -> SustainedRateTest {
     let growth = growth(rows);
     let p99_ns = p99_penalised_ns(rows, measured.timeout_ns);
     let upper = growth.map(|growth| growth.slope.upper);
-    Pace {
+    SustainedRateTest {
         operations: done.operations,
         creations: done.creations,
         sampled_s: measured.sampled.map(|window| (window.to_unix_ns - window.from_unix_ns) as f64 / 1e9),
@@ -47,8 +49,8 @@ pub(crate) fn pace(rows: &Rows, measured: &Measured<'_>, done: Done) -> Pace {
         slope_upper_percent_per_min: upper,
         block_autocorrelation: growth.map(|growth| growth.phi),
         latency_p99_penalised_ns: p99_ns,
-        sustained: judged(measured, upper, None),
-        at_objective: judged(measured, upper, p99_ns),
+        sustained: evaluated(measured, upper, None),
+        at_objective: evaluated(measured, upper, p99_ns),
     }
 }
 
@@ -104,16 +106,16 @@ pub(crate) fn not_valid(validity: &Validity) -> Vec<String> {
 }
 
 /// Whether a rate was kept up; with a 99th percentile given, also whether that meets the objective.
-fn judged(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>) -> Judgement {
-    let not_judged = |reasons: Vec<String>| Judgement { verdict: None, reasons };
+fn evaluated(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>) -> RateCheck {
+    let not_evaluated = |reasons: Vec<String>| RateCheck { holds: None, reasons };
     if measured.validity.valid != Some(true) {
-        return not_judged(not_valid(measured.validity));
+        return not_evaluated(not_valid(measured.validity));
     }
     if measured.in_bursts {
-        return not_judged(vec!["invocations come in bursts: there is no rate to keep up".to_owned()]);
+        return not_evaluated(vec!["invocations come in bursts: there is no rate to keep up".to_owned()]);
     }
     let (Some(rates), rows) = (measured.rates, measured.counts.measured) else {
-        return not_judged(vec!["there is no measured window".to_owned()]);
+        return not_evaluated(vec!["there is no measured window".to_owned()]);
     };
     let mut broken = Vec::new();
     let achieved = rates.achieved_per_s / rates.offered_per_s;
@@ -136,12 +138,12 @@ fn judged(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>
         _ => {}
     }
     if !broken.is_empty() {
-        return Judgement { verdict: Some(false), reasons: broken };
+        return RateCheck { holds: Some(false), reasons: broken };
     }
     if is_long {
-        return Judgement { verdict: Some(true), reasons: Vec::new() };
+        return RateCheck { holds: Some(true), reasons: Vec::new() };
     }
-    not_judged(vec![format!("a window of {:.0} s and {rows} rows is too short: needs 60 s and 100", rates.window_s)])
+    not_evaluated(vec![format!("a window of {:.0} s and {rows} rows is too short: needs 60 s and 100", rates.window_s)])
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What was planned and is not there: it must not make a claim held.
 
-use record::{FailedRepetition, Finding, Verdict, Weight};
+use record::{ClaimOutcome, FailedRepetition, Finding, Weight};
 
 use super::{
-    assert_claim, assert_verdict, costs,
+    assert_claim, assert_outcome, costs,
     rig::{Minute, Rig, name},
 };
 
@@ -21,29 +21,29 @@ fn a_rate_at_which_ours_failed_was_not_sustained_in_that_repetition() {
     let mut rig = Rig::sweep([4500; 5]);
     failed(&mut rig, ("dirigent-kpa", 3000.0), [3]);
     let one = "highest sustained rate: the interval of the ratio, [333; 1,500], contains 1,250";
-    assert_verdict(&rig, Verdict::Inconclusive, one);
+    assert_outcome(&rig, ClaimOutcome::Inconclusive, one);
     failed(&mut rig, ("dirigent-kpa", 3000.0), [1, 2, 4, 5]);
-    assert_verdict(&rig, Verdict::NotHeld, "highest sustained rate: the ratio is 333 [333; 333], below 1,250");
+    assert_outcome(&rig, ClaimOutcome::NotHeld, "highest sustained rate: the ratio is 333 [333; 333], below 1,250");
     failed(&mut rig, ("dirigent-kpa", 1000.0), 1..=5);
     let lowest = "`dirigent-kpa` failed at rate-1000 in 5 of 5 repetitions: the control plane ended early";
-    assert_verdict(&rig, Verdict::NotHeld, lowest);
+    assert_outcome(&rig, ClaimOutcome::NotHeld, lowest);
     let mut above = Rig::sweep([3900; 5]);
     failed(&mut above, ("dirigent-kpa", 4500.0), 1..=5);
     let above_all = "`dirigent-kpa` failed in 5 of 5 repetitions, and no claim is held where it fails: 1 (at rate-4500: the control";
-    assert_verdict(&above, Verdict::Inconclusive, above_all);
+    assert_outcome(&above, ClaimOutcome::Inconclusive, above_all);
     failed(&mut above, ("dirigent-kpa", 3900.0), [1]);
-    assert_verdict(&above, Verdict::Inconclusive, "[1,000; 1,300], contains 1,250");
+    assert_outcome(&above, ClaimOutcome::Inconclusive, "[1,000; 1,300], contains 1,250");
 }
 
 #[test]
 fn repetitions_in_which_ours_failed_at_all_are_nothing_sustained_and_never_a_gap() {
-    let of = |id: &str, died: &[u32], untried: &[u32]| {
+    let of = |id: &str, system_failure: &[u32], untried: &[u32]| {
         let (mut rig, rates): (Rig, &[u32]) = match id {
             "azure-500-slowdown-knative" => (Rig::trace([1200.0; 5]), &[]),
             "cold-start-rate-knative" => (Rig::sweep([4500; 5]), &super::rig::OURS[..1]),
             _ => (costs([3; 5], [9; 5]), &super::rig::OURS),
         };
-        for (numbers, untried) in [(died, false), (untried, true)] {
+        for (numbers, untried) in [(system_failure, false), (untried, true)] {
             for repetition in numbers.iter().copied() {
                 let all = rates.iter().map(|rate| name(f64::from(*rate)));
                 let points: Vec<String> = if rates.is_empty() { vec!["azure-500".to_owned()] } else { all.collect() };
@@ -59,25 +59,30 @@ fn repetitions_in_which_ours_failed_at_all_are_nothing_sustained_and_never_a_gap
         rig.claim(id)
     };
     for (id, point) in [("azure-500-slowdown-knative", "azure-500"), ("cold-start-rate-knative", "rate-1000")] {
-        for (died, untried) in
+        for (system_failure, untried) in
             [(&[1, 2, 3, 4, 5][..], &[][..]), (&[1, 2, 3, 4], &[5]), (&[1, 2, 4], &[]), (&[1, 2, 3], &[4, 5])]
         {
-            let reason = format!("`dirigent-kpa` failed at {point} in {} of 5 repetitions: no memory", died.len());
-            assert_claim(&of(id, died, untried), Verdict::NotHeld, &reason);
+            let reason =
+                format!("`dirigent-kpa` failed at {point} in {} of 5 repetitions: no memory", system_failure.len());
+            assert_claim(&of(id, system_failure, untried), ClaimOutcome::NotHeld, &reason);
         }
-        for died in [&[2][..], &[2, 5]] {
-            let claim = of(id, died, &[]);
-            assert_claim(&claim, Verdict::Inconclusive, "contains");
+        for system_failure in [&[2][..], &[2, 5]] {
+            let claim = of(id, system_failure, &[]);
+            assert_claim(&claim, ClaimOutcome::Inconclusive, "contains");
             let note = format!(
                 "Repetitions in which `dirigent-kpa` failed count as nothing sustained: 2 (at {point}: no memory)"
             );
             assert!(claim.note.contains(&note), "{}", claim.note);
-            assert_claim(&of(id, died, &[1]), Verdict::NotMeasured, "repetition 1: it failed: no memory");
+            assert_claim(
+                &of(id, system_failure, &[1]),
+                ClaimOutcome::NotMeasured,
+                "repetition 1: it failed: no memory",
+            );
         }
     }
-    for (died, untried) in [(&[1, 2, 3, 4, 5][..], &[][..]), (&[1, 2, 3, 4], &[5]), (&[2], &[])] {
-        let claim = of("cold-start-cpu-knative", died, untried);
-        assert_claim(&claim, Verdict::NotHeld, "sustained no rate tried in every repetition");
+    for (system_failure, untried) in [(&[1, 2, 3, 4, 5][..], &[][..]), (&[1, 2, 3, 4], &[5]), (&[2], &[])] {
+        let claim = of("cold-start-cpu-knative", system_failure, untried);
+        assert_claim(&claim, ClaimOutcome::NotHeld, "sustained no rate tried in every repetition");
     }
 }
 
@@ -90,38 +95,38 @@ fn a_planned_point_without_rows_leaves_a_rate_claim_not_measured() {
             rig.minute(("knative", rate, number), Minute::Failed);
         }
     }
-    assert_verdict(&rig, Verdict::Held, "");
-    let mut ours = rig.clone();
-    (1..=5).for_each(|number| ours.without(("dirigent-kpa", 3000.0, number)));
-    assert_verdict(&ours, Verdict::NotMeasured, "`dirigent-kpa`, rate-3000, repetition 1: it is missing");
+    assert_outcome(&rig, ClaimOutcome::Held, "");
+    let mut subject = rig.clone();
+    (1..=5).for_each(|number| subject.without(("dirigent-kpa", 3000.0, number)));
+    assert_outcome(&subject, ClaimOutcome::NotMeasured, "`dirigent-kpa`, rate-3000, repetition 1: it is missing");
     // The baseline may sustain what was planned above its limit; below it, its limit could only be lower.
-    let mut theirs = rig.clone();
-    (1..=5).for_each(|number| theirs.without(("knative", 5.0, number)));
-    assert_verdict(&theirs, Verdict::NotMeasured, "`knative`, rate-5, repetition 1: it is missing");
+    let mut reference = rig.clone();
+    (1..=5).for_each(|number| reference.without(("knative", 5.0, number)));
+    assert_outcome(&reference, ClaimOutcome::NotMeasured, "`knative`, rate-5, repetition 1: it is missing");
     let mut below = rig.clone();
     (1..=5).for_each(|number| below.without(("knative", 2.0, number)));
-    assert_verdict(&below, Verdict::Held, "");
+    assert_outcome(&below, ClaimOutcome::Held, "");
     let mut nothing = rig.clone();
     nothing.points.retain(|point| point.system != "dirigent-kpa");
-    assert_verdict(&nothing, Verdict::NotMeasured, "`dirigent-kpa`, rate-1000, repetition 1: it is missing");
+    assert_outcome(&nothing, ClaimOutcome::NotMeasured, "`dirigent-kpa`, rate-1000, repetition 1: it is missing");
 }
 
 #[test]
 fn a_trace_at_which_ours_failed_each_time_is_not_held_and_one_that_is_missing_not_measured() {
     let mut rig = Rig::trace([1200.0; 5]);
     rig.points.retain(|point| point.system == "knative");
-    assert_verdict(&rig, Verdict::NotMeasured, "no rows of `dirigent-kpa`");
+    assert_outcome(&rig, ClaimOutcome::NotMeasured, "no rows of `dirigent-kpa`");
     for repetition in 1..=5 {
         let [system, point, reason] = ["dirigent-kpa", "azure-500", "no memory"].map(str::to_owned);
         rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason, untried: false });
     }
-    assert_verdict(&rig, Verdict::NotHeld, "`dirigent-kpa` failed at azure-500 in 5 of 5 repetitions: no memory");
+    assert_outcome(&rig, ClaimOutcome::NotHeld, "`dirigent-kpa` failed at azure-500 in 5 of 5 repetitions: no memory");
     for failure in &mut rig.manifest.failures {
         "knative".clone_into(&mut failure.system);
     }
     rig.points = Rig::trace([1200.0; 5]).points;
     rig.points.retain(|point| point.system == "dirigent-kpa");
-    assert_verdict(&rig, Verdict::NotMeasured, "`knative`, azure-500, repetition 1: it failed: no memory");
+    assert_outcome(&rig, ClaimOutcome::NotMeasured, "`knative`, azure-500, repetition 1: it failed: no memory");
 }
 
 #[test]
@@ -140,7 +145,7 @@ fn what_ours_was_not_even_tried_at_says_nothing_about_it() {
     {
         for places in [&all[..], &all[..1]] {
             let reason = "`dirigent-kpa`, rate-1000, repetition 1: it failed: the control plane ended early";
-            assert_claim(&untried(&rig, places).claim(id), Verdict::NotMeasured, reason);
+            assert_claim(&untried(&rig, places).claim(id), ClaimOutcome::NotMeasured, reason);
         }
     }
     let mut rig = Rig::trace([1200.0; 5]);
@@ -149,7 +154,7 @@ fn what_ours_was_not_even_tried_at_says_nothing_about_it() {
         let [system, point, reason] = ["dirigent-kpa", "azure-500", "it cannot run here: 1 core"].map(str::to_owned);
         rig.manifest.failures.push(FailedRepetition { system, point, repetition, reason, untried: true });
     }
-    assert_verdict(&rig, Verdict::NotMeasured, "azure-500, repetition 1: it failed: it cannot run here: 1 core");
+    assert_outcome(&rig, ClaimOutcome::NotMeasured, "azure-500, repetition 1: it failed: it cannot run here: 1 core");
 }
 
 #[test]
@@ -158,7 +163,7 @@ fn a_point_of_the_baseline_whose_cpu_time_is_not_known_could_be_its_cheapest() {
     // 0.5 ms where its CPU time is on record would make ours dearer.
     let mut seen = costs([3; 5], [90; 5]);
     seen.cost(("knative", 2.0), [1; 5]);
-    assert_claim(&seen.claim(id), Verdict::NotHeld, "below 1");
+    assert_claim(&seen.claim(id), ClaimOutcome::NotHeld, "below 1");
     let unknown = "`knative`, rate-2, repetition 1: its creations or its CPU time are not on record";
     let hide = |rig: &mut Rig, repetitions: std::ops::RangeInclusive<u32>| {
         let place = ("knative", "rate-2");
@@ -167,15 +172,15 @@ fn a_point_of_the_baseline_whose_cpu_time_is_not_known_could_be_its_cheapest() {
     };
     let mut all = seen.clone();
     hide(&mut all, 1..=5);
-    assert_claim(&all.claim(id), Verdict::NotMeasured, unknown);
+    assert_claim(&all.claim(id), ClaimOutcome::NotMeasured, unknown);
     // Of the rest it would seem dear.
     let mut some = costs([3; 5], [9; 5]);
     some.cost(("knative", 2.0), [1, 1, 1, 99, 99]);
     hide(&mut some, 1..=3);
-    assert_claim(&some.claim(id), Verdict::NotMeasured, unknown);
+    assert_claim(&some.claim(id), ClaimOutcome::NotMeasured, unknown);
     let mut missing = seen.clone();
     failed(&mut missing, ("knative", 2.0), 1..=5);
-    assert_claim(&missing.claim(id), Verdict::NotMeasured, "`knative`, rate-2, repetition 1: it failed");
+    assert_claim(&missing.claim(id), ClaimOutcome::NotMeasured, "`knative`, rate-2, repetition 1: it failed");
 }
 
 #[test]
@@ -184,16 +189,16 @@ fn cpu_time_of_ours_is_not_judged_where_a_planned_rate_is_missing_and_is_where_i
     let mut rig = costs([3; 5], [90; 5]);
     rig.plan(&["dirigent-kpa"], &[]);
     (1..=5).for_each(|number| rig.without(("dirigent-kpa", 1000.0, number)));
-    assert_claim(&rig.claim(id), Verdict::NotMeasured, "`dirigent-kpa`, rate-1000, repetition 1: it is missing");
+    assert_claim(&rig.claim(id), ClaimOutcome::NotMeasured, "`dirigent-kpa`, rate-1000, repetition 1: it is missing");
     let mut crashed = costs([3; 5], [90; 5]);
     failed(&mut crashed, ("dirigent-kpa", 1000.0), 1..=5);
     let elsewhere =
         "`dirigent-kpa` failed in 5 of 5 repetitions, and no claim is held where it fails: 1 (at rate-1000:";
-    assert_claim(&crashed.claim(id), Verdict::Inconclusive, elsewhere);
+    assert_claim(&crashed.claim(id), ClaimOutcome::Inconclusive, elsewhere);
     for rate in super::rig::OURS {
         failed(&mut crashed, ("dirigent-kpa", f64::from(rate)), 1..=5);
     }
-    assert_claim(&crashed.claim(id), Verdict::NotHeld, "sustained no rate tried in every repetition");
+    assert_claim(&crashed.claim(id), ClaimOutcome::NotHeld, "sustained no rate tried in every repetition");
 }
 
 #[test]
@@ -201,16 +206,16 @@ fn a_baseline_that_creates_nothing_at_a_rate_does_not_hide_what_it_costs_at_othe
     let id = "cold-start-cpu-knative";
     let mut rig = costs([3; 5], [90; 5]);
     let of = |rig: &mut Rig, places: &[&str]| {
-        let theirs = rig.points.iter_mut().filter(|point| point.system == "knative");
-        for point in theirs.filter(|point| places.contains(&point.point.as_str())) {
-            point.pace.get_or_insert_default().creations = Some(0);
+        let reference = rig.points.iter_mut().filter(|point| point.system == "knative");
+        for point in reference.filter(|point| places.contains(&point.point.as_str())) {
+            point.rate_test.get_or_insert_default().creations = Some(0);
         }
     };
     of(&mut rig, &["rate-3"]);
     let claim = rig.claim(id);
-    assert_eq!((claim.verdict, claim.found), (Verdict::Held, Some(30.0)), "{}", claim.reason);
+    assert_eq!((claim.outcome, claim.found), (ClaimOutcome::Held, Some(30.0)), "{}", claim.reason);
     of(&mut rig, &["rate-2"]);
-    assert_claim(&rig.claim(id), Verdict::NotMeasured, "`knative` created nothing at any point");
+    assert_claim(&rig.claim(id), ClaimOutcome::NotMeasured, "`knative` created nothing at any point");
 }
 
 #[test]
@@ -222,36 +227,36 @@ fn a_claim_about_a_system_that_is_no_part_of_the_run_is_not_measured_whatever_th
     ] {
         let mut broken = rig;
         broken.rule(("knative", place, 1), Weight::Validity, Finding::NotHeld);
-        assert_claim(&broken.claim(id), Verdict::Invalid, "\"a rule\" is not held");
+        assert_claim(&broken.claim(id), ClaimOutcome::Invalid, "\"a rule\" is not held");
         broken.points.retain(|point| point.system == "knative");
-        assert_claim(&broken.claim(id), Verdict::NotMeasured, "this run has no rows of `dirigent-kpa`");
+        assert_claim(&broken.claim(id), ClaimOutcome::NotMeasured, "this run has no rows of `dirigent-kpa`");
     }
     // One that was planned is part of it.
     let mut planned = Rig::sweep([4500; 5]);
     planned.rule(("knative", "rate-3", 1), Weight::Validity, Finding::NotHeld);
     planned.points.retain(|point| point.system == "knative");
     planned.plan(&["dirigent-kpa"], &["knative"]);
-    assert_verdict(&planned, Verdict::Invalid, "\"a rule\" is not held");
+    assert_outcome(&planned, ClaimOutcome::Invalid, "\"a rule\" is not held");
 }
 
 #[test]
 fn warm_answers_of_the_baseline_do_not_make_its_creations_dearer() {
     let id = "cold-start-cpu-knative";
     let mut rig = costs([3; 5], [60; 5]);
-    let ratio = |rig: &Rig| (rig.claim(id).verdict, rig.claim(id).found);
-    assert_eq!(ratio(&rig), (Verdict::Held, Some(20.0)));
+    let ratio = |rig: &Rig| (rig.claim(id).outcome, rig.claim(id).found);
+    assert_eq!(ratio(&rig), (ClaimOutcome::Held, Some(20.0)));
     let mix = |rig: &mut Rig, (system, place): (&str, &str), answers| {
         for point in rig.points.iter_mut().filter(|point| (&*point.system, &*point.point) == (system, place)) {
             (point.cold.known, point.cold.cold) = (answers, 100);
-            point.pace.get_or_insert_default().operations = Some(answers);
+            point.rate_test.get_or_insert_default().operations = Some(answers);
         }
     };
     mix(&mut rig, ("knative", "rate-2"), 125);
-    assert_eq!(ratio(&rig), (Verdict::Held, Some(16.0)), "100 creations and 25 warm answers");
+    assert_eq!(ratio(&rig), (ClaimOutcome::Held, Some(16.0)), "100 creations and 25 warm answers");
     mix(&mut rig, ("knative", "rate-2"), 3_000);
-    assert_eq!(rig.claim(id).verdict, Verdict::NotHeld);
+    assert_eq!(rig.claim(id).outcome, ClaimOutcome::NotHeld);
     // Of ours every creation is paid for by those that there are.
-    let mut ours = costs([3; 5], [60; 5]);
-    mix(&mut ours, ("dirigent-kpa", "rate-3900"), 200);
-    assert_eq!(ratio(&ours), (Verdict::Held, Some(20.0)));
+    let mut subject = costs([3; 5], [60; 5]);
+    mix(&mut subject, ("dirigent-kpa", "rate-3900"), 200);
+    assert_eq!(ratio(&subject), (ClaimOutcome::Held, Some(20.0)));
 }

@@ -1,0 +1,61 @@
+//! Evaluated claims on standard output.
+
+use std::io::{self, Write};
+
+use record::{Claims, EvaluatedClaim};
+
+use super::{TableFormat, csv, json, plain};
+use crate::{
+    columns::{Columns, Head},
+    format::number,
+};
+
+/// Prints claims with their outcomes; a table is fitted to a `terminal` of so many columns.
+///
+/// # Errors
+/// When the output cannot be written.
+pub fn print_claims(
+    claims: &Claims,
+    format: TableFormat,
+    terminal: Option<u16>,
+    mut out: impl Write,
+) -> io::Result<()> {
+    let rows = claims.claims.iter().map(|claim| {
+        let (lower, upper) = claim.interval.unzip();
+        [
+            claim.id.clone(),
+            claim.outcome.as_str().to_owned(),
+            plain(claim.found),
+            plain(lower),
+            plain(upper),
+            claim.unit.clone(),
+            plain(claim.p),
+            claim.published.clone(),
+            claim.reason.clone(),
+        ]
+    });
+    let heads = ["claim", "verdict", "found", "lower", "upper", "unit", "p", "published", "why"];
+    match format {
+        TableFormat::Json => json(claims, out),
+        TableFormat::Csv => csv(heads, rows, out),
+        TableFormat::Table => {
+            let rows = claims.claims.iter().map(|claim| {
+                let of = |text: &str| text.to_owned();
+                [of(&claim.id), of(claim.outcome.as_str()), found(claim), of(&claim.published), of(&claim.reason)]
+            });
+            let mut table = Columns::new(["claim", "verdict", "found", "published", "why"].map(Head::from), 0..0);
+            rows.for_each(|row| table.row(row));
+            writeln!(out, "{}", table.wrapped(terminal))?;
+            let mut noted = claims.claims.iter().filter(|claim| !claim.note.is_empty());
+            noted.try_for_each(|claim| writeln!(out, "{}: {}", claim.id, claim.note))
+        }
+    }
+}
+
+fn found(claim: &EvaluatedClaim) -> String {
+    let interval = claim.interval.map(|(lower, upper)| format!(" [{}; {}]", number(lower), number(upper)));
+    claim.found.map_or_else(
+        || "–".to_owned(),
+        |found| format!("{}{} {}", number(found), interval.unwrap_or_default(), claim.unit),
+    )
+}
