@@ -1,4 +1,4 @@
-//! What can be typed.
+//! The command line.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -17,7 +17,7 @@ Exit codes: 0 done, 1 failed, 2 bad usage or a file of the run that cannot be re
 4 a claim that `claims` judges does not hold, or something became worse. `report` writes verdicts and never ends with 4.
 It locks the run while it writes: where another process writes into it, it says which one, and ends with 1.";
 
-/// Turns the files of a run into statistics, verdicts, figures and a page.
+/// Turns the files of a run into statistics, claim outcomes, figures and a page.
 #[derive(Debug, Parser)]
 #[command(name = "analysis", version = env!("PROGRAM_VERSION"), after_help = EXAMPLES)]
 pub(crate) struct Arguments {
@@ -27,12 +27,13 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Compute the statistics of a run, judge the claims, write summary.json, claims.json and report/, print the summary.
+    /// Compute the statistics of a run, evaluate the claims, write summary.json, claims.json and report/, print the
+    /// summary.
     #[command(after_help = "Example: analysis report artifacts/runs/20250301T120000Z-laptop-azure-500")]
     Report {
         #[command(flatten)]
         source: Source,
-        /// How to print the summary.
+        /// Output format.
         #[arg(long, value_enum, default_value = "table")]
         format: TableFormat,
         /// A process that started this one, such as `repro`, holds the lock of the run's directory; where nobody does, it
@@ -40,12 +41,12 @@ pub(crate) enum Command {
         #[arg(long)]
         under_lock: bool,
     },
-    /// Judge the claims about a run's experiment and print the verdicts; nothing is written.
+    /// Evaluate the claims about a run's experiment and print the outcomes; nothing is written.
     #[command(after_help = "Example: analysis claims artifacts/runs/20250301T120000Z-laptop-azure-500 --format csv")]
     Claims {
         #[command(flatten)]
         source: Source,
-        /// How to print them.
+        /// Output format.
         #[arg(long, value_enum, default_value = "table")]
         format: TableFormat,
     },
@@ -57,10 +58,10 @@ pub(crate) enum Command {
         before: PathBuf,
         /// Directory of the second run.
         after: PathBuf,
-        /// What a penalised failure counts as in both [default: the load's time-out by each definition, else 300s].
+        /// Latency of a penalised failure in both runs [default: the load's time-out by each definition, else 300s].
         #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
         timeout: Option<Duration>,
-        /// How to print it.
+        /// Output format.
         #[arg(long, value_enum, default_value = "table")]
         format: TableFormat,
     },
@@ -71,7 +72,7 @@ pub(crate) enum Command {
     Figure {
         #[command(flatten)]
         source: Source,
-        /// Which one.
+        /// Name of the figure.
         #[arg(value_enum)]
         name: FigureName,
         /// Fixed colours, or variables that a page defines.
@@ -88,7 +89,7 @@ pub(crate) enum Command {
     Export {
         #[command(flatten)]
         source: Source,
-        /// What to write.
+        /// Table to write.
         #[arg(long, value_enum, default_value = "statistics")]
         table: ExportTable,
         /// File to write instead of standard output.
@@ -98,7 +99,7 @@ pub(crate) enum Command {
     /// Print completions for a shell.
     #[command(after_help = "Example: analysis completions bash > ~/.local/share/bash-completion/completions/analysis")]
     Completions {
-        /// Which shell.
+        /// Shell to generate for.
         shell: Shell,
     },
 }
@@ -108,7 +109,7 @@ pub(crate) enum Command {
 pub(crate) struct Source {
     /// Directory of the run, with manifest.json.
     pub(crate) run_dir: PathBuf,
-    /// What a penalised failure counts as at every point [default: the load's time-out by the definition, else 300s].
+    /// Latency of a penalised failure at every point [default: the load's time-out by the definition, else 300s].
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(crate) timeout: Option<Duration>,
 }

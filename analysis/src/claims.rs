@@ -18,17 +18,18 @@ pub(crate) struct Claim {
     /// The point it is about; absent: the only one.
     #[serde(default)]
     pub(crate) point: Option<String>,
-    /// Which points count, by dotted keys of the definition; of what no point has alone.
+    /// Selects the points that count, by dotted keys of the definition; for statistics over several points.
     #[serde(default, rename = "where")]
     pub(crate) among: BTreeMap<String, String>,
-    /// What the load must be at least, by dotted keys of the definition, in numbers or seconds: a smaller one is another
-    /// experiment, and no evidence. A limit that the definition lacks bounds nothing.
+    /// Least size of the load, by dotted keys of the definition, in numbers or seconds: a smaller load is another
+    /// experiment, and no evidence. A key that the definition lacks is not checked.
     #[serde(default)]
     pub(crate) load_at_least: BTreeMap<String, f64>,
-    /// What each repetition must have replayed, whatever its definition says: a folder of traces has any size.
+    /// Least size of the trace that each repetition must have replayed, whatever the definition says: the size of a
+    /// folder of traces is arbitrary.
     #[serde(default)]
     pub(crate) replayed_at_least: Option<Replayed>,
-    /// The system said to be better, or the only one.
+    /// The subject: claimed to be better than the reference, or the only system.
     pub(crate) system: String,
     /// The system it is compared with.
     #[serde(default)]
@@ -36,12 +37,12 @@ pub(crate) struct Claim {
     /// Other systems whose ratios are reported next to it, without a bound.
     #[serde(default, rename = "beside")]
     pub(crate) secondary: Vec<String>,
-    /// What must be reached, by scale.
+    /// Bound of the estimate, by scale.
     pub(crate) at_least: BTreeMap<String, f64>,
 }
 
 impl Claim {
-    /// Whether a system is one of those that it compares, or the one that it is about.
+    /// Returns true if a system is the claim's subject or its reference.
     pub(crate) fn is_about(&self, system: &str) -> bool {
         system == self.system || Some(system) == self.against.as_deref()
     }

@@ -27,7 +27,7 @@ const GOOD: Tone = tone("good", "#156c3b", "#62d493");
 const BAD: Tone = tone("bad", "#b3202c", "#ff8f8f");
 const WARN: Tone = tone("warn", "#8a5300", "#f2b557");
 
-/// Colours of series and phases: told apart also by readers who confuse red and green, by lightness and order.
+/// Colours of series and phases: distinguishable also with a red-green deficiency, by lightness and order.
 pub(crate) const SERIES: [Tone; 8] = [
     tone("s1", "#0b62c4", "#6cb2ff"),
     tone("s2", "#c05200", "#ffa24d"),

@@ -13,7 +13,7 @@ const PADDING: usize = 2;
 pub(crate) struct Head {
     /// Beside the others.
     pub(crate) short: &'static str,
-    /// Where the one before it may be missing.
+    /// Text of the head if the head before it may be missing.
     pub(crate) alone: &'static str,
 }
 
@@ -21,7 +21,7 @@ pub(crate) struct Head {
 #[derive(Debug)]
 pub(crate) struct Columns {
     heads: Vec<Head>,
-    /// Those of numbers.
+    /// Right-aligned columns.
     numbers: Range<usize>,
     rows: Vec<Vec<String>>,
 }
@@ -69,7 +69,7 @@ impl Columns {
         (0..self.heads.len()).collect()
     }
 
-    /// What a column takes of a line.
+    /// Width of a column in a line.
     fn width(&self, column: usize, head: impl Fn(&Head) -> &'static str) -> usize {
         let cells = self.rows.iter().map(|row| row[column].chars().count());
         cells.fold(head(&self.heads[column]).chars().count(), usize::max) + PADDING

@@ -1,5 +1,5 @@
-//! Two runs of an experiment beside each other: what changed from the first to the second, and whether that is more than
-//! chance. Medians over repetitions are compared, as they are for claims.
+//! Comparison of two runs of an experiment: changes from the first to the second, and their significance. Medians over
+//! repetitions are compared, as they are for claims.
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
@@ -20,7 +20,7 @@ const MIN_REPETITIONS: usize = 5;
 /// Two-sided p below which a difference is taken as one.
 const SIGNIFICANCE: f64 = 0.01;
 
-/// What is found of a statistic.
+/// Result of comparing a statistic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ChangeKind {
@@ -30,7 +30,7 @@ pub enum ChangeKind {
     Worse,
     /// They differ, in a quantity that is neither good nor bad.
     Different,
-    /// What they differ by may be chance.
+    /// The difference is not significant.
     NoDifference,
     /// A run has too few repetitions that may be used.
     TooFew,
@@ -45,7 +45,7 @@ pub struct Change {
     pub point: String,
     /// Id of the statistic.
     pub statistic: &'static str,
-    /// What it is counted in; empty for a ratio.
+    /// Unit; empty for a ratio.
     pub unit: &'static str,
     /// Median of the first run.
     pub before: f64,
@@ -67,12 +67,12 @@ pub struct Change {
 pub struct Comparison {
     /// Every statistic that both have, by system and point.
     pub changes: Vec<Change>,
-    /// What a reader must know: repetitions left out, points that one run lacks, and how the runs differ.
+    /// Caveats: repetitions left out, points that one run lacks, and differences between the runs.
     pub notes: Vec<String>,
 }
 
 impl Comparison {
-    /// Whether anything became worse.
+    /// Returns true if any statistic became worse.
     #[must_use]
     pub fn any_worse(&self) -> bool {
         self.changes.iter().any(|change| change.kind == ChangeKind::Worse)
@@ -111,7 +111,7 @@ pub fn compare(before: &Run, after: &Run, timeouts: [&Timeouts; 2]) -> Result<Co
     Ok(Comparison { changes, notes })
 }
 
-/// How the runs differ beruns what was measured.
+/// Differences between the runs other than the measurements.
 fn differences(before: &Run, after: &Run) -> Vec<String> {
     let (a, b) = (&before.manifest, &after.manifest);
     let (host_a, host_b) = (&a.host, &b.host);
@@ -126,8 +126,8 @@ fn differences(before: &Run, after: &Run) -> Vec<String> {
     said.into_iter().filter(|(same, _)| !same).map(|(_, what)| what.to_owned()).collect()
 }
 
-/// Whether the input files of two runs whose names begin alike are the same, by checksum. Where one run has fewer, it was
-/// given the same as far as it went.
+/// Returns true if the input files of two runs with a name prefix are the same, by checksum. If one run has fewer, only
+/// those of both are compared.
 fn same_files(a: &Manifest, b: &Manifest, prefix: &str) -> bool {
     let of_both = a.checksums.iter().filter(|(name, _)| name.starts_with(prefix));
     let (mut same, mut of_b) = (0, b.checksums.keys().filter(|name| name.starts_with(prefix)));

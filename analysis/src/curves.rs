@@ -1,4 +1,4 @@
-//! What figures are drawn from: distribution curves thinned to what a figure can show.
+//! Distribution curves for figures, thinned to the resolution that a figure can show.
 
 use stats::{Definition, Ecdf, FailurePolicy};
 

@@ -1,4 +1,4 @@
-//! What the definition in a manifest says of the run's load and points, for statistics and figures of constant rates.
+//! The load and points of a run, read from the definition in its manifest.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -20,30 +20,30 @@ pub(crate) const HOLLOW: &str = "hollow";
 const NO_FACTORS: [&str; 6] =
     ["systems", "load.cooldown", "load.seconds", "load.timeout", "function.timeout", "function.queue.deadline"];
 
-/// The part of a definition that decides what a report shows.
+/// The part of a definition that decides the content of a report.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Design {
-    /// Whether the load has a constant rate; else it is a trace.
+    /// True for a load of a constant rate, false for a trace.
     pub(crate) at_rate: bool,
-    /// Whether every invocation is meant to be a cold start.
+    /// True if every invocation is meant to be a cold start.
     pub(crate) cold: bool,
-    /// Whether invocations come in bursts.
+    /// True if invocations come in bursts.
     pub(crate) in_bursts: bool,
-    /// How often each point was to be measured; `None` where the definition does not say.
+    /// Planned repetitions of each point; `None` if the definition does not state them.
     repetitions: Option<u32>,
-    /// What holds at every point that says nothing else, by dotted keys.
+    /// Values at every point that does not override them, by dotted keys.
     shared: BTreeMap<String, String>,
     /// The points in their order: name, and dotted keys with the values that make each different.
     points: Vec<(String, BTreeMap<String, String>)>,
-    /// Which systems were to be measured at which points, in the definition's order; empty where it does not say.
+    /// The systems planned for each point, in the definition's order; empty if it does not list them.
     planned: Vec<(String, String)>,
 }
 
-/// What the one point of a definition that lists none is called.
+/// Name of the one point of a definition that lists none.
 const ONLY_POINT: &str = "replay";
 
 impl Design {
-    /// That of a run; of a definition that cannot be read nothing is known.
+    /// Reads the definition of a run. A definition that cannot be parsed gives an empty design.
     pub(crate) fn of(manifest: &Manifest) -> Self {
         let mut definition: Table = manifest.definition.parse().unwrap_or_default();
         let listed = definition.remove("points");
@@ -55,7 +55,7 @@ impl Design {
             Some((values.remove("name")?, values))
         });
         let (shared, points) = (leaves(&definition), points.collect::<Vec<_>>());
-        // What any point says otherwise stands at every point, and no longer with what they share.
+        // A value that any point overrides is a value of the points, and no longer shared.
         let is_said = |key: &str| shared.contains_key(key) || points.iter().any(|(_, values)| values.contains_key(key));
         Self {
             at_rate: shared.get("load.kind").is_some_and(|kind| kind == "rate"),
@@ -68,12 +68,12 @@ impl Design {
         }
     }
 
-    /// The points at which a system was to be measured, in the definition's order; none where it does not say.
+    /// The points at which a system was to be measured, in the definition's order; none if it does not state them.
     pub(crate) fn planned<'a>(&'a self, system: &'a str) -> impl Iterator<Item = &'a str> {
         self.planned.iter().filter(move |(planned, _)| planned == system).map(|(_, point)| point.as_str())
     }
 
-    /// How often each point was to be measured; `None` where the definition does not say.
+    /// Planned repetitions of each point; `None` if the definition does not state them.
     pub(crate) fn repetitions(&self) -> Option<u32> {
         self.repetitions
     }
@@ -98,12 +98,12 @@ impl Design {
         found
     }
 
-    /// What all points share under a key.
+    /// The value that all points share under a key.
     pub(crate) fn shared(&self, key: &str) -> Option<&str> {
         self.shared.get(key).map(String::as_str)
     }
 
-    /// How long a sandbox is modelled to take to start at a point, in nanoseconds; `None` where it is not modelled.
+    /// Modelled start time of a sandbox at a point, in nanoseconds; `None` if it is not modelled.
     pub(crate) fn delay_ns(&self, point: &str) -> Option<u64> {
         let own = self.points.iter().find(|(name, _)| name == point).map(|(_, values)| values);
         let at = |key: &str| own.and_then(|values| values.get(key)).or_else(|| self.shared.get(key));
@@ -117,7 +117,7 @@ impl Design {
         self.points.iter().position(|(name, _)| name == point).unwrap_or(self.points.len())
     }
 
-    /// What makes a point different.
+    /// The values that distinguish a point, by dotted keys.
     pub(crate) fn values(&self, point: &str) -> BTreeMap<String, String> {
         let of = self.points.iter().find(|(name, _)| name == point).map(|(_, values)| values.clone());
         let mut values = of.unwrap_or_default();
@@ -126,7 +126,7 @@ impl Design {
     }
 }
 
-/// Which systems a definition wants to be measured at which of its listed points.
+/// Pairs of a listed point and a system to measure there.
 fn planned(definition: &Table, listed: &[&Table]) -> Vec<(String, String)> {
     let systems = |table: &Table| -> Option<Vec<String>> {
         let list = table.get("systems")?.as_array()?;

@@ -1,5 +1,5 @@
-//! Where a figure or a table goes: standard output, or a file that is complete or not there. A terminal gets characters
-//! that command it as escapes; a file or pipe gets every byte.
+//! Destination of a figure or a table: standard output, or a file that is complete or does not exist. Control
+//! characters are escaped on a terminal; a file or pipe gets every byte.
 
 use std::{
     fs::{self, File},
@@ -57,7 +57,7 @@ fn partial(path: &Path) -> PathBuf {
 /// Passes text on line by line, without what commands a terminal.
 struct Shown<W> {
     out: W,
-    /// What came since the last line's end.
+    /// Bytes since the last newline.
     line: Vec<u8>,
 }
 

@@ -16,7 +16,7 @@ use crate::{
     summarise::{definition_name, group, policy_name},
 };
 
-/// What can be exported.
+/// Tables that can be exported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum ExportTable {
     /// Every raw row, with system, point and repetition before it.
@@ -64,7 +64,7 @@ pub fn export(run: &Run, timeouts: &Timeouts, table: ExportTable, out: impl Writ
     }
 }
 
-/// Where a row belongs.
+/// Key columns of a row.
 #[derive(Serialize)]
 struct Place<'a> {
     system: &'a str,

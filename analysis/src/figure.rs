@@ -38,13 +38,13 @@ pub enum FigureName {
 }
 
 impl FigureName {
-    /// Those of a replayed trace, in the order of its page.
+    /// Figures of a replayed trace, in the order of its page.
     const OF_TRACE: [Self; 5] =
         [Self::Slowdown, Self::SlowdownArtifact, Self::Scheduling, Self::Phases, Self::PhasesManager];
-    /// Those of a constant rate, in the order of its page.
+    /// Figures of a constant rate, in the order of its page.
     const OF_RATE: [Self; 5] = [Self::Latency, Self::Cpu, Self::Phases, Self::PhasesManager, Self::Anatomy];
 
-    /// Those of bursts, in the order of its page.
+    /// Figures of bursts, in the order of its page.
     const OF_BURSTS: [Self; 4] = [Self::Overhead, Self::Cpu, Self::Phases, Self::PhasesManager];
 
     /// The figures of a run's page.
@@ -74,7 +74,7 @@ impl FigureName {
     }
 }
 
-/// What a figure is drawn with.
+/// Colours of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Palette {
     /// Fixed colours on white, for a paper.
@@ -97,10 +97,10 @@ impl Palette {
     }
 }
 
-/// Series drawn in one figure; more could not be told apart.
+/// Series drawn in one figure; the colours of more would not be distinguishable.
 pub(crate) const MAX_SERIES: usize = colours::SERIES.len();
 
-/// What figures are drawn from.
+/// The data that figures are drawn from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FigureData<'a> {
     pub(crate) series: &'a [Series<'a>],

@@ -1,4 +1,4 @@
-//! Turns the files of a run into statistics, verdicts, figures and a page.
+//! Turns the files of a run into statistics, claim outcomes, figures and a page.
 //!
 //! Everything is computed from the raw rows, never from the histograms a live view shows. Reads only record files, so
 //! that a run can be analysed on any machine with nothing else built.

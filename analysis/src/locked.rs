@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result};
 use record::{DirectoryLock, Holder, LOCK_FILE, LockError};
 
-/// Most processes that are asked for, from this one's parent upwards: above any depth that programs start each other in.
+/// Bound of the walk over this process's ancestors: above any depth that programs start each other in.
 const MAX_ANCESTORS: usize = 256;
 
 /// Locks the directory. With `by_caller` the process that started this one, or one before that, may hold the lock, and it
@@ -33,15 +33,15 @@ pub(crate) fn locked(directory: &Path, by_caller: bool) -> Result<Option<Directo
     Ok(Some(DirectoryLock::take(directory, &holder)?))
 }
 
-/// Whether a process that this one descends from has the lock, as the kernel says: the id in the file may be of another
-/// namespace of process ids.
+/// Returns true if a process that this one descends from has the lock, by the kernel's table of locks: the id in the
+/// file may be of another PID namespace.
 fn is_held_by_ancestor(directory: &Path) -> bool {
     let Ok(lock) = fs::metadata(directory.join(LOCK_FILE)) else { return false };
     let ancestors = std::iter::successors(Some(parent_id()), |process| parent_of(*process));
     ancestors.take(MAX_ANCESTORS).any(|process| holds(process, (lock.dev(), lock.ino())))
 }
 
-/// Whether a process has locked this file (device and inode).
+/// Returns true if a process has locked this file (device and inode).
 fn holds(process: u32, file: (u64, u64)) -> bool {
     let Ok(descriptors) = fs::read_dir(format!("/proc/{process}/fd")) else { return false };
     descriptors.flatten().any(|descriptor| {

@@ -1,4 +1,4 @@
-//! The program `analysis`: turns the files of a run into statistics, verdicts, figures and a page.
+//! The program `analysis`: turns the files of a run into statistics, claim outcomes, figures and a page.
 
 mod arguments;
 mod destination;
@@ -23,7 +23,7 @@ const FAILED: u8 = 1;
 const BAD_INPUT: u8 = 2;
 /// The run was analysed, and may not be used.
 const INVALID: u8 = 3;
-/// A judged claim does not hold, or something became worse.
+/// An evaluated claim does not hold, or a statistic became worse.
 const NOT_HELD: u8 = 4;
 
 fn main() -> ExitCode {
@@ -124,7 +124,7 @@ fn report_exit_code(report: &RunReport) -> ExitCode {
     code
 }
 
-/// What judged claims mean: nothing is held by what may not be used, and a judged claim should hold.
+/// Exit code of evaluated claims: invalid before not held.
 fn claims_exit_code(claims: &Claims) -> ExitCode {
     if claims.claims.iter().any(|claim| claim.outcome == record::ClaimOutcome::Invalid) {
         ExitCode::from(INVALID)
@@ -135,7 +135,7 @@ fn claims_exit_code(claims: &Claims) -> ExitCode {
     }
 }
 
-/// Whether a file of the run is at fault.
+/// Returns true if a file of the run is the cause.
 fn is_bad_input(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause.is::<ReadError>()

@@ -15,7 +15,7 @@ use crate::{
     statistic::{STATISTICS, Statistic},
 };
 
-/// How results are printed.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
     /// Columns for a terminal.
@@ -107,7 +107,7 @@ fn rates_table(points: &[RatePoint]) -> Columns {
     let numbers = KEYS..heads.len();
     let mut table = Columns::new(heads, numbers);
     let cell = |estimate: Option<Estimate>| estimate.map_or_else(|| "–".to_owned(), |found| number(found.median));
-    let word = |evaluated: &RateCheck| match evaluated.holds {
+    let word = |check: &RateCheck| match check.holds {
         Some(true) => "yes".to_owned(),
         Some(false) => "no".to_owned(),
         None => "not judged".to_owned(),

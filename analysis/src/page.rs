@@ -23,17 +23,17 @@ use record::{Claims, ExitState, Manifest, PointSummary, Setting, Summary};
 
 use crate::{FigureName, colours, design::Design, published::Published, series::Series, verification::Verification};
 
-/// What the page is made from.
+/// The data of the page.
 pub(crate) struct Page<'a> {
     pub(crate) manifest: &'a Manifest,
-    /// What the run's definition says of its load and points.
+    /// Load and points by the run's definition.
     pub(crate) design: &'a Design,
-    /// What systems have set otherwise than released.
+    /// Settings of systems that differ from their releases.
     pub(crate) settings: &'a BTreeMap<String, Vec<Setting>>,
     pub(crate) summary: &'a Summary,
     pub(crate) series: &'a [Series<'a>],
     pub(crate) claims: &'a Claims,
-    /// What of the run may be used.
+    /// Results of the invariants.
     pub(crate) verification: &'a Verification,
     pub(crate) published: &'a [Published],
     /// Each figure as SVG, or why there is none.
@@ -69,7 +69,7 @@ impl Page<'_> {
         page.into_string()
     }
 
-    /// Claims, answers and figures: a constant rate asks for others than a trace.
+    /// Claims, sentences and figures, which differ between a constant rate and a trace.
     fn results(&self) -> Markup {
         if !self.design.at_rate {
             return html! { (claims::section(self)) (answers::sections(self)) };
@@ -110,7 +110,7 @@ impl Page<'_> {
         }
     }
 
-    /// Whether all repetitions may be used, in a class and a few words.
+    /// Validity of all repetitions, as a CSS class and a few words.
     fn validity_words(&self) -> (&'static str, String) {
         let all = self.summary.points.len();
         let of = |state| self.summary.points.iter().filter(|point| point.validity.valid == state).count();
@@ -121,7 +121,7 @@ impl Page<'_> {
         }
     }
 
-    /// How many repetitions could not be measured, in a few words; `None` when none failed.
+    /// Number of repetitions that could not be measured, in a few words; `None` if none failed.
     fn failure_words(&self) -> Option<String> {
         match self.manifest.failures.len() {
             0 => None,
@@ -130,7 +130,7 @@ impl Page<'_> {
         }
     }
 
-    /// What came of checking the invariants, in a class and a few words.
+    /// Results of the invariants, as a CSS class and a few words.
     fn invariant_words(&self) -> (&'static str, String) {
         match (self.verification.broken().count(), self.verification.unchecked()) {
             (0, 0) if self.missed_words().is_some() => ("bad", self.missed_words().unwrap_or_default()),
@@ -141,7 +141,7 @@ impl Page<'_> {
         }
     }
 
-    /// How much did not come out as expected, in a few words; `None` where all did.
+    /// Number of thresholds that were not met, in a few words; `None` if all were.
     fn missed_words(&self) -> Option<String> {
         match self.verification.missed().count() {
             0 => None,

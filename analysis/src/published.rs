@@ -1,4 +1,4 @@
-//! Figures published by others, each with its source: shown beside ours, never mixed with them.
+//! Figures published by others, each with its source: shown next to the run's results, never mixed with them.
 
 use serde::Deserialize;
 

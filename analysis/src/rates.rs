@@ -77,7 +77,7 @@ fn is_machine(role: &str) -> bool {
     role == MACHINE
 }
 
-/// Whether a role is that of a process of the system, not of the harness or the machine.
+/// Returns true for the role of a process of the system, false for the harness and the machine.
 pub(crate) fn is_of_the_system(role: &str) -> bool {
     !NOT_THE_SYSTEM.contains(&role)
 }
@@ -98,13 +98,13 @@ fn ok_percent(summary: &PointSummary) -> Option<f64> {
     (summary.counts.measured > 0).then(|| 100.0 * ok as f64 / summary.counts.measured as f64)
 }
 
-/// CPU time per operation of the processes whose role is asked for; `None` when there is none, or no operation.
+/// CPU time per operation of the processes of the wanted roles; `None` if there is no such process, or no operation.
 fn cpu_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<f64> {
     let operations = summary.rate_test.as_ref()?.operations.filter(|operations| *operations > 0)?;
     Some(used_us(summary, wanted)? as f64 / operations as f64)
 }
 
-/// CPU time of the system's own processes per ok answer, in microseconds.
+/// CPU time of the system's own processes per ok response, in microseconds.
 pub(crate) fn system_cpu_us(summary: &PointSummary) -> Option<f64> {
     cpu_us(summary, is_of_the_system)
 }
@@ -127,8 +127,8 @@ fn ms_per_creation(summary: &PointSummary, used_us: u64) -> Option<f64> {
     Some(if creations == 0 { f64::INFINITY } else { used_us as f64 / 1e3 / creations as f64 })
 }
 
-/// The same, at the least that it may be: a warm answer leaves a creation out, and what it costs itself would make those that
-/// there are seem dearer. Where there are such, each answer counts as a creation.
+/// A lower bound of it. A warm response saves a creation, but costs CPU time itself, which would make the creations
+/// look more expensive. If there are warm responses, each response counts as a creation.
 pub(crate) fn least_cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
     let each = cpu_ms_per_creation(summary)?;
     let rate_test = summary.rate_test.as_ref()?;
@@ -137,7 +137,7 @@ pub(crate) fn least_cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
     Some(if is_mixed && answers > creations { each * creations / answers } else { each })
 }
 
-/// CPU time of the processes whose role is asked for, in microseconds; `None` when there is none.
+/// CPU time of the processes of the wanted roles, in microseconds; `None` if there is no such process.
 fn used_us(summary: &PointSummary, wanted: impl Fn(&str) -> bool) -> Option<u64> {
     let mut used = summary.processes.iter().filter(|process| wanted(&role(&process.process))).peekable();
     used.peek()?;
@@ -160,7 +160,7 @@ fn processes(all: &[&PointSummary]) -> Vec<ProcessCost> {
     roles.into_iter().filter_map(cost).collect()
 }
 
-/// What a process does: its name without the number among its equals.
+/// Role of a process: its name without the number among its equals.
 fn role(process: &str) -> String {
     let (name, rest) = process.split_once(' ').map_or((process, None), |(name, rest)| (name, Some(rest)));
     let numbered = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
@@ -179,30 +179,27 @@ pub(crate) fn roles<'a>(points: impl Iterator<Item = &'a [ProcessCost]>) -> Vec<
     roles
 }
 
-/// What a process used for an operation of a point; `None` where it was not there.
+/// CPU time of a process per operation of a point; `None` if it did not run there.
 pub(crate) fn cost_of(processes: &[ProcessCost], role: &str) -> Option<Estimate> {
     processes.iter().find(|process| process.process == role).map(|process| process.cpu_us)
 }
 
-/// A verdict that must hold in every repetition: no, if it is no in one; yes, if it is yes in all.
+/// A check over repetitions: false if it is false in one, true if it is true in all.
 fn in_all(all: &[&PointSummary], of: impl Fn(&SustainedRateTest) -> &RateCheck) -> RateCheck {
-    let evaluated: Vec<&RateCheck> = all.iter().filter_map(|summary| summary.rate_test.as_ref()).map(of).collect();
-    let holds = if evaluated.iter().any(|one| one.holds == Some(false)) {
+    let checks: Vec<&RateCheck> = all.iter().filter_map(|summary| summary.rate_test.as_ref()).map(of).collect();
+    let holds = if checks.iter().any(|one| one.holds == Some(false)) {
         Some(false)
-    } else if !evaluated.is_empty()
-        && evaluated.len() == all.len()
-        && evaluated.iter().all(|one| one.holds == Some(true))
-    {
+    } else if !checks.is_empty() && checks.len() == all.len() && checks.iter().all(|one| one.holds == Some(true)) {
         Some(true)
     } else {
         None
     };
-    let reasons = evaluated.iter().filter(|one| one.holds == holds).flat_map(|one| &one.reasons);
+    let reasons = checks.iter().filter(|one| one.holds == holds).flat_map(|one| &one.reasons);
     let reasons = reasons::together(reasons, all.len());
     RateCheck { holds, reasons }
 }
 
-/// The points that differ in their rate, or in how many invocations come at once, only: a line in a figure, a sentence in an answer.
+/// Points that differ only in their rate, or in the size of their bursts: a line in a figure, a sentence on the page.
 #[derive(Clone, Debug)]
 pub(crate) struct Line<'a> {
     /// The system, and what else makes these points different.
@@ -235,7 +232,7 @@ pub(crate) fn lines(points: &[RatePoint]) -> Vec<Line<'_>> {
     lines
 }
 
-/// Whether all repetitions are valid and none was found not to keep up.
+/// Returns true if all repetitions are valid and none of them failed the sustained-rate test.
 pub(crate) fn is_kept_up(point: &RatePoint) -> bool {
     point.sustained.holds != Some(false) && point.valid_repetitions == point.repetitions
 }
@@ -249,7 +246,7 @@ fn label(point: &RatePoint) -> String {
     let others = point.values.iter().filter(|(key, _)| ![RATE, BURST].contains(&key.as_str()));
     others.fold(point.system.clone(), |label, (key, value)| {
         let name = key.rsplit('.').next().unwrap_or(key).replace('_', " ");
-        // A count stands before what it counts: 64 connections, but delay 40ms.
+        // A count precedes its unit: 64 connections, but delay 40ms.
         let counts = value.bytes().all(|byte| byte.is_ascii_digit());
         if counts { format!("{label}, {value} {name}") } else { format!("{label}, {name} {value}") }
     })

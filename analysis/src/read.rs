@@ -1,11 +1,11 @@
-//! Why a run could not be read.
+//! Errors of reading a run.
 
 use std::path::PathBuf;
 
 use record::RecordError;
 use thiserror::Error;
 
-/// What was given is not a run that can be analysed.
+/// The input is not a run that can be analysed.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// A file of the run is missing or malformed.
@@ -20,15 +20,15 @@ pub enum ReadError {
     /// A value in a row contradicts the file's format.
     #[error("{}, row {row}: column `{column}`: expected {expected}, found {found}", path.display())]
     Value {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Row number; the header is row 1.
         row: u64,
-        /// Which column.
+        /// The column.
         column: &'static str,
-        /// What is allowed there.
+        /// Values allowed there.
         expected: &'static str,
-        /// What is there.
+        /// The value found.
         found: String,
     },
     /// Two runs measured different things.
@@ -42,9 +42,9 @@ pub enum ReadError {
     /// The run has nothing that this figure shows.
     #[error("{}: no figure for it: {reason}", figure)]
     NoFigure {
-        /// Which figure was asked for.
+        /// Name of the figure.
         figure: &'static str,
-        /// What is missing.
+        /// The missing data.
         reason: String,
     },
 }

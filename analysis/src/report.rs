@@ -29,9 +29,9 @@ pub enum ReportError {
     /// A file of the report could not be written.
     #[error("cannot write {}", path.display())]
     Write {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A JSON document of the report could not be written.
@@ -39,12 +39,12 @@ pub enum ReportError {
     Document(#[source] RecordError),
 }
 
-/// What was computed and where the page is.
+/// The computed results, and the path of the page.
 #[derive(Debug)]
 pub struct RunReport {
     /// Every repetition's statistics.
     pub summary: Summary,
-    /// Every claim about the experiment, judged.
+    /// Every claim about the experiment, evaluated.
     pub claims: Claims,
     /// Every broken invariant of the run, in a line each.
     pub broken: Vec<String>,
@@ -116,8 +116,8 @@ fn draw_figures(staging: &Staging<'_>, names: &[FigureName], data: &FigureData<'
     Ok(figures)
 }
 
-/// The series that figures and answers about cold starts are made from: all of a trace; of constant rates, which may
-/// have dozens, the highest of each line that was not found too high.
+/// The series of the figures and sentences about cold starts: all of a trace; of constant rates, which may have dozens,
+/// the highest of each line that was not found too high.
 fn shown<'a>(series: &[Series<'a>], rates: &[RatePoint]) -> Vec<Series<'a>> {
     if rates.is_empty() {
         return series.to_vec();

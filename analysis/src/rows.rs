@@ -6,8 +6,8 @@ use record::{ImpossibleRows, Invocation, InvocationReader, Outcome, Phase, Recor
 
 use crate::{ReadError, spread::signed};
 
-/// What is kept of one measured row. Times in nanoseconds from the run's start instant; a row that cannot be true has
-/// no times but those at which it was due and sent.
+/// The values of one measured row that statistics need. Times are in nanoseconds from the run's start instant; an
+/// impossible row has no times but those at which it was due and sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Row {
     /// Place in the schedule.
@@ -22,7 +22,7 @@ pub(crate) struct Row {
     pub(crate) cold: Option<bool>,
 }
 
-/// What is kept of a measured cold row besides.
+/// Further values of a measured cold row.
 #[derive(Clone, Debug)]
 pub(crate) struct ColdRow {
     pub(crate) index: u64,
@@ -42,15 +42,15 @@ pub(crate) struct Rows {
     /// Rows of either phase that cannot be true.
     pub(crate) impossible: ImpossibleRows,
     pub(crate) warmup: u64,
-    /// When ok warm-up rows were done: some end within the measured window.
+    /// Ends of ok warm-up rows: some are within the measured window.
     pub(crate) warmup_done_ns: Vec<u64>,
     /// Place of every row in the schedule.
     pub(crate) indexes: Vec<u64>,
-    /// When the last row of either phase was due.
+    /// Due time of the last row of either phase.
     pub(crate) last_due_ns: u64,
 }
 
-/// How every zstd frame begins.
+/// First bytes of every zstd frame.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Opens a file of rows, refusing one that is not compressed: the reader takes a bad first frame for one that was cut

@@ -15,7 +15,7 @@ use crate::{
 pub struct Run {
     /// Its directory.
     pub dir: RunDir,
-    /// What was run, on what.
+    /// Experiment, machine and systems of the run.
     pub manifest: Manifest,
     /// Repetitions with rows, ordered by system, point and repetition; at least one.
     pub points: Vec<PointDir>,
@@ -36,7 +36,8 @@ impl Run {
         Ok(Self { dir, manifest, points })
     }
 
-    /// What systems have set otherwise than released, of those that say so: by their first repetition that does.
+    /// Settings of systems that differ from their releases, of those that record them: by their first repetition that
+    /// does.
     ///
     /// # Errors
     /// When a file cannot be read.

@@ -2,7 +2,7 @@
 
 use record::{PointSummary, Spread};
 
-/// What a value is counted in.
+/// Unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Ratio,
@@ -11,7 +11,7 @@ pub(crate) enum Unit {
     PerSecond,
 }
 
-/// Which of two values of a statistic is the better one.
+/// The better direction of a statistic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Better {
     /// The greater one.
@@ -30,14 +30,14 @@ pub(crate) struct Statistic {
     /// Its name in tables.
     pub(crate) label: &'static str,
     pub(crate) unit: Unit,
-    /// Why it is missing, when it is.
+    /// The reason for a missing value.
     pub(crate) missing: &'static str,
-    /// How failed invocations count, or which rows it is of; of a slowdown that follows from its definition.
+    /// Treatment of failed invocations, or the rows covered; of a slowdown that follows from its definition.
     counts: &'static str,
     value: Value,
 }
 
-/// Where the number stands.
+/// Source of the number.
 #[derive(Clone, Copy, Debug)]
 enum Value {
     /// Definition, failure policy, which number over functions.
@@ -157,13 +157,13 @@ impl Statistic {
         STATISTICS.iter().find(|statistic| statistic.id == id)
     }
 
-    /// Whether it is of the rows that are cold, and of no others.
+    /// Returns true if it covers cold rows only.
     pub(crate) fn is_of_cold_rows(&self) -> bool {
         self.id.starts_with("overhead.") || (self.id.starts_with("cold.") && self.id != "cold.share")
     }
 
-    /// Which of two of its values is the better one. What a cold start's wait consists of, how many there are, and how late
-    /// the load generator was, say nothing of that.
+    /// The better direction. The components of a cold start's wait, the number of cold starts and the lag of the load
+    /// generator are neither good nor bad.
     pub(crate) fn better(&self) -> Better {
         match self.id.split('.').next() {
             Some("achieved") => Better::More,
@@ -173,7 +173,7 @@ impl Statistic {
         }
     }
 
-    /// How failed invocations count in it, or which rows it is of.
+    /// Treatment of failed invocations, or the rows covered.
     pub(crate) fn failures(&self) -> &'static str {
         match self.value {
             Value::Slowdown("mean-kept", "penalise", _) => "penalised, time-outs dropped",
@@ -253,7 +253,7 @@ fn manager(point: &PointSummary) -> Option<Spread> {
 }
 
 impl Unit {
-    /// As it is written after a number; empty for a ratio.
+    /// The symbol after a number; empty for a ratio.
     pub(crate) fn symbol(self) -> &'static str {
         match self {
             Self::Ratio => "",

@@ -34,13 +34,13 @@ pub(crate) struct PointResult {
     pub(crate) curves: Curves,
 }
 
-/// What a repetition is judged by besides its own files.
+/// Inputs of a repetition's summary other than its own files.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
     pub(crate) timeouts: &'a Timeouts,
-    /// What the machine has, for judging the load generator's share.
+    /// Cores of the machine, to compute the load generator's share.
     pub(crate) cores: u32,
-    /// What the run's definition says of its load and points.
+    /// Load and points by the run's definition.
     pub(crate) design: &'a Design,
 }
 
@@ -105,7 +105,7 @@ pub(crate) fn point(dir: &PointDir, context: &Context<'_>) -> Result<PointResult
     Ok(PointResult { curves: Curves::of(&rows, &slowdowns), summary })
 }
 
-/// What the file holds, or nothing when there is no such file.
+/// The content of a file; `None` if it does not exist.
 fn optional<T>(path: &Path, read: impl Fn(&Path) -> Result<T, RecordError>) -> Result<Option<T>, RecordError> {
     if path.exists() { read(path).map(Some) } else { Ok(None) }
 }
@@ -114,7 +114,7 @@ fn spread_of(rows: &Rows, value: impl Fn(&Row) -> Option<i64>) -> Option<Spread>
     spread(rows.measured.iter().filter_map(value).collect())
 }
 
-/// What was not measured, and why.
+/// Notes on missing measurements.
 fn missing(rows: &Rows, coldstarts: bool, processes: bool) -> Vec<String> {
     let mut notes = Vec::new();
     if rows.measured.is_empty() {

@@ -1,4 +1,4 @@
-//! The time-out that a penalised failure counts with, and where it comes from.
+//! The time-out that a penalised failure counts with, and its origin.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use toml::{Table, Value};
 /// A time-out with its origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Timeout {
-    /// How long, in nanoseconds.
+    /// Duration in nanoseconds.
     pub(crate) ns: u64,
-    /// Where it comes from, in words.
+    /// Origin in words.
     pub(crate) from: String,
 }
 
 /// A function's time-out when it states none.
 const DEFAULT: Duration = Duration::from_secs(300);
 
-/// Places in a definition where the time-out of invocations may stand, the first present one counting.
+/// Keys of a definition that may hold the time-out of invocations; the first one present counts.
 const KEYS: [&[&str]; 5] =
     [&["load", "timeout"], &["loadgen", "timeout"], &["function", "timeout"], &["functions", "timeout"], &["timeout"]];
 
@@ -35,7 +35,7 @@ impl Timeouts {
         Self { given, definition: manifest.definition.parse().unwrap_or_default() }
     }
 
-    /// That of a point.
+    /// The time-out at a point.
     pub(crate) fn at(&self, point: &str) -> Timeout {
         if let Some(given) = self.given {
             return Timeout::new(given, "given on the command line");

@@ -1,4 +1,4 @@
-//! What the run's invariants say of each repetition: whether it may be used, and what of it was not proved.
+//! Results of the run's invariants for each repetition: whether it may be used, and which invariants were not proved.
 
 mod order;
 
@@ -8,30 +8,32 @@ use record::{
     Finding, Invariant, Invariants, LoadSummary, PointDir, PointSummary, RateCheck, RecordError, Weight, read_json,
 };
 
-use self::order::{Measured, MeasuredOrder};
+use self::order::{Measured, MeasurementOrder};
 use crate::{
     ReadError, Run,
     summarise::{PointResult, rate_test},
 };
 
-/// Why a rate was not sustained where warm answers are marked, which are to be expected only of a system that falls behind.
-pub(crate) const TOO_MUCH: &str = "its rate was surely too much, whatever later rows that are warm make of all of them";
+/// The reason for a rate that counts as not sustained because warm rows are marked there: only an overloaded system has
+/// them.
+pub(crate) const SURELY_FAILED: &str =
+    "its rate was surely too much, whatever later rows that are warm make of all of them";
 
-/// The invariants of a run, and which repetitions they were judged from.
+/// The invariants of a run, and the repetitions that they were checked in.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Verification {
     invariants: Vec<Invariant>,
     /// System, point and number of the repetitions whose files, as they are now, were checked.
     checked: BTreeSet<(String, String, u32)>,
-    order: MeasuredOrder,
+    order: MeasurementOrder,
     /// Of those that have rows.
     unchecked: usize,
 }
 
-/// What a repetition is worth.
+/// Usability of a repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Soundness {
-    /// Every invariant that can be judged holds.
+    /// Every invariant that could be checked holds.
     Sound,
     /// The load generator was late.
     Late(String),
@@ -42,7 +44,7 @@ pub(crate) enum Soundness {
 }
 
 impl Verification {
-    /// That of a run as its directory has it.
+    /// Reads the results of a run.
     ///
     /// # Errors
     /// When `invariants.json` is malformed or of a newer version.
@@ -51,7 +53,8 @@ impl Verification {
         Self::of(found, &run.points).map_err(ReadError::Record)
     }
 
-    /// That of what was found, where `points` are the repetitions that have rows.
+    /// Joins the results with the repetitions that have rows, `points`. A repetition that was measured again since
+    /// counts as unchecked.
     ///
     /// # Errors
     /// When a repetition's `loadgen.json` cannot be read.
@@ -81,7 +84,7 @@ impl Verification {
         }
         let unchecked = points.len() - checked.len();
         let unknown = points.len() - measured.len();
-        Ok(Self { invariants: found.invariants, checked, order: MeasuredOrder::of(measured, unknown), unchecked })
+        Ok(Self { invariants: found.invariants, checked, order: MeasurementOrder::of(measured, unknown), unchecked })
     }
 
     /// Everything broken, of the run, its points and its repetitions.
@@ -89,7 +92,7 @@ impl Verification {
         self.invariants.iter().filter(|one| one.is_broken())
     }
 
-    /// Everything that may be used although a rule about it does not hold, as whoever does must know.
+    /// Marks: rules that do not hold without making anything unusable.
     pub(crate) fn marked(&self) -> impl Iterator<Item = &Invariant> {
         self.invariants.iter().filter(|one| one.weight == Weight::Mark && one.finding == Finding::NotHeld)
     }
@@ -100,7 +103,7 @@ impl Verification {
     }
 
     /// In which order repetitions were measured.
-    pub(crate) fn order(&self) -> &MeasuredOrder {
+    pub(crate) fn order(&self) -> &MeasurementOrder {
         &self.order
     }
 
@@ -109,12 +112,12 @@ impl Verification {
         self.unchecked
     }
 
-    /// Whether the files of a repetition, as they are now, were checked.
+    /// Returns true if the files of a repetition, as they are now, were checked.
     fn is_checked(&self, (system, point, repetition): (&str, &str, u32)) -> bool {
         self.checked.contains(&(system.to_owned(), point.to_owned(), repetition))
     }
 
-    /// What a repetition is worth; a broken invariant weighs more than a late generator.
+    /// Usability of a repetition; a broken invariant takes precedence over a late load generator.
     pub(crate) fn of_repetition(&self, system: &str, point: &str, repetition: u32) -> Soundness {
         if !self.is_checked((system, point, repetition)) {
             return Soundness::Unchecked;
@@ -137,12 +140,12 @@ impl Verification {
     }
 
     fn applied_to(&self, mut summary: PointSummary) -> PointSummary {
-        let was_too_much = self.was_too_much(&summary);
+        let was_surely_failed = self.was_surely_failed(&summary);
         let PointSummary { system, point, repetition, validity, rate_test, .. } = &mut summary;
         match self.of_repetition(system, point, *repetition) {
             Soundness::Sound => {
-                if let Some(rate_test) = rate_test.as_mut().filter(|_| was_too_much) {
-                    let reasons = vec![TOO_MUCH.to_owned()];
+                if let Some(rate_test) = rate_test.as_mut().filter(|_| was_surely_failed) {
+                    let reasons = vec![SURELY_FAILED.to_owned()];
                     rate_test.sustained = RateCheck { holds: Some(false), reasons };
                     rate_test.at_objective = rate_test.sustained.clone();
                 }
@@ -170,7 +173,7 @@ impl Verification {
         summary
     }
 
-    /// What was found of a rule about what else used the machine in a repetition. Where nobody looked it was not measured.
+    /// Result of a rule about other use of the machine in a repetition; not measured if the rule is not on record.
     pub(crate) fn noise(&self, rule: &str, of: &PointSummary) -> Finding {
         let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
         let found: Vec<Finding> = self.invariants.iter().filter(is_it).map(noise_found).collect();
@@ -194,13 +197,13 @@ impl Verification {
         Some((least, found.most_ppm.or(exact)?))
     }
 
-    /// Whether a rule about what else used the machine in a repetition was not measured.
+    /// Returns true if a rule about other use of the machine in a repetition was not measured.
     pub(crate) fn is_noise_unmeasured(&self, of: &PointSummary) -> bool {
         Invariant::NOISE.iter().any(|rule| self.noise(rule, of) == Finding::NotMeasured)
     }
 
-    /// The first rule of a repetition that must hold and is not known to: one of those that are asked for that could not be judged,
-    /// or one about what its rows are that is not on record.
+    /// The first rule that must hold in a repetition and is not known to: a required one that could not be checked, or
+    /// one about the identity of rows that is not on record.
     pub(crate) fn unproved(&self, of: &PointSummary, is_asked: impl Fn(&Invariant) -> bool) -> Option<String> {
         let open = self.unmeasured(Weight::Validity, of).find(|one| is_asked(one)).map(Invariant::sentence);
         open.or_else(|| {
@@ -210,13 +213,13 @@ impl Verification {
         })
     }
 
-    /// The first rule about how late the load generator was in a repetition that could not be judged, for example because it does not
-    /// say how late it read. Nothing that is not known to have been punctual was.
+    /// The first rule about the lateness of the load generator that could not be checked in a repetition, for example
+    /// because reading delays were not measured. A generator that is not known to have been punctual counts as late.
     pub(crate) fn unproved_punctuality(&self, of: &PointSummary) -> Option<String> {
         self.unmeasured(Weight::Lateness, of).next().map(Invariant::sentence)
     }
 
-    /// Rules of a weight that could not be judged of a repetition.
+    /// Rules of a weight that could not be checked in a repetition.
     fn unmeasured(&self, weight: Weight, of: &PointSummary) -> impl Iterator<Item = &Invariant> {
         self.invariants.iter().filter(move |one| {
             one.weight == weight
@@ -225,26 +228,26 @@ impl Verification {
         })
     }
 
-    /// Whether a rule was judged of a repetition, and held.
+    /// Returns true if a rule was checked in a repetition, and held.
     fn has_held(&self, rule: &str, of: &PointSummary) -> bool {
         let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
         self.invariants.iter().filter(is_it).any(|one| one.finding == Finding::Held)
     }
 
-    /// What was found of a rule that does not hold in a repetition, whatever that means for it; `None` where it holds.
+    /// The result of a rule that does not hold in a repetition, whatever its consequence; `None` if it holds.
     pub(crate) fn failing(&self, rule: &str, of: &PointSummary) -> Option<&Invariant> {
         let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
         self.invariants.iter().filter(is_it).find(|one| one.finding == Finding::NotHeld)
     }
 
-    /// Whether the rate of a repetition was surely too much for the system, as it must have been where warm answers are only marked.
-    pub(crate) fn was_too_much(&self, of: &PointSummary) -> bool {
+    /// Returns true if the rate of a repetition was surely failed: only then are warm rows marked instead of invalid.
+    pub(crate) fn was_surely_failed(&self, of: &PointSummary) -> bool {
         let found = self.failing(Invariant::COLD, of).filter(|_| self.is_checked(place(of)));
         found.is_some_and(|found| found.weight == Weight::Mark)
     }
 
-    /// How processes of the system ended early in a repetition that was measured to its end and is of what it says it is of;
-    /// `None` where none did.
+    /// Processes of the system that ended early, of a repetition that was measured to its end and whose rows have the
+    /// right identity; `None` without any.
     pub(crate) fn early_end(&self, of: &PointSummary) -> Option<&str> {
         if !self.is_checked(place(of)) {
             return None;
@@ -260,13 +263,13 @@ fn place(PointSummary { system, point, repetition, .. }: &PointSummary) -> (&str
     (system, point, *repetition)
 }
 
-/// Whether only bounds are known of the share of the machine that a rule is about.
+/// Returns true for a rule whose share of the machine is known by two bounds only.
 fn has_two_bounds(rule: &str) -> bool {
     rule == Invariant::NOISE[0]
 }
 
-/// What was found of a rule about what else used the machine. Versions that kept no upper bound judged by the lower one, which shows
-/// that too much was used, and never that it was not.
+/// Result of a rule about other use of the machine. Versions without an upper bound checked the lower one, which can
+/// prove that too much was used, and never that it was not.
 fn noise_found(found: &Invariant) -> Finding {
     let is_least = has_two_bounds(&found.rule) && found.most_ppm.is_none();
     if is_least && found.finding == Finding::Held { Finding::NotMeasured } else { found.finding }

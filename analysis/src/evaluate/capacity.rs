@@ -20,7 +20,7 @@ use crate::{
 struct Trial<'a> {
     /// The planned rate, per second.
     rate: f64,
-    /// Whether the rows show a sustained rate, whatever invariant is broken; `None` if they cannot decide it.
+    /// True if the rows show a sustained rate, whatever invariant is broken; `None` if they cannot decide it.
     appears_sustained: Option<bool>,
     /// The reasons why it was not sustained, or why that is undecided.
     reasons: String,

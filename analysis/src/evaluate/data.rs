@@ -10,7 +10,7 @@ use crate::{
     evaluate::{Conclusion, measure::Measure},
     format::number,
     series::Series,
-    verification::{Soundness, TOO_MUCH, Verification},
+    verification::{SURELY_FAILED, Soundness, Verification},
 };
 
 /// The data that all claims of a run are evaluated from.
@@ -256,12 +256,12 @@ impl<'a> RunData<'a> {
         (Some(summary), flaw)
     }
 
-    /// Whether the rows of a repetition show that its rate was sustained, whatever invariant is broken, with the reasons. A
-    /// rate at which the subject was surely overloaded counts as not sustained, whatever the slope over all rows is: the warm
-    /// responses of later rows flatten it.
+    /// True if the rows of a repetition show a sustained rate, whatever invariant is broken; with the reasons. A rate
+    /// that the subject surely failed counts as not sustained, whatever the slope over all rows is: the warm responses
+    /// of later rows flatten it.
     pub(super) fn sustained(&self, summary: &PointSummary, role: Role) -> (Option<bool>, String) {
-        if role == Role::Subject && self.verification.was_too_much(summary) {
-            return (Some(false), TOO_MUCH.to_owned());
+        if role == Role::Subject && self.verification.was_surely_failed(summary) {
+            return (Some(false), SURELY_FAILED.to_owned());
         }
         let check = summary.rate_test.as_ref().map(|rate_test| &rate_test.sustained);
         check.map_or_else(Default::default, |check| (check.holds, check.reasons.join("; ")))

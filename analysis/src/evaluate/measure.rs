@@ -1,11 +1,11 @@
-//! What is measured for a claim.
+//! The quantity that a claim is about.
 
 use crate::{
     claims::{CHEAPEST, Claim, SUSTAINED},
     statistic::Statistic,
 };
 
-/// What is measured for a claim.
+/// The quantity that a claim is about.
 #[derive(Clone, Copy)]
 pub(super) enum Measure<'a> {
     /// A statistic at a point; absent: at the only one.

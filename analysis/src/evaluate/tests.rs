@@ -1,4 +1,4 @@
-//! Every verdict for every kind of claim, and the inputs that would make a claim held which is not true.
+//! Every outcome for every kind of claim, and inputs that must not make a claim held.
 
 mod evidence;
 mod plan;
@@ -99,7 +99,7 @@ fn every_outcome_is_reached_for_every_kind_of_claim() {
             let [system, point, reason] = [system, place, "it burnt\ndown"].map(str::to_owned);
             rig.manifest.failures.push(FailedRepetition { system, point, repetition: 4, reason, untried: false });
         });
-        // Of the one said to be better that is a result: nothing was sustained there. Its next cheapest point is too dear.
+        // A failed subject is a result: it sustained nothing there. Its next cheapest point is too expensive.
         let (outcome, reason) = match (id, system) {
             ("cold-start-cpu-knative", _) => (ClaimOutcome::NotHeld, "below 1"),
             (_, "dirigent-kpa") => (ClaimOutcome::Inconclusive, "contains"),
@@ -178,7 +178,7 @@ fn a_repetition_in_which_nothing_succeeds_is_invalid_whosever_it_is() {
             "repetition 3 is not known to be valid: no measured invocation succeeded",
         );
     }
-    // A late generator says nothing about a system, and this does: a higher rate does not stand in for it.
+    // A late generator says nothing about a system, and this does: no higher rate replaces it.
     let mut rig = Rig::sweep([4500; 5]);
     nothing_of(&mut rig, ("dirigent-kpa", "rate-3000"));
     assert_outcome(&rig, ClaimOutcome::Invalid, "`dirigent-kpa`, rate-3000, repetition 3 is not known to be valid");
@@ -331,7 +331,7 @@ fn beside_a_claim_stands_the_ratio_to_another_form_or_why_there_is_none() {
 fn cpu_time_is_compared_at_the_cheapest_points_and_ours_must_have_been_sustained() {
     let id = "cold-start-cpu-knative";
     let mut rig = costs([3; 5], [90; 5]);
-    // Saturated, ours seems cheaper, and the baseline is.
+    // Saturated, the subject appears cheaper although the reference is.
     rig.cost(("dirigent-kpa", 4500.0), [1; 5]);
     rig.cost(("knative", 3.0), [60; 5]);
     let claim = rig.claim(id);

@@ -15,13 +15,13 @@ use crate::{
 /// Size of the whole figure, in pixels; the legend below comes on top.
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 400.0;
-/// End of the share axis: room above 1 for a line or point that lies there.
+/// End of the share axis: room above 1 for a line or marker there.
 const TOP: f64 = 1.03;
 /// Shapes of published points, one per system.
 const MARKERS: [MarkerShape; 4] =
     [MarkerShape::Circle, MarkerShape::Square, MarkerShape::Triangle, MarkerShape::Diamond];
 
-/// What a distribution figure shows.
+/// Texts and axis of a distribution figure.
 struct Cdf<'a> {
     title: &'a str,
     x_label: &'a str,

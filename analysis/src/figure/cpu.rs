@@ -17,7 +17,7 @@ const WIDTH: f64 = 760.0;
 /// Height without bars, and per bar; a legend of as many as there are colours takes four lines of it.
 const BASE_HEIGHT: f64 = 160.0;
 const BAR_HEIGHT: f64 = 26.0;
-/// What the segment of those that cost least is called.
+/// Label of the segment that sums up the processes of least cost.
 const OTHERS: &str = "the others";
 
 pub(super) fn draw(points: &[RatePoint], palette: Palette) -> Result<String, String> {
@@ -57,7 +57,7 @@ fn roles<'a>(points: impl Iterator<Item = &'a [ProcessCost]> + Clone) -> (Vec<&'
     (roles, others)
 }
 
-/// What a process used for an operation; 0 where it was not there.
+/// CPU time of a process per operation; 0 if it did not run there.
 fn cpu_us(processes: &[ProcessCost], role: &str) -> f64 {
     rates::cost_of(processes, role).map_or(0.0, |cpu_us| cpu_us.median)
 }

@@ -53,7 +53,7 @@ pub(super) fn draw(points: &[RatePoint], palette: Palette) -> Result<String, Str
     ))
 }
 
-/// How many come at once, and the share.
+/// Size of the burst, and the share.
 fn share(point: &RatePoint) -> Option<(f64, f64)> {
     Some((point.values.get(BURST)?.parse().ok()?, point.overhead_percent?.median))
 }

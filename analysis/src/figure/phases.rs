@@ -17,7 +17,7 @@ const BAR_HEIGHT: f64 = 34.0;
 /// The sandbox's own start: everything else is the cluster manager's.
 const START: [&str; 2] = ["create", "ready"];
 
-/// Which quantile of a spread.
+/// Selects a quantile of a spread.
 type Pick = fn(&Spread) -> i64;
 /// The bars of each series, from the bottom up.
 const PICKS: [(&str, Pick); 2] = [("p99", |spread| spread.p99), ("p50", |spread| spread.p50)];

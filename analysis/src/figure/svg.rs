@@ -43,7 +43,7 @@ pub(super) fn plain_ticks() -> TickFormat {
     TickFormat::Custom(Arc::new(crate::format::tick))
 }
 
-/// Draws the plots; `title` is for screen readers and for whoever opens the file alone.
+/// Draws the plots; `title` is for screen readers and for viewers of the file alone.
 pub(super) fn render(plots: Vec<Plot>, layout: Layout, palette: Palette, title: &str) -> String {
     let mut scene = render_multiple(plots, layout);
     hollow_out(&mut scene, palette);

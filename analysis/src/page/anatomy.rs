@@ -1,4 +1,4 @@
-//! What a cold start makes the parts of a control plane do, where a system recorded it.
+//! The requests, admissions and store changes of a cold start, of systems that record them.
 
 use maud::{Markup, html};
 use record::{Anatomy, PerColdStart};
@@ -67,7 +67,7 @@ fn sentence(anatomy: &Anatomy) -> String {
     text
 }
 
-/// A column beside those that every table has: its head, and what stands in it.
+/// A further column: its head and its value.
 type Column = (&'static str, fn(&PerColdStart) -> Option<f64>);
 
 fn table(head: &str, rows: &[PerColdStart], columns: &[Column]) -> Markup {

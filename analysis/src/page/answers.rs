@@ -1,4 +1,4 @@
-//! The figures, each with its question, the answer in words, and a caption that says what is shown.
+//! The figures, each with its question, a sentence from the numbers, and a caption.
 
 use maud::{Markup, PreEscaped, html};
 
@@ -46,7 +46,7 @@ fn slowdown(page: &Page<'_>) -> Markup {
     }
 }
 
-/// Where cold starts spend their time.
+/// Durations of the phases of cold starts.
 pub(super) fn phases(page: &Page<'_>) -> Markup {
     html! {
         section id="phases" {

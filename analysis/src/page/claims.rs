@@ -1,4 +1,4 @@
-//! First on the page: each claim with its verdict, then each statistic beside what others published.
+//! First section of the page: each claim with its outcome, then each statistic next to published figures.
 
 use std::collections::BTreeMap;
 
@@ -122,7 +122,7 @@ fn cell(series: &Series<'_>, statistic: &Statistic) -> Markup {
     }
 }
 
-/// Each source of a value that stands beside a statistic once, with its number.
+/// Footnote numbers of the sources of published values.
 struct Sources<'a>(BTreeMap<(&'a str, &'a str, &'a str, &'a str), usize>);
 
 impl<'a> Sources<'a> {

@@ -1,4 +1,4 @@
-//! What was run, on what, from what; and where the raw files lie.
+//! Facts about the run: experiment, machine, inputs, and the paths of the raw files.
 
 use std::collections::BTreeMap;
 
@@ -71,7 +71,7 @@ fn systems(page: &Page<'_>) -> Markup {
     }
 }
 
-/// What a system has set otherwise than released, and why.
+/// The settings of a system that differ from its release.
 fn otherwise(settings: &[Setting]) -> Markup {
     html! {
         div.wide { table {

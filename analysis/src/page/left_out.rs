@@ -1,4 +1,4 @@
-//! What of the run no number stands for: systems and repetitions that are missing, and rows that were left out.
+//! Missing systems and repetitions, and rows left out of the statistics.
 
 use maud::{Markup, html};
 use record::PointSummary;
@@ -48,7 +48,7 @@ pub(super) fn part(page: &Page<'_>) -> Markup {
     }
 }
 
-/// Those of the repetitions of which something is so, by name.
+/// Names of the repetitions for which a predicate holds.
 fn those(points: &[PointSummary], is_so: impl Fn(&PointSummary) -> bool) -> Option<String> {
     let names: Vec<String> = points.iter().filter(|point| is_so(point)).map(super::name).collect();
     (!names.is_empty()).then(|| names.join(", "))
@@ -61,7 +61,7 @@ fn stopped(points: &[PointSummary]) -> Option<String> {
     ))
 }
 
-/// Those in which a process of the system ended, which are invalid as well.
+/// Repetitions in which a process of the system ended early; these are invalid as well.
 fn ended_early(page: &Page<'_>) -> Option<String> {
     let names = those(&page.summary.points, |point| page.verification.early_end(point).is_some())?;
     Some(format!(

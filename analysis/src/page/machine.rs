@@ -1,4 +1,4 @@
-//! What else used the machine while something was measured, and what the runner marked of it.
+//! Other use of the machine during the measurements, and the runner's marks.
 
 use std::collections::BTreeMap;
 

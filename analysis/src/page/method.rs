@@ -1,4 +1,4 @@
-//! How the numbers were made, and what differs from the published set-up.
+//! Method of the measurements, and differences from the published set-up.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use record::PointSummary;
 use super::{Page, setup, text::ticked};
 use crate::format::duration_ns;
 
-/// What every reader needs, in words.
+/// Method of an open load, the same on every page.
 const OPEN_LOAD: &str = "Open load: each invocation is sent at its own instant, without waiting for earlier answers. Latency is \
      done minus due, so a late send counts against the system, and the run is invalid when sends are late.";
 const PERCENTILES: &str = "Percentiles are exact, from rows, and always a value that occurred: the least that a given share of \
@@ -37,7 +37,7 @@ const AT_EQUAL_GAPS: &str = "The schedule is made before the run, one invocation
 const IN_BURSTS: &str = "The schedule is made before the run: all invocations of a burst are due at the same instant.";
 const COOL_DOWN: &str =
     "As many functions are called in turn as it takes for each to lose its sandbox before it is called again.";
-const MIN_REPETITIONS: &str = "A repetition goes through all points before the next one begins.";
+const REPETITIONS: &str = "A repetition goes through all points before the next one begins.";
 const SYSTEMS: &str = "Systems take turns within a point.";
 const ANOTHER_FIRST: &str = "With each repetition another system is first.";
 const AFRESH: &str = "Each measurement begins afresh, with the functions registered before the load.";
@@ -45,12 +45,12 @@ const CPU: &str = "CPU time is that of the operating system's accounting, in clo
      measured window, over the ok answers between the two; what failures cost is in it. Claims about CPU time divide by the creations \
      that became ready instead.";
 
-/// What followed what in this run, as far as it has several of them.
-fn turns(page: &Page<'_>) -> impl Iterator<Item = &'static str> {
+/// Order of the measurements in this run, if it has several.
+fn interleaving(page: &Page<'_>) -> impl Iterator<Item = &'static str> {
     let order = page.verification.order();
     let all = [
-        (order.repetitions_followed_each_other(), MIN_REPETITIONS),
-        (order.systems_took_turns(), SYSTEMS),
+        (order.repetitions_followed_each_other(), REPETITIONS),
+        (order.systems_were_interleaved(), SYSTEMS),
         (order.another_was_first(), ANOTHER_FIRST),
         (true, AFRESH),
     ];
@@ -67,12 +67,12 @@ fn texts(page: &Page<'_>) -> Vec<&'static str> {
     if design.cold {
         texts.extend([COOL_DOWN, COLD]);
     }
-    texts.extend(turns(page));
+    texts.extend(interleaving(page));
     texts.extend([PERCENTILES, FAILURES_AT_RATE, CPU, CLAIMS]);
     texts
 }
 
-/// Each time-out of the points, with where it comes from.
+/// Each time-out of the points, with its origin.
 fn timeouts(points: &[PointSummary]) -> String {
     let each: BTreeSet<_> = points.iter().map(|point| (point.timeout_ns, point.timeout_from.as_str())).collect();
     let text = |(ns, from): (u64, &str)| format!("{} ({from})", duration_ns(i64::try_from(ns).unwrap_or(i64::MAX)));

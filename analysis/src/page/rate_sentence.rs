@@ -1,4 +1,4 @@
-//! What the points of one line answer, in words made from the numbers.
+//! Sentences about the points of one line.
 
 use record::{Estimate, RatePoint};
 
@@ -8,7 +8,7 @@ use crate::{
     rates::{self, Line},
 };
 
-/// Which rate was kept up, at what latency, and what became of the next higher one.
+/// The highest rate that was kept up with its latency, and the result of the next higher one.
 pub(super) fn rate_test(line: &Line<'_>, cold: bool) -> Option<String> {
     let point = line.highest_kept_up()?;
     let what = what(cold);
@@ -42,7 +42,7 @@ pub(super) fn rate_test(line: &Line<'_>, cold: bool) -> Option<String> {
     Some(text)
 }
 
-/// What share of a cold start is the cluster manager's, at each size of a burst.
+/// The cluster manager's share of a cold start at each size of a burst.
 pub(super) fn overhead(line: &Line<'_>) -> Option<String> {
     let share = |point: &&RatePoint| {
         let (size, share) = (point.values.get(BURST)?, point.overhead_percent?.median);
@@ -52,7 +52,7 @@ pub(super) fn overhead(line: &Line<'_>) -> Option<String> {
     (!shares.is_empty()).then(|| format!("{}: the cluster manager's share is {}.", line.label, shares.join(", ")))
 }
 
-/// What an operation costs at the same rate.
+/// CPU time per operation at the highest rate that the line kept up.
 pub(super) fn cost(line: &Line<'_>, cold: bool) -> Option<String> {
     let point = line.highest_kept_up()?;
     let (system, machine) = (median(point.system_cpu_us)?, median(point.machine_cpu_us)?);
@@ -69,8 +69,8 @@ pub(super) fn cost(line: &Line<'_>, cold: bool) -> Option<String> {
     ))
 }
 
-/// Two systems at the same points, beside each other, at the highest rate that both kept up.
-pub(super) fn secondary(lines: &[Line<'_>]) -> Vec<String> {
+/// Two systems at the same points, compared at the highest rate that both kept up.
+pub(super) fn comparisons(lines: &[Line<'_>]) -> Vec<String> {
     let pairs =
         lines.iter().enumerate().flat_map(|(place, one)| lines[place + 1..].iter().map(move |other| (one, other)));
     pairs.filter_map(|(one, other)| pair(one, other)).collect()

@@ -19,7 +19,7 @@ pub(super) fn sections(page: &Page<'_>) -> Markup {
     let lines = rates::lines(&page.summary.rates);
     let cold = page.design.cold;
     let mut cost: Vec<String> = lines.iter().filter_map(|line| rate_sentence::cost(line, cold)).collect();
-    cost.extend(rate_sentence::secondary(&lines));
+    cost.extend(rate_sentence::comparisons(&lines));
     html! {
         @if page.design.in_bursts { (bursts(page, &lines)) } @else { (at_rates(page, &lines)) }
         section id="cpu" {
@@ -156,14 +156,14 @@ fn table(points: &[RatePoint]) -> Markup {
                     @if let Some(phi) = point.block_autocorrelation { br; span.note { "φ " (format!("{:.2}", phi.median)) } }
                 }
                 (cell(point.machine_cores))
-                td { (evaluated(&point.sustained)) br; span.note { (secondary(point)) } }
+                td { (check_cell(&point.sustained)) br; span.note { (small_print(point)) } }
             } } }
         } }
     }
 }
 
-/// What stands below the verdict: how many repetitions it rests on, and the one at the objective.
-fn secondary(point: &RatePoint) -> String {
+/// Small print of a test's result: the number of repetitions, and the result at the objective.
+fn small_print(point: &RatePoint) -> String {
     let objective = word(point.at_objective.holds);
     format!("{} of {} valid; at objective: {objective}", point.valid_repetitions, point.repetitions)
 }
@@ -176,13 +176,13 @@ fn word(holds: Option<bool>) -> &'static str {
     }
 }
 
-fn evaluated(judgement: &RateCheck) -> Markup {
-    let class = match judgement.holds {
+fn check_cell(check: &RateCheck) -> Markup {
+    let class = match check.holds {
         Some(true) => "mark good",
         Some(false) => "mark bad",
         None => "mark quiet",
     };
-    html! { span class=(class) { (word(judgement.holds)) } }
+    html! { span class=(class) { (word(check.holds)) } }
 }
 
 /// Every reason once, with the points that it is about.

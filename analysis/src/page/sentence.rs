@@ -10,7 +10,7 @@ use crate::{
     summarise::PHASES,
 };
 
-/// What the slowdown figure says of one series; `definition` is `seed` or `artifact`.
+/// The slowdown of one series; `definition` is `seed` or `artifact`.
 pub(super) fn slowdown(series: &Series<'_>, definition: &str) -> Option<String> {
     let p50 = value(series, &format!("slowdown.{definition}.p50"))?;
     let p99 = value(series, &format!("slowdown.{definition}.p99"))?;
@@ -31,7 +31,7 @@ pub(super) fn slowdown(series: &Series<'_>, definition: &str) -> Option<String> 
     Some(text)
 }
 
-/// What the scheduling figure says of one series.
+/// The scheduling latency of one series.
 pub(super) fn scheduling(series: &Series<'_>) -> Option<String> {
     let [p50, p90, p99] = ["p50", "p90", "p99"].map(|p| value(series, &format!("scheduling.{p}")));
     let count_ok = series.median_of(|result| result.summary.scheduling_ns.map(|spread| spread.count as f64))?;
@@ -46,7 +46,7 @@ pub(super) fn scheduling(series: &Series<'_>) -> Option<String> {
     ))
 }
 
-/// What the figure of phases says of one series.
+/// The phases of one series.
 pub(super) fn phases(series: &Series<'_>) -> Option<String> {
     let medians: Vec<(&str, f64)> = PHASES
         .iter()

@@ -1,5 +1,5 @@
-//! What the run is of: its load and what sandboxes were, told from the settled definition in the manifest, and what of it
-//! differs from the set-up of the published figures.
+//! Sentences about the run's load and sandboxes, from the resolved definition in the manifest, and their differences
+//! from the set-up of the published figures.
 
 use record::Manifest;
 
@@ -16,13 +16,13 @@ const SYNTHETIC: &str = "load.synthetic";
 
 /// The runtime whose sandboxes are processes of the worker.
 const PROCESS: &str = "process";
-/// How functions spend their time where they do not compute.
+/// Mode in which functions wait instead of computing.
 const SLEEP: &str = "sleep";
 
-/// Points or rates named in a sentence; of more, the number is said.
+/// Points or rates named in a sentence; of more, only the number is given.
 const MOST_NAMED: usize = 4;
 
-/// What invocations were sent, in a sentence each.
+/// The load, in one sentence per aspect.
 pub(super) fn load(design: &Design) -> Vec<String> {
     if design.at_rate {
         let what = if design.cold { "cold starts" } else { "invocations" };
@@ -64,7 +64,7 @@ fn numbers(each: &[(&str, Vec<&str>)]) -> String {
     }
 }
 
-/// How much of a trace was replayed.
+/// Length of the replayed trace.
 fn length(design: &Design) -> String {
     let of = |key: &str| design.shared(key);
     let counted = |key: &str, what: &str| match of(key) {
@@ -80,7 +80,7 @@ fn length(design: &Design) -> String {
     format!("{functions}{minutes}{from}{pressed}")
 }
 
-/// What functions ran in, in a sentence for each runtime.
+/// The sandboxes, in one sentence per runtime.
 pub(super) fn sandboxes(design: &Design) -> Vec<String> {
     let runtimes = design.each(RUNTIME);
     if runtimes.is_empty() {
@@ -98,7 +98,7 @@ pub(super) fn sandboxes(design: &Design) -> Vec<String> {
     runtimes.into_iter().map(sentence).collect()
 }
 
-/// The points that a sentence is about; nothing where it is about all.
+/// The points that a sentence is about; empty if it is about all.
 fn at(points: &[&str]) -> String {
     match points.len() {
         0 => String::new(),
@@ -107,7 +107,7 @@ fn at(points: &[&str]) -> String {
     }
 }
 
-/// What differs from the published set-up, in a sentence each.
+/// Differences from the published set-up, one sentence each.
 pub(super) fn differences(manifest: &Manifest, design: &Design) -> Vec<String> {
     let mut found = Vec::new();
     if manifest.scale == "laptop" {
@@ -141,7 +141,7 @@ pub(super) fn differences(manifest: &Manifest, design: &Design) -> Vec<String> {
     found
 }
 
-/// How sandboxes of a runtime differ from the published ones; `None` where they do not, or nothing is known of it.
+/// Difference of a runtime's sandboxes from the published ones; `None` if there is none or it is unknown.
 fn runtime(name: &str) -> Option<&'static str> {
     match name {
         HOLLOW => Some(
@@ -156,7 +156,7 @@ fn runtime(name: &str) -> Option<&'static str> {
     }
 }
 
-/// How the trace differs from the published one, as far as the definition tells.
+/// Difference of the trace from the published one, as far as the definition shows it.
 fn trace(design: &Design) -> Option<String> {
     let published = "Published: a sample of the Azure Functions trace.";
     if let Some((path, _)) = design.each(TRACE).first() {
@@ -167,7 +167,7 @@ fn trace(design: &Design) -> Option<String> {
     Some(format!("The trace is synthetic (`{name}`), made to the published shape. {published}"))
 }
 
-/// What every caption of a figure must say of it.
+/// The part of the set-up that every caption of a figure states.
 pub(super) fn caption(design: &Design) -> String {
     let hollow = design.each(RUNTIME).into_iter().find(|(runtime, _)| *runtime == HOLLOW);
     let hollow = hollow.map(|(_, points)| format!(" Sandboxes are hollow{}.", at(&points)));
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn words_elsewhere_in_a_definition_or_command_say_nothing() {
-        // The settled definition of a real trace names the synthetic one that would be the default.
+        // The resolved definition of a real trace still names the synthetic default.
         let (load, sandboxes, differences) = of(
             "question = \"What does a hollow process sleep?\"\n[load]\nminutes = 1\ntrace = \"/data/synthetic/hollow\"\n\
              synthetic = \"azure-sample\"\n[sandbox]\nruntime = \"containerd\"\n[parameters]\nmode = \"sleep\"\n",

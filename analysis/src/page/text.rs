@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-/// Text in which what stands between backquotes is code.
+/// Renders text between backquotes as code.
 pub(super) fn ticked(text: &str) -> Markup {
     html! {
         @for (place, part) in text.split('`').enumerate() {

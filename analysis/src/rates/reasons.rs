@@ -1,6 +1,6 @@
-//! The same reason of several repetitions, said once.
+//! Merges the same reason of several repetitions.
 
-/// One reason: what stands before and after its first number, and that number in each repetition that has the reason.
+/// A reason: the text before and after its first number, and that number in each repetition that has the reason.
 struct Reason<'a> {
     before: &'a str,
     numbers: Vec<&'a str>,

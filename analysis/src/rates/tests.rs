@@ -1,10 +1,11 @@
-//! Points over repetitions made by hand: CPU time per operation, verdicts, lines.
+//! Points over repetitions built by hand: CPU time per operation, tests, lines.
 
 use record::{ProcessSummary, RowCounts, SustainedRateTest, Validity};
 
 use super::*;
 
-/// A repetition with `operations` answers, the CPU times of some processes, and a verdict.
+/// A repetition with `operations` responses, the CPU times of some processes, and the result of its sustained-rate
+/// test.
 fn repetition(number: u32, operations: u64, processes: &[(&str, u64)], sustained: Option<bool>) -> PointSummary {
     let process = |(name, cpu_us): &(&str, u64)| ProcessSummary {
         process: (*name).to_owned(),

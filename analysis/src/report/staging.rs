@@ -17,7 +17,8 @@ pub(super) struct Staging<'a> {
 }
 
 impl<'a> Staging<'a> {
-    /// An empty one; what an earlier one left is removed. A file where the report belongs is nobody's to remove.
+    /// An empty staging directory; leftovers of an earlier one are removed. A regular file in place of the report is an
+    /// error, because it is not ours to remove.
     pub(super) fn begin(run: &'a RunDir) -> Result<Self, ReportError> {
         let (folder, report) = (run.unfinished_report(), run.report());
         if report.exists() && !report.is_dir() {
@@ -29,7 +30,7 @@ impl<'a> Staging<'a> {
         Ok(staging)
     }
 
-    /// Where the page will be.
+    /// Final path of the page.
     pub(super) fn page(&self) -> PathBuf {
         self.run.report().join("index.html")
     }
@@ -63,7 +64,7 @@ impl<'a> Staging<'a> {
         self.clear()
     }
 
-    /// Where a file or folder of the run is made.
+    /// Staging path of a file or folder of the run.
     fn of(&self, place: &Path) -> PathBuf {
         self.folder.join(place.file_name().unwrap_or_default())
     }

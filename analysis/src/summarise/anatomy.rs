@@ -1,4 +1,4 @@
-//! What cold starts make the parts of a system do: requests, changes in the store, and their order.
+//! The actions of a cold start: requests, changes in the store, and their order.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,23 +10,23 @@ use crate::{
     spread::signed,
 };
 
-/// HTTP status of a change that somebody else's came before.
+/// HTTP status of a change that conflicted with an earlier one.
 const CONFLICT: u16 = 409;
 /// Least share of cold starts that make a request for it to be a step, in thousandths.
 const MOST_PERMILLE: u64 = 500;
-/// Steps are told until so many times the median answer.
+/// Steps are listed up to this multiple of the median response.
 const LATENCIES: u64 = 2;
 
 /// One cold start and what was done for its function from its call to the next.
 struct Cycle<'a> {
     sent_ns: i64,
     done_ns: i64,
-    /// Whether the function was called again.
+    /// True if the function was invoked again.
     is_whole: bool,
     actions: &'a [&'a Action],
 }
 
-/// Of the answered cold starts of a repetition.
+/// The cold starts of a repetition that got a response.
 pub(crate) fn summary(rows: &Rows, actions: &[Action]) -> Anatomy {
     let mut by_function: HashMap<&str, Vec<&Action>> = HashMap::new();
     for action in actions.iter().filter(|action| !action.function.is_empty()) {
@@ -60,10 +60,10 @@ pub(crate) fn summary(rows: &Rows, actions: &[Action]) -> Anatomy {
     }
 }
 
-/// What an action is.
+/// Kind of an action.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// A request of a part.
+    /// A request of a component.
     Request,
     /// An object was shown before it was stored.
     Admission,
@@ -81,7 +81,7 @@ impl Kind {
     }
 }
 
-/// How often something happened over all cold starts.
+/// Counts over all cold starts.
 #[derive(Default)]
 struct Count {
     until_answer: u64,

@@ -10,7 +10,7 @@ use crate::{
     spread::{signed, spread},
 };
 
-/// `delay_ns`: how long a sandbox is modelled to take to start, where it is.
+/// `delay_ns`: the modelled start time of a sandbox, if it is modelled.
 pub(crate) fn summary(rows: &Rows, creations: Option<&[ColdStart]>, delay_ns: Option<u64>) -> ColdSummary {
     let known = rows.measured.iter().filter(|row| row.cold.is_some()).count() as u64;
     let cold = rows.cold.len() as u64;
@@ -39,7 +39,7 @@ pub(crate) fn summary(rows: &Rows, creations: Option<&[ColdStart]>, delay_ns: Op
     }
 }
 
-/// Whether the creation that a row waited for had begun before the row was sent.
+/// Returns true if the creation that a row waited for had begun before the row was sent.
 fn begun_earlier(row: &ColdRow, creation: &ColdStart) -> bool {
     row.sent_ns.is_some_and(|sent| creation.requested_ns < signed(sent))
 }
@@ -72,7 +72,7 @@ fn join(cold: &[ColdRow], by_sandbox: &HashMap<&str, &ColdStart>) -> Option<Cold
     Some(join)
 }
 
-/// What of a row's latency, without its execution, is not the modelled start of its sandbox, in thousandths.
+/// The part of a row's latency, without its execution, that is not the modelled start of its sandbox, in thousandths.
 fn overhead_permille(row: &Row, delay_ns: u64) -> Option<i64> {
     let waited_ns = row.scheduling_ns().filter(|waited_ns| *waited_ns > 0)?;
     Some(1_000 - signed(delay_ns).saturating_mul(1_000) / waited_ns)
@@ -85,7 +85,7 @@ fn phases_us(creation: &ColdStart) -> Option<i64> {
     waited_for.filter_map(|(_, duration)| duration(creation)).map(signed).reduce(i64::saturating_add)
 }
 
-/// What of the wait is not the sandbox's own start, in thousandths.
+/// The part of the wait that is not the sandbox's own start, in thousandths.
 fn manager_share_permille(wait_us: u64, creation: &ColdStart) -> Option<i64> {
     let start_us = creation.create_us?.saturating_add(creation.ready_us.unwrap_or(0));
     (wait_us > 0).then(|| 1_000 - signed(start_us.saturating_mul(1_000) / wait_us))

@@ -1,4 +1,4 @@
-//! How many rows there are of what, and the rates over the measured window.
+//! Numbers of rows by kind, and the rates over the measured window.
 
 use record::{LoadSummary, Outcome, Rates, RowCounts};
 

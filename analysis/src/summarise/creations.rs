@@ -5,7 +5,7 @@ use record::{ColdStart, CreationSummary, PhaseSummary};
 use super::counts::Window;
 use crate::spread::{signed, spread};
 
-/// One phase's name and where its duration stands.
+/// One phase's name and its field.
 type Phase = (&'static str, fn(&ColdStart) -> Option<u64>);
 
 /// The phases of a creation, in the order in which they happen.
@@ -20,7 +20,7 @@ pub(crate) const PHASES: [Phase; 8] = [
     ("net_dataplane", |row| row.net_dataplane_us),
 ];
 
-/// Of creations asked for at or after the window's start (all of them without a window).
+/// Creations requested at or after the window's start (all of them without a window).
 pub(crate) fn summary(creations: &[ColdStart], window: Option<Window>) -> CreationSummary {
     let start_ns = window.map_or(i64::MIN, |window| signed(window.start_ns));
     let mut summary = CreationSummary::default();

@@ -1,4 +1,4 @@
-//! Whether a constant rate was kept up: the rule of the methodology, applied to the rows of one repetition.
+//! The sustained-rate test of docs/methodology.md, applied to the rows of one repetition.
 
 use record::{
     ColdStart, LoadSummary, Outcome, RateCheck, Rates, RowCounts, SampledWindow, SustainedRateTest, Validity,
@@ -13,23 +13,23 @@ use crate::{
 /// The objective: greatest 99th percentile of latency, in nanoseconds.
 const OBJECTIVE_NS: u64 = 1_000_000_000;
 
-/// What the rule looks at besides rows.
+/// Inputs of the test other than the rows.
 pub(crate) struct Measured<'a> {
     pub(crate) counts: &'a RowCounts,
     pub(crate) rates: Option<Rates>,
     pub(crate) validity: &'a Validity,
-    /// What a penalised failure counts as, in nanoseconds.
+    /// Latency of a penalised failure, in nanoseconds.
     pub(crate) timeout_ns: u64,
-    /// Whether invocations come in bursts: then no rate is asked for that could be kept up.
+    /// True if invocations come in bursts: then there is no rate to keep up with.
     pub(crate) in_bursts: bool,
     /// Between which samples the CPU time of processes is the difference.
     pub(crate) sampled: Option<SampledWindow>,
 }
 
-/// What the CPU time of processes is divided by: counts of the part of a repetition in which it was sampled.
+/// Counts over the sampled part of a repetition, as divisors of the CPU time of processes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done {
-    /// ok answers of either phase.
+    /// Responses of outcome ok, of either phase.
     pub(crate) operations: Option<u64>,
     /// Creations that became ready.
     pub(crate) creations: Option<u64>,
@@ -49,8 +49,8 @@ pub(crate) fn rate_test(rows: &Rows, measured: &Measured<'_>, done: Done) -> Sus
         slope_upper_percent_per_min: upper,
         block_autocorrelation: growth.map(|growth| growth.phi),
         latency_p99_penalised_ns: p99_ns,
-        sustained: evaluated(measured, upper, None),
-        at_objective: evaluated(measured, upper, p99_ns),
+        sustained: check(measured, upper, None),
+        at_objective: check(measured, upper, p99_ns),
     }
 }
 
@@ -99,23 +99,23 @@ fn p99_penalised_ns(rows: &Rows, timeout_ns: u64) -> Option<u64> {
     quantile(&latencies, 0.99)
 }
 
-/// Why nothing is judged of a repetition that may not be used.
+/// The reasons why a repetition that must not be used is not tested.
 pub(crate) fn not_valid(validity: &Validity) -> Vec<String> {
     let not_known = "the repetition is not known to be valid".to_owned();
     std::iter::once(not_known).chain(validity.reasons.iter().cloned()).collect()
 }
 
-/// Whether a rate was kept up; with a 99th percentile given, also whether that meets the objective.
-fn evaluated(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>) -> RateCheck {
-    let not_evaluated = |reasons: Vec<String>| RateCheck { holds: None, reasons };
+/// Tests a rate; with `p99_ns` also against the objective.
+fn check(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>) -> RateCheck {
+    let undecided = |reasons: Vec<String>| RateCheck { holds: None, reasons };
     if measured.validity.valid != Some(true) {
-        return not_evaluated(not_valid(measured.validity));
+        return undecided(not_valid(measured.validity));
     }
     if measured.in_bursts {
-        return not_evaluated(vec!["invocations come in bursts: there is no rate to keep up".to_owned()]);
+        return undecided(vec!["invocations come in bursts: there is no rate to keep up".to_owned()]);
     }
     let (Some(rates), rows) = (measured.rates, measured.counts.measured) else {
-        return not_evaluated(vec!["there is no measured window".to_owned()]);
+        return undecided(vec!["there is no measured window".to_owned()]);
     };
     let mut broken = Vec::new();
     let achieved = rates.achieved_per_s / rates.offered_per_s;
@@ -143,7 +143,7 @@ fn evaluated(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u
     if is_long {
         return RateCheck { holds: Some(true), reasons: Vec::new() };
     }
-    not_evaluated(vec![format!("a window of {:.0} s and {rows} rows is too short: needs 60 s and 100", rates.window_s)])
+    undecided(vec![format!("a window of {:.0} s and {rows} rows is too short: needs 60 s and 100", rates.window_s)])
 }
 
 #[cfg(test)]

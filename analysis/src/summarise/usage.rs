@@ -1,4 +1,4 @@
-//! What each process used, per invocation, and who used the machine.
+//! Resource use of each process per invocation, and of the whole machine.
 
 use record::{MachineUse, ProcessSummary, ProcessUsage, SampledWindow};
 
@@ -16,7 +16,7 @@ pub(crate) fn processes(usage: &[ProcessUsage], sent: u64) -> Vec<ProcessSummary
     usage.iter().map(summary).collect()
 }
 
-/// Who used the machine, which has so many cores, in the window that `usage` is of; `None` where its time is not on record.
+/// Use of the machine with `cores` in the window that `usage` covers; `None` if its time is not on record.
 pub(crate) fn machine(window: &SampledWindow, usage: &[ProcessUsage], cores: u32) -> Option<MachineUse> {
     let time = &window.machine;
     if time.total_us() == 0 {

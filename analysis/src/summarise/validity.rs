@@ -1,4 +1,4 @@
-//! Whether a repetition may be used: the load generator's rule checked again from the rows, and what else must hold.
+//! Validity of a repetition: the load generator's rule, checked again from the rows, and further conditions.
 
 use record::{LagSummary, LoadSummary, Outcome, RowCounts, Validity};
 use stats::{Lateness, Rule, Sending, Sent, crowded};

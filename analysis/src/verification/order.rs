@@ -3,9 +3,9 @@
 
 /// Repetitions whose instants are known, as they came.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct MeasuredOrder {
+pub(crate) struct MeasurementOrder {
     all: Vec<Measured>,
-    /// How many have rows and no instant that was checked: of these nothing can be said.
+    /// Repetitions with rows whose start instant was not checked: nothing can be concluded about their order.
     unknown: usize,
 }
 
@@ -18,22 +18,24 @@ pub(crate) struct Measured {
     pub(crate) system: String,
 }
 
-impl MeasuredOrder {
-    /// That of these repetitions, beside so many that nothing is known of.
+impl MeasurementOrder {
+    /// The order of these repetitions, with the number of those of unknown start.
     pub(crate) fn of(mut all: Vec<Measured>, unknown: usize) -> Self {
         all.sort();
         Self { all, unknown }
     }
 
-    /// Whether each repetition went through all its points before the next one began; of one repetition that means nothing.
+    /// Returns true if each repetition went through all its points before the next one began; false for a single
+    /// repetition.
     pub(crate) fn repetitions_followed_each_other(&self) -> bool {
         let is_repeated =
             self.all.first().zip(self.all.last()).is_some_and(|(first, last)| first.number != last.number);
         self.unknown == 0 && is_repeated && self.all.is_sorted_by_key(|one| one.number)
     }
 
-    /// Whether several systems were measured at a point, and wherever they were within one repetition nothing else came between.
-    pub(crate) fn systems_took_turns(&self) -> bool {
+    /// Returns true if several systems were measured at a point, and nothing else was measured between them within a
+    /// repetition.
+    pub(crate) fn systems_were_interleaved(&self) -> bool {
         let place = |one: &Measured| (one.number, one.point.clone());
         let groups: Vec<_> = self.all.chunk_by(|a, b| place(a) == place(b)).collect();
         let mut places: Vec<_> = groups.iter().map(|group| place(&group[0])).collect();
@@ -42,7 +44,7 @@ impl MeasuredOrder {
         self.unknown == 0 && !is_torn && groups.iter().any(|group| group.len() > 1)
     }
 
-    /// Whether each repetition began with another system than the one before it.
+    /// Returns true if each repetition began with another system than the one before it.
     pub(crate) fn another_was_first(&self) -> bool {
         let mut numbers: Vec<u32> = self.all.iter().map(|one| one.number).collect();
         numbers.sort_unstable();
@@ -65,8 +67,8 @@ mod tests {
             system: (*system).to_owned(),
         };
         // Whichever way they are listed.
-        let found = MeasuredOrder::of(all.iter().enumerate().rev().map(measured).collect(), unknown);
-        [found.repetitions_followed_each_other(), found.systems_took_turns(), found.another_was_first()]
+        let found = MeasurementOrder::of(all.iter().enumerate().rev().map(measured).collect(), unknown);
+        [found.repetitions_followed_each_other(), found.systems_were_interleaved(), found.another_was_first()]
     }
 
     #[test]

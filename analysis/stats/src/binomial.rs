@@ -1,9 +1,9 @@
-//! Bounds of a share of which some cases were seen.
+//! Bounds of a share, from the cases observed.
 
 use statrs::function::beta::inv_beta_reg;
 
 /// The greatest share of successes that `count` of `of` leave open: the one-sided upper bound of Clopper and Pearson
-/// (1934) at confidence `level` (for example 0.95). More than `of` count as all; `None` without a case.
+/// (1934) at `confidence` (for example 0.95). More than `of` count as all; `None` without a case.
 #[must_use]
 pub fn share_at_most(count: u64, of: u64, confidence: f64) -> Option<f64> {
     match count {

@@ -15,17 +15,17 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Whether `value` lies outside.
+    /// Returns true if `value` is outside the interval.
     #[must_use]
     pub fn excludes(&self, value: f64) -> bool {
         value < self.lower || value > self.upper
     }
 }
 
-/// Resamples drawn for one interval: enough that its ends are settled to well below the spread of repetitions.
+/// Resamples drawn for one interval: enough that the error of its ends is well below the spread of repetitions.
 const RESAMPLES: usize = 10_000;
 
-/// Percentile interval (Efron 1979) of the median at confidence `level` (for example 0.95), from 10,000 resamples
+/// Percentile interval (Efron 1979) of the median at `confidence` (for example 0.95), from 10,000 resamples
 /// drawn with `random`; the same generator state gives the same interval.
 ///
 /// `None` for fewer than two values: one repetition says nothing about spread.
@@ -37,7 +37,7 @@ pub fn median_interval(values: &[f64], confidence: f64, random: &mut Pcg64) -> O
     interval_of(confidence, || median(&resample(values, random)))
 }
 
-/// Percentile interval of median(`above`) / median(`below`), both sides resampled independently.
+/// Percentile interval of median(`above`) / median(`below`), both samples resampled independently.
 ///
 /// `None` for fewer than two values on a side, or when a denominator is not positive.
 #[must_use]

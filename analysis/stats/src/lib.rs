@@ -1,5 +1,5 @@
-//! Statistics that every verdict of this project rests on: exact quantiles, distribution functions, intervals, tests
-//! and the four definitions of slowdown.
+//! Statistics behind every claim outcome: exact quantiles, distribution functions, intervals, tests, the four
+//! definitions of slowdown, and the rule for valid repetitions.
 //!
 //! Pure functions of plain values; nothing here reads a file or a clock. Each function says which textbook definition
 //! it follows, and its tests hold values computed by scipy.

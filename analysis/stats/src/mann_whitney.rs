@@ -2,14 +2,14 @@
 
 use statrs::function::erf::erfc;
 
-/// What the test says.
+/// Result of the test.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MannWhitney {
     /// U of the first sample: pairs in which its value is greater, ties counting one half.
     pub u: f64,
     /// Two-sided p.
     pub p: f64,
-    /// Whether `p` counts every arrangement of the ranks, or is the normal approximation.
+    /// True if `p` counts every arrangement of the ranks, false if it is the normal approximation.
     pub exact: bool,
 }
 

@@ -1,7 +1,7 @@
-//! Whether a constant rate was surely too much for a system, and how its latency grew.
+//! Tests for an overloaded system at a constant rate: a rate that it surely failed, and growth of latency.
 //!
-//! That a rate was not found to be sustained is not enough: a short window says so of any. Nor is what a system achieved
-//! while more was asked of it: under overload that may be less than it can sustain.
+//! A rate that does not pass the sustained-rate test is not surely failed: a short window never passes it. Nor does the
+//! achieved rate bound the capacity: under overload it may be less than the system can sustain.
 
 use std::fmt;
 
@@ -23,19 +23,19 @@ const ROWS: u64 = 100;
 const BLOCKS_MAX: usize = 100;
 const BLOCK_ROWS_MIN: usize = 5;
 
-/// Whether a window at a constant rate is long enough, and has enough rows, for its slope to say anything. It begins with the
-/// first measured row, up to one gap after the warm-up.
+/// Returns true if a window at a constant rate is long enough, and has enough rows, for its slope to be significant.
+/// The window begins with the first measured row, up to one gap after the warm-up.
 #[must_use]
 pub fn is_long(window_s: f64, offered_per_s: f64, rows: u64) -> bool {
     window_s + 1.0 / offered_per_s >= WINDOW_S && rows >= ROWS
 }
 
-/// What a window at a constant rate came to.
+/// Counts and slope of a window at a constant rate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RateWindow {
     /// Rows that were due in it.
     pub rows: u64,
-    /// Those of them that succeeded, whenever that was.
+    /// Measured rows that succeeded, at any time.
     pub ok: u64,
     /// Successes that ended within it.
     pub achieved: u64,
@@ -69,7 +69,7 @@ impl fmt::Display for Overload {
 }
 
 impl RateWindow {
-    /// Why its rate was surely too much; `None` where it may have been kept up.
+    /// The reason why the rate was surely failed; `None` if the system may have kept up.
     #[must_use]
     pub fn overload(&self) -> Option<Overload> {
         let achieved = share_at_most(self.achieved.min(self.rows), self.rows, CONFIDENCE)?;

@@ -7,7 +7,7 @@ const RANK_SLACK: f64 = 1e-12;
 /// all values does not exceed.
 ///
 /// This is the inverse of the empirical distribution function, type 1 of Hyndman and Fan (1996) and numpy's
-/// `inverted_cdf`. The answer is always one of the values, so a percentile in a table is a row that can be looked up.
+/// `inverted_cdf`. The result is always one of the values, so a percentile in a table is a row that can be looked up.
 /// `None` when there are no values.
 #[must_use]
 pub fn quantile<T: Copy + PartialOrd>(sorted: &[T], q: f64) -> Option<T> {

@@ -9,7 +9,7 @@ use crate::{geometric_mean, mean, quantile, quantile::sorted};
 /// ratio to it is defined.
 pub const TIME_RESOLUTION_NS: u64 = 1_000;
 
-/// What slowdown means.
+/// The four definitions of slowdown in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Definition {
     /// Per function, arithmetic mean of end-to-end / execution time reported. The one in claims.
@@ -29,7 +29,7 @@ impl Definition {
     pub const ALL: [Self; 4] = [Self::Seed, Self::Artifact, Self::MeanKept, Self::Tail];
 }
 
-/// How a failed invocation counts. Where a definition has its own rule for time-outs, that rule goes first.
+/// Treatment of failed invocations. A definition's own rule for time-outs takes precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FailurePolicy {
     /// With the time-out as its latency and the requested time as its execution: failing is never faster than working.
@@ -43,10 +43,10 @@ impl FailurePolicy {
     pub const ALL: [Self; 2] = [Self::Penalise, Self::Drop];
 }
 
-/// How an invocation ended.
+/// The end of an invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// With the function's answer.
+    /// With the function's response.
     Ok,
     /// At a deadline.
     TimedOut,
@@ -63,9 +63,9 @@ pub struct Invocation {
     pub response_ns: Option<u64>,
     /// Execution time the function reported.
     pub executed_ns: Option<u64>,
-    /// Execution time asked for.
+    /// Requested execution time.
     pub requested_ns: u64,
-    /// How it ended.
+    /// The end, which decides whether the invocation counts as a failure.
     pub ending: Ending,
 }
 
@@ -97,8 +97,8 @@ impl Slowdowns {
             .collect()
     }
 
-    /// What one invocation contributes; `None` when the definition or the policy leaves it out, or the execution time it
-    /// needs was not reported.
+    /// The ratio that one invocation contributes; `None` if the definition or the policy excludes it, or the execution
+    /// time that it needs was not reported.
     fn ratio(&self, one: &Invocation, definition: Definition, policy: FailurePolicy) -> Option<f64> {
         let requested_ns = one.requested_ns.max(TIME_RESOLUTION_NS);
         let (latency_ns, execution_ns) = match (one.ending, definition, policy) {

@@ -21,7 +21,7 @@ pub struct Trend {
     pub phi_upper: f64,
 }
 
-/// Fewest points of which an autocorrelation can be told.
+/// Fewest points from which an autocorrelation is estimated.
 const MIN_POINTS: usize = 10;
 
 /// Greatest autocorrelation assumed: a series above it wanders so far within a hundred points that no slope can be told
@@ -84,7 +84,7 @@ fn neighbours(values: &[f64]) -> f64 {
 /// Share of the greatest value below which differences are errors of arithmetic.
 const ROUNDING: f64 = 1e-12;
 
-/// What autocorrelation multiplies the variance of Kendall's statistic with.
+/// The factor by which autocorrelation inflates the variance of Kendall's statistic.
 fn inflation(count: usize, phi: f64) -> f64 {
     let points = count as f64;
     let (mut sum, mut correlation) = (0.0, 1.0);
@@ -137,7 +137,7 @@ mod tests {
         }
     }
 
-    /// What the wider bounds cost where they are not needed: the doc comment's figures.
+    /// The price of the wider bounds where they are not needed: the figures of the doc comment.
     #[test]
     fn bounds_of_independent_points_are_at_most_a_third_wider() {
         let mut random = Pcg64::seed_from_u64(1);

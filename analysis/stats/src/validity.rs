@@ -1,5 +1,5 @@
-//! Whether a repetition of an open load may be used: the one rule that the load generator, the analysis and `repro verify`
-//! apply to the rows. A slow system is measured; a load generator that sends or reads late is not believed.
+//! Validity of a repetition of an open load: the one rule that the load generator, the analysis and `repro verify`
+//! apply to the rows. A slow system makes no repetition invalid; a load generator that sends or reads late does.
 
 use crate::quantile;
 
@@ -25,7 +25,7 @@ const CROWDED_SHARE: f64 = 0.7;
 pub enum Rule {
     /// An invocation succeeded.
     Success,
-    /// What was measured was sent.
+    /// The measured rows were sent.
     Sent,
     /// Lag's p99 kept its bound.
     Lag,
@@ -49,18 +49,18 @@ impl Rule {
     }
 }
 
-/// What is found about one part of the rule.
+/// Result of one part of the rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleResult {
-    /// Which part.
+    /// The part that was checked.
     pub rule: Rule,
-    /// Whether it holds; `None` when there is nothing to judge it by.
+    /// `None` if there is nothing to check it by.
     pub holds: Option<bool>,
-    /// The numbers, in a clause that can stand alone.
+    /// The numbers, as a clause that can be quoted alone.
     pub detail: String,
 }
 
-/// How late something was, in nanoseconds.
+/// Distribution of a delay, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lateness {
     /// Median.
@@ -71,12 +71,12 @@ pub struct Lateness {
     pub max_ns: u64,
 }
 
-/// A repetition, judged.
+/// Result of the rule for one repetition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Punctuality {
     /// The bound of lag's p99, in nanoseconds.
     pub bound_ns: u64,
-    /// How late measured rows were sent; `None` when none was.
+    /// Lag of the measured rows; `None` if none was sent.
     pub lag: Option<Lateness>,
     /// Median and 99th percentile latency of successful measured rows, in nanoseconds.
     pub latency_ns: Option<[u64; 2]>,
@@ -98,7 +98,7 @@ pub struct Sent {
     pub lag_ns: Option<u64>,
     /// Done minus due, in nanoseconds.
     pub latency_ns: Option<u64>,
-    /// Whether it succeeded.
+    /// True for outcome `ok`.
     pub is_ok: bool,
 }
 
@@ -198,7 +198,8 @@ fn lag_rule(lag: Option<Lateness>, bound_ns: u64) -> RuleResult {
     within(Rule::Lag, "lag p99", lag.p99_ns, bound_ns)
 }
 
-/// Whoever wakes late reads late, and what lay in a socket meanwhile counts as the system's latency.
+/// A reading thread that wakes late reads late, and the time that a response waits in its socket counts as the system's
+/// latency.
 fn reading_rule(reading: Option<Lateness>, bound_ns: u64) -> RuleResult {
     let Some(late) = reading else { return nothing(Rule::Reading, "the load generator does not say") };
     let p99 = within(Rule::Reading, "the p99 by which reading threads woke late", late.p99_ns, bound_ns);
@@ -228,7 +229,7 @@ fn ms(ns: u64) -> String {
     format!("{:.2} ms", ns as f64 / 1e6)
 }
 
-/// What a reader must know of a load generator that kept so many of its cores busy; `None` when that is little.
+/// The note on a load generator that kept most of its cores busy; `None` at or below 70 % of them.
 #[must_use]
 pub fn crowded(busy_cores: f64, cores: f64) -> Option<String> {
     let is_crowded = cores > 0.0 && busy_cores > CROWDED_SHARE * cores;
@@ -247,7 +248,7 @@ mod tests {
         Sent { lag_ns: Some(lag_ns), latency_ns: Some(latency_ns), is_ok: true }
     }
 
-    /// What does not hold of rows with these lags and a latency of 20 ms.
+    /// The rules broken by rows with these lags and a latency of 20 ms.
     fn of_lags(lags_ns: impl IntoIterator<Item = u64>) -> Vec<Rule> {
         broken(lags_ns.into_iter().map(|lag_ns| ok(lag_ns, 20 * MS)), None)
     }

@@ -11,7 +11,7 @@ pub struct ColdStart {
     pub sandbox: String,
     /// The node it was placed on.
     pub node: String,
-    /// When the demand for it was known, in nanoseconds since the Unix epoch as the system writes it; a harvested
+    /// Instant at which the demand was known, in nanoseconds since the Unix epoch as the system writes it; a harvested
     /// file has nanoseconds from the run's start instant, negative before it.
     pub requested_ns: i64,
     /// From demand known to the decision to create, in microseconds.

@@ -1,4 +1,4 @@
-//! Why a record could not be written or read.
+//! Errors of writing and reading records.
 
 use std::{io, path::PathBuf};
 
@@ -10,9 +10,9 @@ pub enum RecordError {
     /// The file itself.
     #[error("{}", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// A directory is not that of a run.
@@ -24,7 +24,7 @@ pub enum RecordError {
     /// A row is not of the expected form.
     #[error("{}, row {row}: {problem}", path.display())]
     Row {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Row number; the header is row 1.
         row: u64,
@@ -34,7 +34,7 @@ pub enum RecordError {
     /// A JSON document is not of the expected form.
     #[error("{}", path.display())]
     Document {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Line, column and what was expected.
         source: serde_json::Error,
@@ -42,7 +42,7 @@ pub enum RecordError {
     /// Written by a newer program.
     #[error("{} has schema version {found}, this program reads up to {known}: use a newer one", path.display())]
     Version {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// The version in the file.
         found: u32,

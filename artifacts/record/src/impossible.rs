@@ -1,17 +1,18 @@
-//! Rows that cannot be true, whatever was measured: a run that has one was not measured, and nothing is computed from it.
+//! Impossible rows. A repetition that has one was not measured correctly, and nothing is computed from it.
 
 use std::collections::BTreeMap;
 
 use crate::{Invocation, Outcome};
 
-/// Why a row cannot be true.
+/// The reason why a row is impossible.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Impossible {
     /// Sent before it was due, which no load generator of an open load does.
     SentEarly,
     /// Its response began before it was sent, or after it was complete.
     FirstByteOutside,
-    /// Done before it was due or sent; a success also in the instant in which it was sent, because an answer takes time.
+    /// Done before it was due or sent; a success also in the instant in which it was sent, because a response takes
+    /// time.
     DoneEarly,
     /// A success without an instant at which it was sent, or at which its response was complete.
     SuccessWithoutTimes,
@@ -28,7 +29,7 @@ const ROUNDING_US: u64 = 1;
 const CLOCK_RATE_PARTS: u64 = 1_000;
 
 impl Invocation {
-    /// Why this row cannot be true; `None` when it can.
+    /// The reason why this row is impossible; `None` if it is possible.
     #[must_use]
     pub fn impossible(&self) -> Option<Impossible> {
         let (sent, first, done) = (self.sent_ns, self.first_byte_ns, self.done_ns);
@@ -60,7 +61,7 @@ impl Invocation {
 }
 
 impl Impossible {
-    /// What is wrong with such rows, after "n rows".
+    /// The reason in words, after "n rows".
     fn words(self) -> &'static str {
         match self {
             Self::SentEarly => "sent before they were due",
@@ -73,16 +74,16 @@ impl Impossible {
     }
 }
 
-/// Counts impossible rows while rows pass by.
+/// Counts impossible rows in a pass over all rows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ImpossibleRows {
     found: BTreeMap<Impossible, u64>,
-    /// Place in the schedule of the first one seen.
+    /// Index in the schedule of the first one.
     first: Option<u64>,
 }
 
 impl ImpossibleRows {
-    /// Counts the row if it is impossible, and says whether it is.
+    /// Counts the row if it is impossible, and returns true then.
     pub fn note(&mut self, row: &Invocation) -> bool {
         let Some(why) = row.impossible() else { return false };
         *self.found.entry(why).or_default() += 1;
@@ -90,13 +91,13 @@ impl ImpossibleRows {
         true
     }
 
-    /// How many there were.
+    /// Impossible rows of all kinds.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.found.values().sum()
     }
 
-    /// All of them in words; `None` when there were none.
+    /// The reason in words; `None` without impossible rows.
     #[must_use]
     pub fn reason(&self) -> Option<String> {
         let first = self.first?;

@@ -1,13 +1,13 @@
-//! `invariants.json`: what must hold for a run to be believed, and what was found of each such rule.
+//! `invariants.json`: the rules that must hold for a run to be used, and the result of checking each.
 //!
-//! The runner writes it from the run's files before claims are judged; `analysis` consults it whenever it judges claims
-//! or draws the page. A run without it was not checked, which is not the same as being sound.
+//! The runner writes it from the run's files before claims are evaluated; `analysis` consults it when it evaluates
+//! claims or draws the page. A run without it was not checked, which is not the same as being sound.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What a rule is about.
+/// The subject of a rule.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(tag = "of", rename_all = "lowercase")]
 pub enum Scope {
@@ -33,8 +33,8 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Whether a repetition may be used only if rules of this scope hold. Rules about the whole run say that
-    /// repetitions are missing, which whoever uses them counts for himself.
+    /// Returns true if the use of a repetition depends on rules of this scope. Rules about the whole run cover no
+    /// repetition: they state that repetitions are missing, and users of the repetitions count those themselves.
     #[must_use]
     pub fn covers(&self, system: &str, point: &str, repetition: u32) -> bool {
         match self {
@@ -62,17 +62,17 @@ impl fmt::Display for Scope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Weight {
-    /// What it is about may not be used.
+    /// The subject of the rule must not be used.
     Validity,
-    /// The load generator was late, which says nothing about the system: what it is about may not be used.
+    /// The load generator was late, which says nothing about the system: the subject of the rule must not be used.
     Lateness,
-    /// It may be used, and whoever does must know.
+    /// The subject may be used, with a note.
     Mark,
     /// The result is not the expected one.
     Threshold,
 }
 
-/// What was found of a rule.
+/// Result of checking a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Finding {
     /// It holds.
@@ -81,50 +81,51 @@ pub enum Finding {
     /// It does not.
     #[serde(rename = "not held")]
     NotHeld,
-    /// There is nothing to judge it by.
+    /// There is no data to check it by.
     #[serde(rename = "not measured")]
     NotMeasured,
 }
 
 impl Finding {
-    /// The finding on something that was measured.
+    /// The result of a rule that could be checked.
     #[must_use]
     pub fn of(holds: bool) -> Self {
         if holds { Self::Held } else { Self::NotHeld }
     }
 }
 
-/// One rule as it was judged.
+/// One rule with its result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Invariant {
-    /// What it is about.
+    /// The subject of the rule.
     pub scope: Scope,
-    /// What must hold.
+    /// The rule as a statement that must hold.
     pub rule: String,
     /// The consequence when it does not.
     pub weight: Weight,
-    /// What was found.
+    /// Result of the check.
     pub finding: Finding,
     /// The numbers.
     pub detail: String,
-    /// Of a rule that bounds a share of the machine, the least that the share can have been, in millionths; absent otherwise, and in
-    /// records of versions that kept none. A whole number is read as it was written, so that findings can be compared.
+    /// Of a rule that bounds a share of the machine, the least possible share, in millionths; absent for other rules,
+    /// and in records of versions without it. An integer is read back exactly as it was written, so that findings can
+    /// be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub share_ppm: Option<u64>,
-    /// Likewise, the most that it can have been; absent also in records of versions that judged by the least alone.
+    /// Likewise, the greatest possible share; absent also in records of versions that used the least share only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub most_ppm: Option<u64>,
 }
 
 impl Invariant {
-    /// Rules about who else used the machine: what breaks them slows a system down, and says nothing about it.
+    /// Rules about other use of the machine. A violation slows the system down, and says nothing about it.
     pub const NOISE: [&str; 3] = [
         "processes of others used less than 10 %",
         "the hypervisor took less than 2 %",
         "the load generator used less than 70 % of the cores",
     ];
 
-    /// Those of [`Self::NOISE`] about whoever has no part in the measurement.
+    /// The rules of [`Self::NOISE`] about processes and machines outside the measurement.
     pub const NOISE_OF_OTHERS: [&str; 2] = [Self::NOISE[0], Self::NOISE[1]];
 
     /// The rule that a repetition was measured to its end.
@@ -133,20 +134,22 @@ impl Invariant {
     /// The rule that no process of the system ended early.
     pub const LIVED: &str = "every process of the system lived";
 
-    /// The rule that cold starts were cold. It is a mark where the rate was surely too much.
+    /// The rule that cold starts were cold. It is only a mark at a rate that was surely failed.
     pub const COLD: &str = "cold starts as expected";
 
-    /// Rules about what rows are: of which programs and settings, of which machine, and of which build of the system.
+    /// Rules about the identity of rows: of which programs and settings, of which machine, and of which build of the
+    /// system.
     pub const IDENTITY: [&str; 3] = [
         "measured with what the manifest says",
         "measured on the machine that the manifest names",
         "what a system is built of is the same in all repetitions",
     ];
 
-    /// Those of [`Self::IDENTITY`] that are judged of every repetition; the last one only of systems that leave a `built.json`.
+    /// The rules of [`Self::IDENTITY`] that are checked in every repetition; the last one only of systems that leave a
+    /// `built.json`.
     pub const IDENTITY_OF_ALL: [&str; 2] = [Self::IDENTITY[0], Self::IDENTITY[1]];
 
-    /// Whether what it is about may not be used.
+    /// Returns true if the subject of the rule must not be used.
     #[must_use]
     pub fn is_broken(&self) -> bool {
         self.finding == Finding::NotHeld && matches!(self.weight, Weight::Validity | Weight::Lateness)
@@ -171,8 +174,8 @@ impl Invariant {
     }
 }
 
-/// A repetition whose files were checked, known by the instant at which its load began: one that was measured again
-/// since is another.
+/// A repetition whose files were checked, identified by the instant at which its load began: a later measurement of the
+/// same repetition is another one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CheckedRepetition {
     /// Name of the system.
@@ -197,7 +200,7 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// Whether anything is broken.
+    /// Returns true if any invariant is broken.
     #[must_use]
     pub fn any_broken(&self) -> bool {
         self.invariants.iter().any(Invariant::is_broken)

@@ -10,19 +10,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{RecordError, table::problem};
 
-/// How an invocation ended, as the client saw it.
+/// The end of an invocation, as the client saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// 2xx with a valid answer.
+    /// 2xx with a valid response.
     Ok,
-    /// The system said no at once (429, 503).
+    /// The system refused it at once (429, 503).
     Refused,
     /// The system's (504) or the client's deadline passed.
     Timeout,
     /// Any other failure.
     Error,
-    /// 2xx whose answer is not the function's.
+    /// 2xx with a response that is not the function's.
     Invalid,
     /// Never sent: the run ended first.
     Unsent,
@@ -43,13 +43,13 @@ impl Outcome {
     }
 }
 
-/// Which part of the schedule an invocation belongs to.
+/// The part of the schedule that an invocation belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
     /// Excluded from statistics.
     Warmup,
-    /// What is measured.
+    /// The measured part.
     Measured,
 }
 
@@ -62,17 +62,17 @@ pub struct Invocation {
     pub index: u64,
     /// Warm-up or measured.
     pub phase: Phase,
-    /// When it was due.
+    /// Instant at which it was due.
     pub scheduled_ns: u64,
-    /// When its request was handed to the kernel; empty when unsent.
+    /// Instant at which its request was handed to the kernel; empty if unsent.
     pub sent_ns: Option<u64>,
-    /// When the first byte of the answer was read.
+    /// Instant at which the first byte of the response was read.
     pub first_byte_ns: Option<u64>,
-    /// When the answer was complete or the failure known.
+    /// Instant at which the response was complete or the failure known.
     pub done_ns: Option<u64>,
-    /// Execution time asked for, in microseconds.
+    /// Requested execution time, in microseconds.
     pub requested_us: u64,
-    /// Memory asked for, in MiB.
+    /// Requested memory, in MiB.
     pub memory_mib: u32,
     /// Execution time the function reported, in microseconds.
     pub executed_us: Option<u64>,
@@ -82,17 +82,17 @@ pub struct Invocation {
     pub cold_us: Option<u64>,
     /// Time in the sandbox as the system saw it, from Server-Timing, in microseconds.
     pub exec_us: Option<u64>,
-    /// HTTP status; empty when there was no answer.
+    /// HTTP status; empty without a response.
     pub status: Option<u16>,
-    /// How it ended.
+    /// The end of the invocation.
     pub outcome: Outcome,
     /// 1 cold, 0 not, empty when the system does not say.
     pub cold: Option<u8>,
     /// The sandbox that served it, where the system says.
     pub sandbox: Option<String>,
-    /// Attempts the system made, where it says.
+    /// Attempts that the system made, if it reports them.
     pub attempts: Option<u32>,
-    /// What went wrong, in words.
+    /// Error message of a failure.
     pub error: Option<String>,
     /// The address it was sent to, as `IP:PORT`; empty when unsent, and in rows of versions before this column.
     #[serde(default)]
@@ -212,7 +212,7 @@ impl Iterator for InvocationReader {
     }
 }
 
-/// Whether reading ended within a frame, as it does after a crash.
+/// Returns true if reading ended within a frame, as it does after a crash.
 fn cut_off(error: &csv::Error) -> bool {
     matches!(error.kind(), csv::ErrorKind::Io(cause) if cause.kind() == io::ErrorKind::UnexpectedEof)
 }

@@ -1,4 +1,4 @@
-//! Where each file of a run lies.
+//! Paths of the files of a run.
 
 use std::{
     fs, io,
@@ -63,13 +63,13 @@ impl RunDir {
         self.0.join("report")
     }
 
-    /// Where a report is made before it takes the place of the one that there is: `report.partial/`.
+    /// Directory in which a report is made before it replaces the existing one: `report.partial/`.
     #[must_use]
     pub fn unfinished_report(&self) -> PathBuf {
         self.0.join("report.partial")
     }
 
-    /// Where what was judged of the run is kept until it has been made again: `judged.before/`.
+    /// Directory of the previous results of verification and analysis while they are made again: `judged.before/`.
     #[must_use]
     pub fn judged_before(&self) -> PathBuf {
         self.0.join("judged.before")
@@ -86,14 +86,13 @@ impl RunDir {
         }
     }
 
-    /// Where a repetition of that number leaves what it had when it failed: logs and data to find out why, and no rows that
-    /// anybody counts.
+    /// Directory of the logs and data of a failed repetition, for diagnosis only: it has no rows that count.
     #[must_use]
     pub fn failed(&self, system: &str, point: &str, repetition: u32) -> PathBuf {
         self.0.join(system).join(point).join(format!("{repetition}.failed"))
     }
 
-    /// Where the rows of a finished repetition are kept that is measured again, until that has ended well; nobody counts them.
+    /// Directory of the rows of a finished repetition while it is measured again. They count only if that fails.
     #[must_use]
     pub fn replaced(&self, system: &str, point: &str, repetition: u32) -> PathBuf {
         self.0.join(system).join(point).join(format!("{repetition}.replaced"))
@@ -133,7 +132,7 @@ impl RunDir {
         Ok(manifest)
     }
 
-    /// Reads the invariants that were judged; `None` when the run was not checked.
+    /// Reads the results of checking the invariants; `None` if the run was not checked.
     ///
     /// # Errors
     /// When they are malformed, or of a newer version.
@@ -157,7 +156,7 @@ fn known(path: PathBuf, version: u32) -> Result<(), RecordError> {
 }
 
 impl PointDir {
-    /// Name of the file in which a repetition keeps what its system's own build made.
+    /// Name of the file in which a repetition keeps the facts that its system's own build left.
     pub const BUILT: &str = "built.json";
 
     /// `invocations.csv.zst`.
@@ -202,7 +201,7 @@ impl PointDir {
         self.path.join("settings.json")
     }
 
-    /// `built.json`: what a system's own build made, if it leaves that.
+    /// `built.json`: the facts that a system's own build left, if it leaves any.
     #[must_use]
     pub fn built(&self) -> PathBuf {
         self.path.join(Self::BUILT)

@@ -1,4 +1,4 @@
-//! `loadgen.json`: what the load generator says of its own run, beside the rows.
+//! `loadgen.json`: the load generator's own summary of a repetition.
 
 use std::collections::BTreeMap;
 
@@ -32,13 +32,13 @@ pub struct LoadSummary {
     pub sent: u64,
     /// Rows by outcome (`ok`, `refused` …).
     pub outcomes: BTreeMap<String, u64>,
-    /// Rows whose system said they were cold.
+    /// Rows that the system reported as cold.
     pub cold: u64,
     /// Length of the schedule, in nanoseconds.
     pub span_ns: u64,
-    /// How late requests were sent.
+    /// Lag of the requests.
     pub lag: LagSummary,
-    /// How late the threads woke that read responses; absent in files of versions that did not measure it.
+    /// Wake-up delay of the threads that read responses; absent in files of versions that did not measure it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reading: Option<LagSummary>,
     /// The bound that lag's p99 must keep, in nanoseconds: max(1 ms, 2 % of the median latency).
@@ -55,10 +55,10 @@ pub struct LoadSummary {
     pub pacing: String,
     /// p99 by which this machine oversleeps a bare absolute sleep, in nanoseconds.
     pub machine_floor_p99_ns: u64,
-    /// Whether the run may be used (loadgen rule on lag and share sent).
+    /// False if the repetition must not be used (the load generator's rule on lag and share sent).
     pub valid: bool,
-    /// Why not, or other things a reader must know.
+    /// The reasons for `valid = false`, and other caveats.
     pub notes: Vec<String>,
-    /// Whether it was stopped before its end.
+    /// True if the load was stopped before its end.
     pub interrupted: bool,
 }

@@ -1,7 +1,7 @@
 //! The lock of a directory that one process at a time may write into: a run's, a daemon's data.
 //!
-//! The lock is the kernel's (`flock`), so it ends with its holder however that ends, and a file that is left behind by a
-//! killed process locks nothing. What is written in the file only says who holds it.
+//! The lock is the kernel's (`flock`), so it ends with its holder however that ends, and a file that is left behind by
+//! a killed process locks nothing. The content of the file only names the holder.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -15,34 +15,34 @@ use thiserror::Error;
 /// Name of the file within the directory.
 pub const LOCK_FILE: &str = "lock";
 
-/// Who holds a lock, for people who find it held.
+/// The holder of a lock, for the error of a process that finds it locked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// Its process id.
     pub process: u32,
-    /// Since when, RFC 3339, UTC.
+    /// Instant of locking, RFC 3339, UTC.
     pub since: String,
-    /// What it does there, for example its command line.
+    /// The activity of the holder, for example its command line.
     pub purpose: String,
 }
 
-/// A directory could not be locked.
+/// An error of locking a directory.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// Somebody else holds it.
+    /// Another process holds the lock.
     #[error("{} is in use by {}", directory.display(), describe(holder.as_ref()))]
     Held {
         /// The directory.
         directory: PathBuf,
-        /// Who holds it; `None` in the instant before it has said so.
+        /// The holder; `None` in the instant before it has written its name.
         holder: Option<Holder>,
     },
-    /// The file of the lock cannot be used.
+    /// The lock's file cannot be used.
     #[error("cannot lock {}", path.display())]
     File {
-        /// Which file.
+        /// The lock's file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
 }
@@ -54,7 +54,7 @@ fn describe(holder: Option<&Holder>) -> String {
     }
 }
 
-/// A held lock; dropping it gives it back.
+/// A held lock; dropping it releases it.
 #[derive(Debug)]
 #[must_use]
 pub struct DirectoryLock {
@@ -62,10 +62,10 @@ pub struct DirectoryLock {
 }
 
 impl DirectoryLock {
-    /// Locks a directory, which is made when it is not there. Nothing but the file of the lock is touched.
+    /// Locks a directory, creating it if it does not exist. Only the lock's file is written.
     ///
     /// # Errors
-    /// [`LockError::Held`] when somebody else holds it: nothing is changed then.
+    /// [`LockError::Held`] if another process holds it: nothing is changed then.
     pub fn take(directory: &Path, holder: &Holder) -> Result<Self, LockError> {
         let path = directory.join(LOCK_FILE);
         let failed = |source| LockError::File { path: path.clone(), source };
@@ -82,10 +82,11 @@ impl DirectoryLock {
         Ok(lock)
     }
 
-    /// Whether nobody holds the lock of a directory right now; changes nothing, so it works where nothing may be written.
+    /// Returns `Ok` if the lock of a directory is free at the moment; changes nothing, so that it works in read-only
+    /// directories.
     ///
     /// # Errors
-    /// [`LockError::Held`] when somebody does.
+    /// [`LockError::Held`] if a process holds it.
     pub fn check(directory: &Path) -> Result<(), LockError> {
         let Ok(file) = File::open(directory.join(LOCK_FILE)) else { return Ok(()) };
         match file.try_lock_shared() {

@@ -1,4 +1,4 @@
-//! `manifest.json`: what was run, on what, from what, and how it ended.
+//! `manifest.json`: the experiment, the machine, the systems and inputs of a run, and its state.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -40,7 +40,7 @@ pub struct HostFacts {
 /// A system as it was measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SystemFacts {
-    /// What its version command printed.
+    /// Output of the system's version command.
     pub version: String,
     /// Its entry in systems.toml, as text.
     pub definition: String,
@@ -48,8 +48,8 @@ pub struct SystemFacts {
     pub binaries: BTreeMap<String, String>,
 }
 
-/// A repetition that was to be measured and could not be: it has no rows. Of the system that a claim says is better, one that
-/// was tried counts as having sustained nothing.
+/// A repetition that could not be measured: it has no rows. For the subject of a claim, a repetition in which it was
+/// started counts as nothing sustained.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FailedRepetition {
     /// The system.
@@ -58,15 +58,15 @@ pub struct FailedRepetition {
     pub point: String,
     /// The repetition, from 1.
     pub repetition: u32,
-    /// Why.
+    /// The reason in words.
     pub reason: String,
-    /// Whether that says nothing about the system: it was not even tried, because it was not built or cannot run on this machine,
-    /// or what measures it failed, such as the load generator.
+    /// True if the failure says nothing about the system: it was not started, because it was not built or cannot run on
+    /// this machine, or the measurement itself failed, for example the load generator.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub untried: bool,
 }
 
-/// A try at a repetition of which nothing counts: another one took its place, or rows from before it count again.
+/// A try at a repetition that does not count: another try replaced it, or rows from before it count again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiscardedTry {
     /// The system.
@@ -75,9 +75,9 @@ pub struct DiscardedTry {
     pub point: String,
     /// The repetition, from 1.
     pub repetition: u32,
-    /// When it was discarded, RFC 3339, UTC.
+    /// Instant of the discard, RFC 3339, UTC.
     pub at: String,
-    /// Why it counts as nothing.
+    /// The reason for the discard.
     pub reason: String,
 }
 
@@ -90,9 +90,9 @@ pub struct Manifest {
     pub experiment: String,
     /// Scale: `laptop`, `cluster-17`, `cluster-100`.
     pub scale: String,
-    /// When it began, RFC 3339, UTC.
+    /// Instant of the begin, RFC 3339, UTC.
     pub started: String,
-    /// When it ended; empty while it runs.
+    /// Instant of the end; empty while the run is in progress.
     pub ended: Option<String>,
     /// Git revision of this project when it began, `-dirty` appended when files differ from it.
     pub git_revision: String,
@@ -112,35 +112,36 @@ pub struct Manifest {
     pub seeds: BTreeMap<String, u64>,
     /// SHA-256 of inputs (trace files, schedules) by name.
     pub checksums: BTreeMap<String, String>,
-    /// How it ended.
+    /// State of the run.
     pub exit: ExitState,
     /// Repetitions that failed and were not measured since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailedRepetition>,
-    /// Tries at repetitions of which nothing counts, in the order in which they were discarded.
+    /// Tries at repetitions that do not count, in the order in which they were discarded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub discarded: Vec<DiscardedTry>,
-    /// Whether it is the few-minute version, which is no evidence for any claim.
+    /// True for the few-minute version, which is no evidence for any claim.
     #[serde(default)]
     pub quick: bool,
-    /// Things a reader must know.
+    /// Caveats.
     pub notes: Vec<String>,
 }
 
 impl Manifest {
-    /// The note that stands for [`Manifest::quick`] in runs that were written before there was such a field.
+    /// The note of quick runs that were written before [`Manifest::quick`] existed.
     pub const QUICK_NOTE: &str = "the few-minute version (--quick): too short for claims";
 
     /// Beginning of the note that each session leaves after the first one.
     pub const RESUMED_NOTE: &str = "resumed ";
 
-    /// Whether it was measured in several sessions, between which anything may have changed.
+    /// Returns true if the run was measured in several sessions, between which anything on the machine may have
+    /// changed.
     #[must_use]
     pub fn is_resumed(&self) -> bool {
         self.notes.iter().any(|note| note.starts_with(Self::RESUMED_NOTE))
     }
 
-    /// Whether it is the few-minute version, which is no evidence for any claim.
+    /// Returns true for the few-minute version, which is no evidence for any claim.
     #[must_use]
     pub fn is_quick(&self) -> bool {
         self.quick || self.notes.iter().any(|note| note == Self::QUICK_NOTE)

@@ -1,5 +1,5 @@
-//! What `summary.json` says of loads of a constant rate: whether one repetition kept up, and each point over its
-//! repetitions.
+//! The part of `summary.json` about loads of a constant rate: the sustained-rate test of each repetition, and each
+//! point over its repetitions.
 
 use std::collections::BTreeMap;
 
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 /// The sustained-rate test of one repetition, with its inputs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SustainedRateTest {
-    /// ok answers, of either phase, between the two samples that `processes.csv` is the difference of; `None` when it
-    /// is not known when those were taken.
+    /// Responses of outcome ok, of either phase, between the two samples that `processes.csv` is the difference of;
+    /// `None` if the instants of these are unknown.
     pub operations: Option<u64>,
     /// Creations that became ready between these two samples; `None` when it is not known which did, or when samples were
     /// taken.
@@ -32,9 +32,9 @@ pub struct SustainedRateTest {
     pub block_autocorrelation: Option<f64>,
     /// 99th percentile of latency over all measured rows, failed ones counting with the time-out, in nanoseconds.
     pub latency_p99_penalised_ns: Option<u64>,
-    /// Whether the rate was sustained.
+    /// The rate was sustained.
     pub sustained: RateCheck,
-    /// Whether it was sustained with a 99th percentile, failures penalised, of at most 1 s.
+    /// The rate was sustained, with a 99th percentile of latency, failures penalised, of at most 1 s.
     pub at_objective: RateCheck,
 }
 
@@ -70,7 +70,7 @@ pub struct RatePoint {
     pub system: String,
     /// Name of the point.
     pub point: String,
-    /// What makes the point different: dotted keys of the definition and their values.
+    /// The values that distinguish the point, by dotted keys of the definition.
     pub values: BTreeMap<String, String>,
     /// Repetitions with rows.
     pub repetitions: u64,
@@ -80,7 +80,7 @@ pub struct RatePoint {
     pub offered_per_s: Option<Estimate>,
     /// Achieved rate, per second.
     pub achieved_per_s: Option<Estimate>,
-    /// Measured rows answered ok, in percent.
+    /// Measured rows of outcome ok, in percent.
     pub ok_percent: Option<Estimate>,
     /// Measured rows over all repetitions by outcome, without ok.
     pub failures: BTreeMap<String, u64>,
@@ -90,7 +90,7 @@ pub struct RatePoint {
     pub latency_p99_ms: Option<Estimate>,
     /// 99.9th percentile of latency of ok rows, in milliseconds.
     pub latency_p999_ms: Option<Estimate>,
-    /// Cold rows among those of which the system says, in percent.
+    /// Cold rows in percent of the rows for which the system reports it.
     pub cold_percent: Option<Estimate>,
     /// Share of a cold start's end-to-end latency that is not the modelled delay of its sandbox, in percent: the median over
     /// rows.
@@ -104,26 +104,26 @@ pub struct RatePoint {
     /// Autocorrelation φ of neighbouring blocks of rows, for which that bound allows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub block_autocorrelation: Option<Estimate>,
-    /// CPU time per ok answer of each process; equal processes (`worker-1`, `worker-2`) are taken together.
+    /// CPU time per ok response of each process; equal processes (`worker-1`, `worker-2`) are taken together.
     pub processes: Vec<ProcessCost>,
-    /// CPU time per ok answer of all processes of the system, in microseconds.
+    /// CPU time per ok response of all processes of the system, in microseconds.
     pub system_cpu_us: Option<Estimate>,
-    /// CPU time per ok answer of the whole machine, load generator included, in microseconds.
+    /// CPU time per ok response of the whole machine, load generator included, in microseconds.
     pub machine_cpu_us: Option<Estimate>,
     /// Cores of the machine that were in use, load generator included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine_cores: Option<Estimate>,
-    /// Whether the rate was sustained in every repetition.
+    /// The rate was sustained in every repetition.
     pub sustained: RateCheck,
-    /// Whether it was so with a 99th percentile of at most 1 s.
+    /// The rate was sustained in every repetition, with a 99th percentile of at most 1 s.
     pub at_objective: RateCheck,
 }
 
-/// CPU time per ok answer of one process.
+/// CPU time per ok response of one process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessCost {
     /// Its role.
     pub process: String,
-    /// CPU time, user and kernel, per ok answer, in microseconds.
+    /// CPU time, user and kernel, per ok response, in microseconds.
     pub cpu_us: Estimate,
 }

@@ -1,22 +1,22 @@
-//! `settings.json`: what of a system is set otherwise than it was released.
+//! `settings.json`: the settings of a system that differ from its release.
 
 use serde::{Deserialize, Serialize};
 
-/// One setting that differs from the release, and why.
+/// One setting that differs from the release.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setting {
-    /// What it is set in: a ConfigMap, or a part.
+    /// The ConfigMap or component that has the setting.
     pub part: String,
     /// The key in it, the flag, or the variable.
     pub key: String,
     /// Its value.
     pub value: String,
-    /// Why it differs from the release.
+    /// The reason for the difference from the release.
     pub why: String,
 }
 
 impl Setting {
-    /// That `part` has `key` set to `value`, and why.
+    /// A setting of `part`: `key` has `value`, for the reason `why`.
     #[must_use]
     pub fn new(part: &str, key: &str, value: &str, why: &str) -> Self {
         Self { part: part.to_owned(), key: key.to_owned(), value: value.to_owned(), why: why.to_owned() }

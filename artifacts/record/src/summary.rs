@@ -32,7 +32,7 @@ pub struct Summary {
 /// Exact quantiles of whole numbers; the unit is in the name of the field that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Spread {
-    /// How many values.
+    /// Number of values.
     pub count: u64,
     /// Least.
     pub min: i64,
@@ -57,7 +57,7 @@ pub struct PointSummary {
     pub point: String,
     /// Number of the repetition, from 1.
     pub repetition: u32,
-    /// How many rows there are of what.
+    /// Numbers of rows.
     pub counts: RowCounts,
     /// Offered and achieved rate; `None` without measured rows.
     pub rates: Option<Rates>,
@@ -70,29 +70,29 @@ pub struct PointSummary {
     pub lag_ns: Option<Spread>,
     /// Each definition of slowdown under each failure policy.
     pub slowdowns: Vec<SlowdownSummary>,
-    /// What a penalised failure counts as, in nanoseconds.
+    /// Latency that a penalised failure counts with, in nanoseconds.
     pub timeout_ns: u64,
-    /// Where `timeout_ns` comes from, in words.
+    /// Origin of `timeout_ns`, in words.
     pub timeout_from: String,
     /// Cold starts as the client saw them.
     pub cold: ColdSummary,
     /// Creations as the system recorded them; `None` without `coldstarts.csv`.
     pub creations: Option<CreationSummary>,
-    /// What cold starts make the parts of the system do; `None` without `actions.csv`.
+    /// Work of the system's components per cold start; `None` without `actions.csv`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub anatomy: Option<Anatomy>,
-    /// What each process used.
+    /// Resource use of each process.
     pub processes: Vec<ProcessSummary>,
-    /// What used the machine meanwhile; `None` where nobody sampled it.
+    /// Use of the whole machine; `None` if it was not sampled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<MachineUse>,
-    /// Loads of a constant rate only: whether the repetition kept up.
+    /// The sustained-rate test; loads of a constant rate only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[serde(rename = "pace")]
     pub rate_test: Option<SustainedRateTest>,
-    /// Whether the repetition may be used.
+    /// Validity of the repetition.
     pub validity: Validity,
-    /// What was not measured and why, and other things a reader must know.
+    /// Missing measurements with their reasons, and other caveats.
     pub notes: Vec<String>,
 }
 
@@ -115,7 +115,7 @@ pub struct RowCounts {
     pub sent: u64,
     /// Measured rows by outcome (`ok`, `refused` …); an outcome that did not occur is absent.
     pub outcomes: BTreeMap<String, u64>,
-    /// Rows of either phase that cannot be true: no time of theirs is in any statistic.
+    /// Impossible rows of either phase: their times are in no statistic.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub impossible: u64,
     /// Functions with a measured row.
@@ -129,7 +129,7 @@ pub struct Rates {
     pub window_s: f64,
     /// Measured rows due per second.
     pub offered_per_s: f64,
-    /// ok answers completed within the window, of either phase, per second.
+    /// Responses of outcome ok completed within the window, of either phase, per second.
     pub achieved_per_s: f64,
 }
 
@@ -197,14 +197,14 @@ pub struct ColdJoin {
     pub manager_share_permille: Option<Spread>,
 }
 
-/// Creations that were asked for within the measured window.
+/// Creations requested within the measured window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CreationSummary {
     /// Creations by outcome (`ready`, `failed`, `cancelled`).
     pub outcomes: BTreeMap<String, u64>,
     /// Ready creations per second of the window.
     pub ready_per_s: Option<f64>,
-    /// Phases of ready creations, in the order in which they happen; a phase nobody measured is absent.
+    /// Phases of ready creations, in the order in which they happen; a phase that was not measured is absent.
     pub phases: Vec<PhaseSummary>,
 }
 
@@ -217,7 +217,7 @@ pub struct PhaseSummary {
     pub duration_us: Spread,
 }
 
-/// What one process used over the measured part.
+/// Resource use of one process over the measured part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessSummary {
     /// Its role.
@@ -232,7 +232,7 @@ pub struct ProcessSummary {
     pub ctx_switches: u64,
 }
 
-/// Who used the whole machine over the measured part, in percent of the time of all its cores.
+/// Use of the whole machine over the measured part, in percent of the time of all its cores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MachineUse {
     /// The system's own processes.
@@ -241,19 +241,19 @@ pub struct MachineUse {
     pub generator_percent: f64,
     /// The program that ran the experiment.
     pub runner_percent: f64,
-    /// Processes that are none of these.
+    /// All other processes.
     pub others_percent: f64,
-    /// Interrupts, which are nobody's.
+    /// Interrupts.
     pub interrupts_percent: f64,
     /// Other machines of the same hypervisor.
     pub steal_percent: f64,
-    /// Nobody.
+    /// Idle.
     pub idle_percent: f64,
     /// Busy time, interrupts included, that is in no process's row, in microseconds; absent in summaries of versions that did not
     /// keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_no_row_us: Option<u64>,
-    /// What its disks did, whoever made them; `None` where that was not recorded.
+    /// Activity of the disks, by any process; `None` if it was not recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks: Option<DiskUse>,
     /// Share of the time in which the busiest disk had something to do, in percent.
@@ -261,11 +261,11 @@ pub struct MachineUse {
     pub busiest_disk_percent: Option<f64>,
 }
 
-/// Whether a repetition may be used.
+/// Validity of a repetition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Validity {
-    /// Whether it may, by its rows and by the invariants that concern it; `None` when that cannot be told, or nobody has checked
-    /// them.
+    /// False if the rows or an invariant forbid the use of the repetition; `None` if that is unknown, or the invariants
+    /// were not checked.
     pub valid: Option<bool>,
     /// Every rule that does not hold, in words.
     pub reasons: Vec<String>,
@@ -281,9 +281,9 @@ pub struct Validity {
     pub machine_floor_p99_ns: Option<u64>,
     /// CPU time of the load generator / wall-clock time: cores it kept busy.
     pub generator_cores: Option<f64>,
-    /// Whether the load was stopped before its end.
+    /// True if the load was stopped before its end.
     pub interrupted: bool,
-    /// Whether it may not be used for no other reason than that the load generator was late, which says nothing about the
+    /// True if the only reason against the repetition is that the load generator was late, which says nothing about the
     /// system.
     #[serde(default)]
     pub only_late: bool,

@@ -65,7 +65,7 @@ pub fn read_table<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RecordErro
     Ok(rows)
 }
 
-/// What is wrong with a row, with the name of the column where that is known.
+/// The problem of a row in words, with the name of the column if known.
 pub(crate) fn problem(error: &csv::Error, headers: &csv::StringRecord) -> String {
     let csv::ErrorKind::Deserialize { err, .. } = error.kind() else { return error.to_string() };
     let column = err.field().and_then(|field| headers.get(usize::try_from(field).ok()?));

@@ -1,8 +1,8 @@
-//! `processes.csv` and `nodes.csv`: what each process and each node used, and between which moments.
+//! `processes.csv` and `nodes.csv`: resource use of each process and each node, and the interval of measurement.
 
 use serde::{Deserialize, Serialize};
 
-/// What one process used over the measured part of a point.
+/// Resource use of one process over the measured part of a point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessUsage {
     /// Its role, for example `control-plane`; the whole machine is `machine`.
@@ -17,7 +17,7 @@ pub struct ProcessUsage {
     pub ctx_switches: u64,
 }
 
-/// What one node holds at the end of a point.
+/// Resources held by one node at the end of a point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NodeUsage {
     /// Its name.
@@ -47,29 +47,29 @@ impl ProcessUsage {
     }
 }
 
-/// What a reader of `processes.csv` needs of `repetition.json`; the runner writes more into it.
+/// The part of `repetition.json` that readers of `processes.csv` need; the runner writes more into the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampledRepetition {
-    /// Between which moments `processes.csv` is the difference; empty when too few samples were taken.
+    /// The interval that `processes.csv` is the difference over; empty if too few samples were taken.
     pub window: Option<SampledWindow>,
 }
 
-/// The part of a repetition between two samples of what processes had used.
+/// The interval between the two samples of process resources that a repetition is measured by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SampledWindow {
     /// Its beginning, in nanoseconds since the Unix epoch.
     pub from_unix_ns: i64,
     /// Its end, in nanoseconds since the Unix epoch.
     pub to_unix_ns: i64,
-    /// How all cores of the machine spent it.
+    /// Time of all cores of the machine by use.
     #[serde(default)]
     pub machine: MachineTime,
-    /// What its disks did; absent where that cannot be found out.
+    /// Activity of the disks; absent if it cannot be determined.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disks: Option<DiskUse>,
 }
 
-/// How all cores of a machine spent a time, in microseconds.
+/// Time of all cores of a machine by use, in microseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MachineTime {
@@ -79,7 +79,7 @@ pub struct MachineTime {
     pub sys_us: u64,
     /// Interrupts.
     pub irq_us: u64,
-    /// Nothing to do.
+    /// Idle.
     pub idle_us: u64,
     /// Taken by the hypervisor for other machines.
     pub steal_us: u64,
@@ -92,8 +92,9 @@ impl MachineTime {
         self.user_us + self.sys_us + self.irq_us + self.idle_us + self.steal_us
     }
 
-    /// The least that processes used which are not among the rows. Interrupts are nobody's, and left out; on a kernel that does not
-    /// account for them apart, those that the processes of the rows were charged with are missing here.
+    /// The least CPU time of processes that are not among the rows. Interrupts belong to no process and are left out.
+    /// On a kernel that accounts interrupts to processes, those charged to the processes of the rows are missing from
+    /// it.
     #[must_use]
     pub fn of_others_us(&self, rows: &[ProcessUsage]) -> u64 {
         (self.user_us + self.sys_us).saturating_sub(of_rows_us(rows))
@@ -101,8 +102,8 @@ impl MachineTime {
 }
 
 impl SampledWindow {
-    /// The time of so many cores in it, in microseconds. Ticks may miss some, or find more than there is; they tell it where its
-    /// length or the cores are not on record.
+    /// The time of `cores` over the interval, in microseconds. Ticks may miss some, or exceed the real time; they are
+    /// used if the length or the number of cores is not on record.
     #[must_use]
     pub fn total_us(&self, cores: u32) -> u64 {
         let length_us = u64::try_from(self.to_unix_ns.saturating_sub(self.from_unix_ns) / 1000).unwrap_or(0);
@@ -112,9 +113,8 @@ impl SampledWindow {
         }
     }
 
-    /// The most that processes can have used which are not among the rows: all busy time, interrupts included, that is in none of
-    /// them. What was busy is known by the ticks that were, and by the time that was not idle: where these differ it is the greater
-    /// one.
+    /// The most CPU time of processes that are not among the rows: all busy time, interrupts included, that is in none
+    /// of them. Busy time is the greater of the busy ticks and the time that was not idle.
     #[must_use]
     pub fn in_no_row_us(&self, rows: &[ProcessUsage], cores: u32) -> u64 {
         let MachineTime { user_us, sys_us, irq_us, idle_us, steal_us } = self.machine;
@@ -123,19 +123,19 @@ impl SampledWindow {
     }
 }
 
-/// What the processes of the rows used; the whole machine is none of them.
+/// CPU time of the processes of the rows, without the row of the whole machine.
 fn of_rows_us(rows: &[ProcessUsage]) -> u64 {
     rows.iter().filter(|row| row.process != ProcessUsage::MACHINE).map(ProcessUsage::cpu_us).sum()
 }
 
-/// What all physical disks of a machine did in a time, whoever made them.
+/// Activity of all physical disks of a machine over a period, by any process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiskUse {
     /// Bytes read.
     pub read_bytes: u64,
     /// Bytes written.
     pub written_bytes: u64,
-    /// For how long the busiest one had something to do, in microseconds.
+    /// Time in which the busiest disk had requests in flight, in microseconds.
     pub busiest_us: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What was really measured, and on what kind of machine: less than what is claimed, or a disturbed adversary, holds nothing.
+//! A smaller measurement than the claim requires, or noise on the reference's machine: neither holds a claim.
 
 use record::{ClaimOutcome, DiscardedTry, Finding, Invariant, MachineUse, Weight};
 
@@ -84,7 +84,7 @@ fn a_replay_smaller_than_what_is_claimed_is_no_evidence_whatever_was_typed() {
     assert_outcome(&broken, ClaimOutcome::Invalid, "repetition 1");
 }
 
-/// Says what was found of one of the rules about what else used the machine, of which that was 30 % where it is too much.
+/// Sets the result of a rule about other use of the machine; a violation is a use of 30 %.
 fn noise(rig: &mut Rig, place: (&str, &str, u32), rule: &str, finding: Finding) {
     noise_of(rig, place, rule, (finding, (finding == Finding::NotHeld).then_some(300_000)));
 }
@@ -99,7 +99,8 @@ fn noise_of(rig: &mut Rig, place: (&str, &str, u32), rule: &str, (finding, share
 const OTHERS: &str = Invariant::NOISE[0];
 const GENERATOR: &str = Invariant::NOISE[2];
 
-/// Runs in which a claim is held, with its id, where the values of the adversary come from, and where those of ours do.
+/// Runs in which a claim is held, with its id, and the points that the values of the reference and of the subject come
+/// from.
 pub(super) fn comparisons() -> [(&'static str, Rig, &'static str, &'static str); 3] {
     let costs = super::costs([3; 5], [9; 5]);
     [
@@ -121,7 +122,7 @@ fn a_machine_that_others_used_while_the_adversary_alone_was_measured_holds_nothi
             assert_outcome(&rig, ClaimOutcome::Inconclusive, reason);
             noise(&mut rig, ("dirigent-kpa", own, 1), rule, Finding::NotHeld);
             assert_outcome(&rig, ClaimOutcome::Inconclusive, reason);
-            // More load is what ours is given, and keeps nobody else's processes away.
+            // A higher load is given to the subject on purpose, and does not keep other processes away.
             noise(&mut rig, ("dirigent-kpa", own, 2), GENERATOR, Finding::NotHeld);
             assert_outcome(&rig, ClaimOutcome::Inconclusive, reason);
             noise(&mut rig, ("dirigent-kpa", own, 2), rule, Finding::NotHeld);
@@ -150,7 +151,7 @@ fn noise_of_ours_excuses_no_more_of_the_adversarys_than_there_is_of_it() {
                 (Some(301_000), Some(300_000), ClaimOutcome::Inconclusive),
                 (Some(300_000), Some(300_000), ClaimOutcome::Held),
                 (Some(101_000), Some(680_000), ClaimOutcome::Held),
-                // Of an older record nobody knows how much it was.
+                // The amount is unknown in an older record.
                 (None, Some(680_000), ClaimOutcome::Inconclusive),
                 (Some(101_000), None, ClaimOutcome::Inconclusive),
             ] {
@@ -255,7 +256,8 @@ fn noise_where_no_value_comes_from_neither_holds_a_claim_nor_keeps_it_from_being
         ("cold-start-cpu-knative", "rate-2", "rate-3900", "rate-3", ["rate-1000", "rate-3000"]),
     ] {
         let mut rig = super::costs([3; 5], [9; 5]);
-        // What it sustained in spite of noise it sustains without, and what seems dear is not what it stands with.
+        // A rate sustained in spite of noise would be sustained without, and an apparently expensive point is not
+        // compared.
         (1..=5).for_each(|number| noise(&mut rig, ("knative", not_theirs, number), OTHERS, Finding::NotHeld));
         assert_claim(&rig.claim(id), ClaimOutcome::Held, "");
         noise(&mut rig, ("knative", reference, 3), OTHERS, Finding::NotHeld);

@@ -1,4 +1,4 @@
-//! What was planned and is not there: it must not make a claim held.
+//! Planned measurements that are missing must not make a claim held.
 
 use record::{ClaimOutcome, FailedRepetition, Finding, Weight};
 
@@ -7,7 +7,7 @@ use super::{
     rig::{Minute, Rig, name},
 };
 
-/// Says that a system failed at a rate in these repetitions, of which there are no rows then.
+/// Records that a system failed at a rate in these repetitions, and removes their rows.
 fn failed(rig: &mut Rig, (system, rate): (&str, f64), repetitions: impl IntoIterator<Item = u32>) {
     for repetition in repetitions {
         rig.without((system, rate, repetition));
@@ -160,7 +160,7 @@ fn what_ours_was_not_even_tried_at_says_nothing_about_it() {
 #[test]
 fn a_point_of_the_baseline_whose_cpu_time_is_not_known_could_be_its_cheapest() {
     let id = "cold-start-cpu-knative";
-    // 0.5 ms where its CPU time is on record would make ours dearer.
+    // 0.5 ms in the repetitions with CPU time would make the subject more expensive.
     let mut seen = costs([3; 5], [90; 5]);
     seen.cost(("knative", 2.0), [1; 5]);
     assert_claim(&seen.claim(id), ClaimOutcome::NotHeld, "below 1");
@@ -255,7 +255,7 @@ fn warm_answers_of_the_baseline_do_not_make_its_creations_dearer() {
     assert_eq!(ratio(&rig), (ClaimOutcome::Held, Some(16.0)), "100 creations and 25 warm answers");
     mix(&mut rig, ("knative", "rate-2"), 3_000);
     assert_eq!(rig.claim(id).outcome, ClaimOutcome::NotHeld);
-    // Of ours every creation is paid for by those that there are.
+    // Of the subject, existing creations are charged with all CPU time.
     let mut subject = costs([3; 5], [60; 5]);
     mix(&mut subject, ("dirigent-kpa", "rate-3900"), 200);
     assert_eq!(ratio(&subject), (ClaimOutcome::Held, Some(20.0)));

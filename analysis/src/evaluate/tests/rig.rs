@@ -1,4 +1,4 @@
-//! Builds runs of a few numbers per repetition, from which claims are judged.
+//! Builds runs of a few numbers per repetition, from which claims are evaluated.
 
 use std::path::PathBuf;
 
@@ -25,15 +25,15 @@ pub(super) struct Rig {
     pub(super) manifest: Manifest,
     pub(super) points: Vec<PointSummary>,
     pub(super) invariants: Vec<Invariant>,
-    /// The rules about noise that were kept wherever nothing else is said.
+    /// Rules about noise that hold unless a test sets another result.
     pub(super) quiet: Vec<&'static str>,
-    /// Those about what rows are, likewise.
+    /// Rules about the identity of rows that hold in every repetition.
     pub(super) proved: Vec<&'static str>,
-    /// Whether the runner has looked at its invariants.
+    /// True if the runner has checked the invariants.
     pub(super) checked: bool,
 }
 
-/// What a minute at a constant rate shows.
+/// Result of a minute at a constant rate.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Minute {
     Sustained,
@@ -41,7 +41,7 @@ pub(super) enum Minute {
     Unsure,
     /// A tenth is not achieved.
     Failed,
-    /// Too short to be judged.
+    /// Too short to be tested.
     Short,
     /// The generator was late.
     Late,
@@ -116,7 +116,7 @@ impl Rig {
         rig
     }
 
-    /// Says, or says anew, what a minute of a system at a rate shows in a repetition.
+    /// Sets the result of a minute of a system at a rate in a repetition, replacing an earlier one.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a minute has few rows")]
     pub(super) fn minute(&mut self, (system, rate, number): (&str, f64, u32), what: Minute) {
         let rows = (rate * 60.0).max(1000.0) as u64;
@@ -158,7 +158,7 @@ impl Rig {
         }
     }
 
-    /// Says that some systems were to be measured at all rates of ours, and others at all of the baseline.
+    /// Plans some systems at all rates of the subject, and others at all rates of the reference.
     pub(super) fn plan(&mut self, subject: &[&str], reference: &[&str]) {
         let all = OURS.map(|rate| (f64::from(rate), subject)).into_iter().chain(THEIRS.map(|rate| (rate, reference)));
         for (rate, systems) in all {
@@ -168,7 +168,7 @@ impl Rig {
         }
     }
 
-    /// The claim of this id, judged.
+    /// The claim of this id, evaluated.
     pub(super) fn claim(&self, id: &str) -> EvaluatedClaim {
         self.evaluated().claims.into_iter().find(|claim| claim.id == id).unwrap()
     }
@@ -195,7 +195,7 @@ impl Rig {
         rule.clone_into(&mut last.rule);
     }
 
-    /// The first claim about it, judged.
+    /// The first claim about the experiment, evaluated.
     pub(super) fn first(&self) -> EvaluatedClaim {
         self.evaluated().claims.remove(0)
     }
@@ -226,7 +226,7 @@ impl Rig {
     }
 }
 
-/// That a rule was kept in a repetition; of those about noise, that there was none.
+/// A rule that holds in a repetition; a rule about noise means that there was none.
 fn held(PointSummary { system, point, repetition, .. }: &PointSummary, rule: &str, weight: Weight) -> Invariant {
     let scope = Scope::Repetition { system: system.clone(), point: point.clone(), repetition: *repetition };
     let (rule, none) = (rule.to_owned(), (weight == Weight::Mark).then_some(0));

@@ -1,4 +1,5 @@
-//! What a repetition is of, and how the system ended in it: what decides whether its rows may count at all, for either side.
+//! Identity of a repetition's rows, and the end of its system: the conditions for its rows to count, for either
+//! operand.
 
 use record::{ClaimOutcome, Finding, Invariant, Weight};
 
@@ -22,13 +23,14 @@ fn a_rate_that_was_surely_too_much_for_ours_is_not_sustained_whatever_its_warm_r
         mark(&mut rig, (system, place), numbers);
         rig
     };
-    // A lower one stands in: of rates the next one, and of CPU time the next cheapest, which is dearer than the adversary's.
+    // A lower one is used instead: of rates the next one, and of CPU time the next cheapest, which is more expensive
+    // than the reference's.
     let once = marked("dirigent-kpa", "rate-3900", &[2]);
     assert_claim(&once.claim(IDS[0]), ClaimOutcome::Inconclusive, "[1,000; 1,300]");
     assert_claim(&once.claim(IDS[1]), ClaimOutcome::NotHeld, "below 1");
     let lowest = "`dirigent-kpa` sustained not even 1000 per second, the lowest rate tried, in repetition 1: its rate was surely too much";
     assert_claim(&marked("dirigent-kpa", "rate-1000", &[1, 2, 3, 4, 5]).claim(IDS[0]), ClaimOutcome::NotHeld, lowest);
-    // What was sustained below it is no less true, and warm answers only help the other side.
+    // The result below it is still valid, and warm responses only favour the reference.
     let mut above = Rig::sweep([4500; 5]);
     mark(&mut above, ("dirigent-kpa", "rate-4500"), &[1, 2, 3, 4, 5]);
     let claim = above.claim(IDS[0]);
@@ -38,7 +40,7 @@ fn a_rate_that_was_surely_too_much_for_ours_is_not_sustained_whatever_its_warm_r
             assert_claim(&marked(system, place, &[2]).claim(id), ClaimOutcome::Held, "");
         }
     }
-    // Where the rate was not too much, warm answers make it another measurement.
+    // At a rate that was not too high, warm responses make it another measurement.
     let mut warm = costs([3; 5], [9; 5]);
     warm.found(("dirigent-kpa", "rate-3900", 2), Invariant::COLD, (Weight::Validity, Finding::NotHeld));
     assert_claim(&warm.claim(IDS[0]), ClaimOutcome::Invalid, "\"cold starts as expected\" is not held");
@@ -90,7 +92,7 @@ fn where_ours_mostly_ends_early_nothing_else_that_is_broken_hides_it() {
         for (system, broken) in [("dirigent-kpa", place), ("knative", reference)] {
             let mut rig = held.clone();
             if place.is_empty() {
-                // Of CPU time one is enough, where it is at every point: none was sustained in all repetitions.
+                // Of CPU time one failure is enough if it is at every point: none was sustained in all repetitions.
                 OURS.iter().for_each(|rate| ends_early(&mut rig, ("dirigent-kpa", &name(f64::from(*rate))), [2]));
             } else {
                 ends_early(&mut rig, ("dirigent-kpa", place), 1..=3);
@@ -145,7 +147,7 @@ fn that_responses_were_read_in_time_must_be_known_of_either_side() {
             unread(&mut rig, system, place);
             let claim = rig.claim(id);
             if (id, system) == (IDS[0], "dirigent-kpa") {
-                // As with a late generator, what was sustained below stands: 3,900 / 3.
+                // As with a late generator, the result below is still valid: 3,900 / 3.
                 assert_eq!((claim.outcome, claim.found), (ClaimOutcome::Held, Some(1300.0)), "{}", claim.reason);
                 OURS.iter().for_each(|rate| unread(&mut rig, system, &name(f64::from(*rate))));
             }
@@ -154,7 +156,7 @@ fn that_responses_were_read_in_time_must_be_known_of_either_side() {
                 ClaimOutcome::NotMeasured,
                 &format!("repetition 1: \"{rule}\" is not measured"),
             );
-            // What is broken as well weighs more.
+            // A broken invariant takes precedence.
             rig.rule((system, place, 1), Weight::Validity, Finding::NotHeld);
             if id != IDS[0] {
                 assert_claim(&rig.claim(id), ClaimOutcome::Invalid, "\"a rule\" is not held");

@@ -1,4 +1,4 @@
-//! One death among many repetitions: a bootstrap passes over it, and a verdict must not.
+//! One failure among many repetitions: a bootstrap may not resample it, and the outcome must depend on it.
 
 use record::{ClaimOutcome, FailedRepetition, Finding, Invariant, Weight};
 
@@ -22,10 +22,10 @@ fn fails(rig: &mut Rig, (system, place, number): (&str, &str, u32)) {
     rig.manifest.failures.push(FailedRepetition { system, point, repetition: number, reason, untried: false });
 }
 
-/// Puts a death of a system at a place in a repetition on record.
+/// Records a failure of a system at a point in a repetition.
 type Fail = fn(&mut Rig, (&str, &str, u32));
 
-/// How a death is on record.
+/// The records that a failure can leave.
 const WAYS: [Fail; 2] = [ends_early, fails];
 
 /// Runs of so many repetitions in which each kind of claim is held.
@@ -38,13 +38,13 @@ fn held<const N: usize>() -> [(&'static str, Rig); 4] {
     ]
 }
 
-/// Whether one death in so many repetitions holds nothing.
+/// One failure in `N` repetitions must keep every claim from being held.
 fn one_death_holds_nothing<const N: usize>() {
     for (die, is_in_load) in WAYS.into_iter().zip([true, false]) {
         for (id, rig) in held::<N>() {
             assert_claim(&rig.claim(id), ClaimOutcome::Held, "");
             let places: &[(&str, &str, ClaimOutcome)] = match id {
-                // At another rate than the one that it stands with: it might be cheaper there.
+                // At another rate than the one that is compared: the system might be cheaper there.
                 "cold-start-cpu-knative" => &[("dirigent-kpa", "rate-1000", ClaimOutcome::Inconclusive)],
                 "cold-start-rate-knative" => &[
                     ("dirigent-kpa", "rate-1000", ClaimOutcome::Inconclusive),
@@ -135,7 +135,7 @@ fn ours_that_dies_where_a_lower_rate_was_too_much_already_decides_no_rate() {
 
 #[test]
 fn a_death_of_the_adversary_helps_no_claim() {
-    // Dear only because it died, its cheapest point is not left out.
+    // Although expensive only because of the failure, its cheapest point is not left out.
     let id = "cold-start-cpu-knative";
     let mut dear = costs([3; 8], [9; 8]);
     dear.cost(("knative", 3.0), [90; 8]);
@@ -144,14 +144,14 @@ fn a_death_of_the_adversary_helps_no_claim() {
     system_failure.cost(("knative", 2.0), [900; 8]);
     (1..=8).for_each(|number| ends_early(&mut system_failure, ("knative", "rate-2", number)));
     assert_claim(&system_failure.claim(id), ClaimOutcome::Invalid, "`knative`, rate-2, repetition 1: \"every process");
-    // A rate above its limit at which it died might have been sustained.
+    // A rate above its limit at which it failed might have been sustained.
     let id = "cold-start-rate-knative";
     let mut above = Rig::sweep([4500; 8]);
     (1..=8).for_each(|number| above.minute(("knative", 5.0, number), Minute::Failed));
     assert_claim(&above.claim(id), ClaimOutcome::Held, "");
     ends_early(&mut above, ("knative", "rate-5", 3));
     assert_claim(&above.claim(id), ClaimOutcome::Invalid, "`knative`, rate-5, repetition 3: \"every process");
-    // Its limit is not one at which it died.
+    // A rate at which it failed is not its limit.
     let mut limit = Rig::sweep([4500; 8]);
     ends_early(&mut limit, ("knative", "rate-3", 3));
     assert_claim(&limit.claim(id), ClaimOutcome::Invalid, WHY);

@@ -28,7 +28,7 @@ fn rows(seconds: u64, per_s: u64, latency_ns: impl Fn(u64) -> u64) -> Rows {
     Rows { measured: (0..seconds * per_s).map(row).collect(), ..Rows::default() }
 }
 
-/// What is found about rows of which `achieved` per second were answered in time.
+/// The test of rows of which `achieved_per_s` were answered in time.
 fn evaluate(rows: &Rows, seconds: u64, achieved_per_s: f64, valid: bool) -> SustainedRateTest {
     let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
     for row in &rows.measured {
