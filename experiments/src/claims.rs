@@ -7,7 +7,7 @@ use record::{ClaimOutcome, Claims, EvaluatedClaim, RunDir, read_json};
 
 use crate::{
     exit::Exit,
-    table::{Format, Table},
+    table::{Format, TextTable},
 };
 
 /// Digits of a number that is found.
@@ -33,7 +33,7 @@ pub fn print_of(dir: &RunDir) -> anyhow::Result<Exit> {
 }
 
 fn print(claims: &Claims) -> io::Result<()> {
-    let mut table = Table::new(&["claim", "verdict", "found", "published", "why"]);
+    let mut table = TextTable::new(&["claim", "verdict", "found", "published", "why"]);
     for claim in &claims.claims {
         let id = claim.id.clone();
         let outcome = claim.outcome.as_str().to_owned();

@@ -16,10 +16,10 @@ use crate::{
     checkout::Checkout,
     console::Console,
     definition::overrides::Overrides,
-    enclosure::{EncloseArguments, Entered},
     exit::{Exit, UsageError},
     interrupt::Interrupt,
-    run::order::Order,
+    isolation::{Entered, IsolateArguments},
+    run::resolved::ResolvedExperiment,
     session::Session,
     system::{
         Systems,
@@ -41,7 +41,7 @@ Examples:
 
 Exit codes: 0 done, 1 failed, 2 usage or configuration error, 3 the run is invalid, 4 a claim or threshold did not hold";
 
-/// Runs experiments on this machine and judges what they left; without a subcommand, the main one.
+/// Runs experiments on this machine and checks and analyses their results; without a subcommand, the main one.
 #[derive(Debug, Parser)]
 #[command(name = "repro", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE, max_term_width = 120)]
 pub struct CommandLine {
@@ -57,8 +57,8 @@ pub struct CommandLine {
     checkout: Option<PathBuf>,
 
     /// This process is inside the private namespace that a system needs, and programs are built here
-    #[arg(long, global = true, hide = true, value_name = "DIR", requires = "runner")]
-    enclosed: Option<PathBuf>,
+    #[arg(long = "enclosed", global = true, hide = true, value_name = "DIR", requires = "runner")]
+    isolated: Option<PathBuf>,
 
     /// Process id of the outermost process of those that are around this one
     #[arg(long, global = true, hide = true, value_name = "PID")]
@@ -100,13 +100,13 @@ enum Command {
     #[command(hide = true)]
     Launch(LaunchArguments),
     /// Go on in private namespaces
-    #[command(hide = true)]
-    Enclose(EncloseArguments),
+    #[command(name = "enclose", hide = true)]
+    Isolate(IsolateArguments),
 }
 
 /// Which experiment, at which scale, with which changes.
 #[derive(Args, Clone, Debug)]
-pub struct Choice {
+pub struct Selection {
     /// The experiment; see `repro list`
     #[arg(default_value = MAIN_EXPERIMENT, value_name = "EXPERIMENT")]
     experiment: String,
@@ -119,7 +119,7 @@ pub struct Choice {
     overrides: Overrides,
 }
 
-impl Choice {
+impl Selection {
     /// The main experiment on this machine.
     fn main(quick: bool) -> Self {
         let overrides = Overrides { quick, ..Overrides::default() };
@@ -127,10 +127,10 @@ impl Choice {
     }
 
     /// Settles the choice.
-    fn order(&self, checkout: &Checkout) -> anyhow::Result<Order> {
+    fn resolved(&self, checkout: &Checkout) -> anyhow::Result<ResolvedExperiment> {
         let definition = crate::definition::find(&checkout.definitions(), &self.experiment)?;
         let systems = Systems::read(&checkout.systems())?;
-        Order::new(definition, &systems, &self.scale, &self.overrides.anchored()?)
+        ResolvedExperiment::new(definition, &systems, &self.scale, &self.overrides.absolute()?)
     }
 }
 
@@ -146,7 +146,7 @@ impl CommandLine {
         }
         let checkout = || Checkout::find(self.checkout.as_deref());
         let unbuilt = self.unbuilt.unwrap_or_default();
-        let inside = self.enclosed.zip(self.runner);
+        let inside = self.isolated.zip(self.runner);
         let inside = inside.map(|(programs, runner)| run::Inside { programs, unbuilt, runner });
         match self.command {
             None => run::run(&run::Arguments::main(self.quick).inside(inside), &checkout()?),
@@ -157,7 +157,7 @@ impl CommandLine {
             Some(Command::Verify(arguments)) => verify::run(&arguments),
             Some(Command::Report(arguments)) => report::run(&arguments, &checkout()?),
             Some(Command::Launch(arguments)) => Err(become_program(&arguments)),
-            Some(Command::Enclose(arguments)) => match arguments.enter()? {
+            Some(Command::Isolate(arguments)) => match arguments.enter()? {
                 Entered::Ended(exit) => Ok(exit),
                 Entered::Inside(arguments) if arguments.is_empty() => Ok(Exit::Done),
                 Entered::Inside(arguments) => {

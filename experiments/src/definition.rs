@@ -80,7 +80,7 @@ impl Definition {
     ///
     /// # Errors
     /// When the scale or a chosen point is unknown, or a value is out of bounds.
-    pub fn settle(&self, scale: &str, overrides: &Overrides) -> anyhow::Result<Vec<Point>> {
+    pub fn resolve(&self, scale: &str, overrides: &Overrides) -> anyhow::Result<Vec<Point>> {
         if !self.scales.iter().any(|known| known == scale) {
             let known = self.scales.join(", ");
             return Err(UsageError(format!("{} has no scale {scale:?}; it has: {known}", self.id)).into());
@@ -216,8 +216,8 @@ sandbox = { mode = "spin", delay = "0s" }
         Definition::from_document(Document::new(path, text.to_owned()), path)
     }
 
-    fn settle(scale: &str, overrides: &Overrides) -> Settings {
-        let mut points = definition(TEXT).unwrap().settle(scale, overrides).unwrap();
+    fn resolve(scale: &str, overrides: &Overrides) -> Settings {
+        let mut points = definition(TEXT).unwrap().resolve(scale, overrides).unwrap();
         assert_eq!((points.len(), points[0].name.as_str()), (1, points::ONLY_POINT));
         points.remove(0).settings
     }
@@ -228,11 +228,11 @@ sandbox = { mode = "spin", delay = "0s" }
 
     #[test]
     fn overlays_are_laid_in_order_and_the_command_line_comes_last() {
-        let plain = settle("laptop", &Overrides::default());
+        let plain = resolve("laptop", &Overrides::default());
         assert_eq!((minutes(&plain), plain.sandbox.mode), (30, Mode::Sleep));
         assert_eq!(plain.load.warmup(), Duration::from_secs(600));
-        assert_eq!(settle("cluster-17", &Overrides::default()).sandbox.workers, 17);
-        let quick = settle("laptop", &Overrides { quick: true, ..Overrides::default() });
+        assert_eq!(resolve("cluster-17", &Overrides::default()).sandbox.workers, 17);
+        let quick = resolve("laptop", &Overrides { quick: true, ..Overrides::default() });
         assert_eq!((minutes(&quick), quick.sandbox.mode), (3, Mode::Spin), "quick chooses process, process spins");
         assert_eq!(quick.load.warmup(), Duration::from_secs(60));
         let typed = Overrides {
@@ -242,7 +242,7 @@ sandbox = { mode = "spin", delay = "0s" }
             systems: vec!["b".to_owned()],
             ..Overrides::default()
         };
-        let typed = settle("laptop", &typed);
+        let typed = resolve("laptop", &typed);
         assert_eq!((minutes(&typed), typed.sandbox.runtime.as_str()), (5, "hollow"));
         assert_eq!((typed.sandbox.mode, typed.systems), (Mode::Sleep, vec!["b".to_owned()]));
     }
@@ -265,10 +265,10 @@ sandbox = { mode = "spin", delay = "0s" }
     #[test]
     fn an_unknown_scale_and_a_bad_option_are_usage_errors() {
         let definition = definition(TEXT).unwrap();
-        let scale = definition.settle("moon", &Overrides::default()).unwrap_err();
+        let scale = definition.resolve("moon", &Overrides::default()).unwrap_err();
         assert_eq!(scale.to_string(), "e has no scale \"moon\"; it has: cluster-17, laptop");
         let cores = Overrides { functions: Some(5), max_cores: Some(-1.0), ..Overrides::default() };
-        let cores = definition.settle("laptop", &cores).unwrap_err();
+        let cores = definition.resolve("laptop", &cores).unwrap_err();
         assert_eq!(
             (cores.to_string().as_str(), crate::exit::of(&cores)),
             ("--max-cores must be above 0", crate::exit::Exit::Usage)
@@ -281,7 +281,7 @@ sandbox = { mode = "spin", delay = "0s" }
         let text = TEXT.replace("minutes = 30", load).replace("load.minutes = 3", "vary.load.rate = [1]")
             + "[vary]\nsandbox.workers = [1, 2]\nload.rate = [10, 20]\n[[points]]\nname = \"slow\"\nload.rate = 5\n";
         let names = |overrides: &Overrides| -> Result<Vec<String>, String> {
-            let points = definition(&text).unwrap().settle("laptop", overrides).map_err(|error| error.to_string())?;
+            let points = definition(&text).unwrap().resolve("laptop", overrides).map_err(|error| error.to_string())?;
             assert!(
                 points
                     .iter()
@@ -312,13 +312,12 @@ sandbox = { mode = "spin", delay = "0s" }
         );
         let typed = Overrides { functions: Some(9), ..Overrides::default() };
         let text = text.clone() + "load.functions = 1\n";
-        let functions =
-            definition(&text).unwrap().settle("laptop", &typed).unwrap().into_iter().map(|point| {
-                match point.settings.load.rate().unwrap().calls {
-                    load::Calls::Warm { functions } => functions,
-                    load::Calls::Cold { .. } => 0,
-                }
-            });
+        let functions = definition(&text).unwrap().resolve("laptop", &typed).unwrap().into_iter().map(|point| {
+            match point.settings.load.rate().unwrap().calls {
+                load::Calls::Warm { functions } => functions,
+                load::Calls::Cold { .. } => 0,
+            }
+        });
         assert_eq!(
             functions.collect::<Vec<_>>(),
             [9, 9, 9, 9, 1],
@@ -330,7 +329,7 @@ sandbox = { mode = "spin", delay = "0s" }
 
     #[test]
     fn rates_are_refused_where_a_trace_is_replayed() {
-        let refused = |overrides: Overrides| definition(TEXT).unwrap().settle("laptop", &overrides).unwrap_err();
+        let refused = |overrides: Overrides| definition(TEXT).unwrap().resolve("laptop", &overrides).unwrap_err();
         let rates = refused(Overrides { rates: vec![1.0], ..Overrides::default() });
         assert_eq!(rates.to_string(), "e.toml:5: load: has no constant rate, so --rates means nothing here");
         assert_eq!(crate::exit::of(&rates), crate::exit::Exit::Usage);
@@ -340,7 +339,7 @@ sandbox = { mode = "spin", delay = "0s" }
 
     #[test]
     fn settings_survive_their_own_toml() {
-        let settings = settle("laptop", &Overrides::default());
+        let settings = resolve("laptop", &Overrides::default());
         assert_eq!(toml::from_str::<Settings>(&settings.to_toml()).unwrap(), settings);
     }
 }

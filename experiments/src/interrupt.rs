@@ -63,8 +63,8 @@ impl Interrupt {
     ///
     /// # Errors
     /// [`Interrupted`] when the user asks to stop meanwhile.
-    pub fn wait<T>(&self, within: Duration, mut poll: impl FnMut() -> Option<T>) -> Result<Option<T>, Interrupted> {
-        let deadline = Instant::now() + within;
+    pub fn wait<T>(&self, timeout: Duration, mut poll: impl FnMut() -> Option<T>) -> Result<Option<T>, Interrupted> {
+        let deadline = Instant::now() + timeout;
         loop {
             self.check()?;
             if let Some(value) = poll() {
@@ -89,6 +89,6 @@ pub fn block() -> anyhow::Result<SigSet> {
 }
 
 /// Waits until `poll` gives a value, at most `within`, whatever the user asks; for cleaning up.
-pub fn wait_regardless<T>(within: Duration, poll: impl FnMut() -> Option<T>) -> Option<T> {
-    Interrupt::default().wait(within, poll).ok().flatten()
+pub fn wait_regardless<T>(timeout: Duration, poll: impl FnMut() -> Option<T>) -> Option<T> {
+    Interrupt::default().wait(timeout, poll).ok().flatten()
 }

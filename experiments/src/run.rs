@@ -10,7 +10,6 @@ pub mod inputs;
 pub mod join;
 pub mod load;
 pub mod manifest;
-pub mod order;
 pub mod outcome;
 pub mod outline;
 pub mod plan;
@@ -18,6 +17,7 @@ pub mod preparation;
 pub mod programs;
 pub mod repetition;
 pub mod replayable;
+pub mod resolved;
 mod resuming;
 pub mod space;
 mod steps;
@@ -38,10 +38,10 @@ use crate::{
     exit::{Interrupted, UsageError},
     machine::host,
     run::{
-        order::Order,
         plan::{Action, Plan, Step, StepState},
         programs::{Origin, Programs},
         repetition::now,
+        resolved::ResolvedExperiment,
         resuming::Earlier,
     },
     session::Session,
@@ -53,7 +53,7 @@ pub use steps::report;
 pub struct Run<'a> {
     session: &'a Session,
     checkout: &'a Checkout,
-    order: Order,
+    resolved: ResolvedExperiment,
     dir: RunDir,
     manifest: Manifest,
     programs: Option<Programs>,
@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// When something is in it, it cannot be made, is another run's, or is on a disk that is too full.
-    pub fn check_place(checkout: &Checkout, order: &Order, out: Option<&Path>) -> anyhow::Result<()> {
+    pub fn check_place(checkout: &Checkout, resolved: &ResolvedExperiment, out: Option<&Path>) -> anyhow::Result<()> {
         if let Some(path) = out {
             let refused = |problem: String| UsageError(format!("--out {}: {problem}", path.display()));
             let absolute = absolute(path).map_err(|error| refused(error.to_string()))?;
@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
                 return Err(not_empty(path).into());
             }
         }
-        space::ensure_free(out.unwrap_or(&checkout.runs()), space::of_plan(&order.plan, &order.points))
+        space::ensure_free(out.unwrap_or(&checkout.runs()), space::of_plan(&resolved.plan, &resolved.points))
     }
 
     /// Makes the directory of a new run and writes its manifest and plan.
@@ -99,13 +99,13 @@ impl<'a> Run<'a> {
     pub fn begin(
         session: &'a Session,
         checkout: &'a Checkout,
-        order: Order,
+        resolved: ResolvedExperiment,
         out: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        Self::check_place(checkout, &order, out)?;
+        Self::check_place(checkout, &resolved, out)?;
         let path = match out {
             Some(path) => path.to_owned(),
-            None => fresh(checkout, &order.plan)?,
+            None => fresh(checkout, &resolved.plan)?,
         };
         let lock = session.lock(&path)?;
         // Somebody else may have begun, and ended, in between.
@@ -113,8 +113,8 @@ impl<'a> Run<'a> {
             return Err(not_empty(&path).into());
         }
         let dir = RunDir(path.canonicalize()?);
-        let manifest = manifest::begin(checkout, &order);
-        let run = Self::new((session, checkout), order, (dir, lock), manifest, None);
+        let manifest = manifest::begin(checkout, &resolved);
+        let run = Self::new((session, checkout), resolved, (dir, lock), manifest, None);
         run.save()?;
         Ok(run)
     }
@@ -129,26 +129,26 @@ impl<'a> Run<'a> {
     pub fn resume(
         session: &'a Session,
         checkout: &'a Checkout,
-        mut order: Order,
+        mut resolved: ResolvedExperiment,
         (dir, lock): (RunDir, DirectoryLock),
         again: bool,
     ) -> anyhow::Result<Self> {
         let before = Plan::read(&dir)?;
-        for step in &mut order.plan.steps {
+        for step in &mut resolved.plan.steps {
             if let Some(known) = before.steps.iter().find(|known| known.action == step.action) {
                 *step = Step { seed: step.seed, estimate_s: step.estimate_s, ..known.clone() };
             }
         }
-        space::ensure_free(&dir.0, space::of_plan(&order.plan, &order.points))?;
+        space::ensure_free(&dir.0, space::of_plan(&resolved.plan, &resolved.points))?;
         let old = dir.read_manifest()?;
-        let manifest = manifest::go_on(&old, manifest::begin(checkout, &order), &order.plan);
+        let manifest = manifest::go_on(&old, manifest::begin(checkout, &resolved), &resolved.plan);
         let earlier = Some(Earlier { manifest: old, again });
-        Ok(Self::new((session, checkout), order, (dir, lock), manifest, earlier))
+        Ok(Self::new((session, checkout), resolved, (dir, lock), manifest, earlier))
     }
 
     fn new(
         (session, checkout): (&'a Session, &'a Checkout),
-        order: Order,
+        resolved: ResolvedExperiment,
         (dir, lock): (RunDir, DirectoryLock),
         manifest: Manifest,
         earlier: Option<Earlier>,
@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
         Self {
             session,
             checkout,
-            order,
+            resolved,
             dir,
             manifest,
             programs: None,
@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
     /// Its plan for people.
     #[must_use]
     pub fn plan_text(&self) -> String {
-        self.order.plan_text()
+        self.resolved.plan_text()
     }
 
     /// The repetitions that could not be measured.
@@ -258,11 +258,11 @@ impl<'a> Run<'a> {
 
     fn all_steps(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
         let mut told = BTreeSet::new();
-        for index in 0..self.order.plan.steps.len() {
+        for index in 0..self.resolved.plan.steps.len() {
             self.session.interrupt.check()?;
-            let action = self.order.plan.steps[index].action.clone();
+            let action = self.resolved.plan.steps[index].action.clone();
             if !matches!(action, Action::Build | Action::Schedule) {
-                self.settle()?;
+                self.reconcile()?;
             }
             if let Some(line) = self.untried(index, &action)? {
                 // What keeps a system from being measured at all is said once.
@@ -298,9 +298,9 @@ impl<'a> Run<'a> {
     /// Does one step, unless it is finished, and keeps its state on disk before and after.
     fn step(&mut self, index: usize, action: &Action, programs: Origin<'_>) -> anyhow::Result<()> {
         let fingerprint = self.fingerprint(action).context("finding out what is unfinished")?;
-        let total = self.order.plan.steps.len();
+        let total = self.resolved.plan.steps.len();
         let title = format!("[{}/{total}] {}", index + 1, action.describe());
-        let step = &self.order.plan.steps[index];
+        let step = &self.resolved.plan.steps[index];
         let is_finished = match action {
             Action::Build | Action::Report => false,
             Action::Schedule => self.has_schedules() && step.is_finished(&fingerprint),
@@ -317,7 +317,7 @@ impl<'a> Run<'a> {
             return if *action == Action::Schedule { self.list_inputs() } else { Ok(()) };
         }
         self.session.console.line(&title);
-        if let Some(why) = self.order.plan.steps[index].discards() {
+        if let Some(why) = self.resolved.plan.steps[index].discards() {
             self.note_discarded(action, why);
         }
         self.update(index, StepState::Running, |step| {
@@ -347,7 +347,7 @@ impl<'a> Run<'a> {
     }
 
     fn update(&mut self, index: usize, state: StepState, change: impl FnOnce(&mut Step)) -> anyhow::Result<()> {
-        let step = &mut self.order.plan.steps[index];
+        let step = &mut self.resolved.plan.steps[index];
         step.state = state;
         change(step);
         self.save()
@@ -358,7 +358,7 @@ impl<'a> Run<'a> {
             return Ok(());
         }
         write_json(&self.dir.manifest(), &self.manifest)?;
-        write_json(&self.dir.plan(), &self.order.plan)?;
+        write_json(&self.dir.plan(), &self.resolved.plan)?;
         Ok(())
     }
 }

@@ -9,9 +9,9 @@ use thiserror::Error;
 
 use crate::{
     console::Console,
-    enclosure,
     exit::{Exit, Interrupted, SystemFailed},
     interrupt::{Interrupt, wait_regardless},
+    isolation,
     run::repetition::now,
     system::{
         launch::{Launcher, Output},
@@ -38,7 +38,7 @@ pub struct Session {
 
 /// A command that runs to its end.
 #[derive(Clone, Debug)]
-pub struct Errand<'a> {
+pub struct ChildCommand<'a> {
     /// The program and its arguments.
     pub command: Vec<String>,
     /// Where it runs.
@@ -46,7 +46,7 @@ pub struct Errand<'a> {
     /// Where its output goes.
     pub output: Output,
     /// Longest time it may take.
-    pub within: Duration,
+    pub timeout: Duration,
 }
 
 /// A command ended with an exit code that is none of its answers, or did not end in time.
@@ -86,7 +86,7 @@ impl CommandFailed {
     }
 }
 
-impl Errand<'_> {
+impl ChildCommand<'_> {
     /// The program's name without its folder.
     fn program(&self) -> String {
         let name = self.command.first().map(|program| Path::new(program).file_name());
@@ -106,7 +106,7 @@ impl Session {
     /// # Errors
     /// When another process has it, which is named.
     pub fn lock(&self, directory: &Path) -> Result<DirectoryLock, LockError> {
-        let purpose = enclosure::typed(std::env::args()).join(" ");
+        let purpose = isolation::typed(std::env::args()).join(" ");
         DirectoryLock::take(directory, &Holder { process: self.process, since: now(), purpose })
     }
 
@@ -114,11 +114,11 @@ impl Session {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(&self, errand: &Errand<'_>) -> anyhow::Result<Process> {
-        let program = errand.program();
-        let child = self.launcher.start(&errand.command, errand.folder, &errand.output);
+    pub fn start(&self, command: &ChildCommand<'_>) -> anyhow::Result<Process> {
+        let program = command.program();
+        let child = self.launcher.start(&command.command, command.folder, &command.output);
         let child = child.with_context(|| format!("cannot start {program}"))?;
-        Ok(Process::new(&program, child, errand.output.log()))
+        Ok(Process::new(&program, child, command.output.log()))
     }
 
     /// Runs a command to its end; when the user asks to stop, it is ended too.
@@ -126,23 +126,23 @@ impl Session {
     /// # Errors
     /// When it cannot be started, fails or takes too long: with the end of its log. [`Interrupted`] when the user
     /// asked to stop.
-    pub fn run(&self, errand: &Errand<'_>) -> anyhow::Result<()> {
-        self.run_accepting(errand, &[0]).map(drop)
+    pub fn run(&self, command: &ChildCommand<'_>) -> anyhow::Result<()> {
+        self.run_accepting(command, &[0]).map(drop)
     }
 
     /// The same for a command some of whose exit codes are answers: which of `accepted` it was.
     ///
     /// # Errors
     /// As of [`Session::run`], and when it ended with another code.
-    pub fn run_accepting(&self, errand: &Errand<'_>, accepted: &[i32]) -> anyhow::Result<i32> {
-        let mut process = self.start(errand)?;
-        match self.interrupt.wait(errand.within, || process.ended()) {
+    pub fn run_accepting(&self, command: &ChildCommand<'_>, accepted: &[i32]) -> anyhow::Result<i32> {
+        let mut process = self.start(command)?;
+        match self.interrupt.wait(command.timeout, || process.ended()) {
             Ok(Some(status)) if status.code().is_some_and(|code| accepted.contains(&code)) => {
                 Ok(status.code().unwrap_or_default())
             }
             Ok(Some(status)) => {
                 let last = process.last_line().map_or_else(String::new, |line| format!(": {line}"));
-                let message = format!("{} {}{last}; {}", errand.program(), describe(status), process.excerpt());
+                let message = format!("{} {}{last}; {}", command.program(), describe(status), process.excerpt());
                 let how = match (status.code(), status.signal()) {
                     (Some(code), _) => CommandEnd::Code(code),
                     (None, signal) => CommandEnd::Signal(signal.unwrap_or_default()),
@@ -151,8 +151,8 @@ impl Session {
             }
             Ok(None) => {
                 process.kill();
-                let (program, within) = (errand.program(), errand.within.as_secs());
-                let message = format!("{program} did not end within {within} s; {}", process.excerpt());
+                let (program, timeout) = (command.program(), command.timeout.as_secs());
+                let message = format!("{program} did not end within {timeout} s; {}", process.excerpt());
                 Err(CommandFailed { how: CommandEnd::Overdue, message }.into())
             }
             Err(Interrupted) => {

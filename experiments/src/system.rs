@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Spanned, de::DeValue};
 
 use crate::{
-    definition::document::{Document, DocumentError, Table, overlay},
+    definition::document::{Document, DocumentError, TomlTable, overlay},
     exit::UsageError,
     system::needs::Need,
 };
@@ -44,8 +44,8 @@ pub struct System {
     pub build: Build,
     /// Whether a run with it takes place in a private mount, pid and network namespace, together with everything
     /// else of that run.
-    #[serde(default)]
-    pub enclosed: bool,
+    #[serde(rename = "enclosed", default)]
+    pub isolated: bool,
     /// How long it takes to start it, register its functions, harvest and stop it, as a rule: for plans.
     #[serde(default = "around_load", with = "humantime_serde")]
     pub around: Duration,
@@ -108,11 +108,11 @@ pub struct ProcessTemplate {
     #[serde(default)]
     pub ready: Vec<Check>,
     /// Longest time until it is ready.
-    #[serde(default = "ready_within", with = "humantime_serde")]
-    pub within: Duration,
+    #[serde(rename = "within", default = "ready_timeout", with = "humantime_serde")]
+    pub timeout: Duration,
 }
 
-fn ready_within() -> Duration {
+fn ready_timeout() -> Duration {
     Duration::from_secs(30)
 }
 
@@ -146,8 +146,8 @@ pub struct Preparation {
     #[serde(with = "humantime_serde")]
     pub takes: Duration,
     /// Longest time it may take.
-    #[serde(with = "humantime_serde")]
-    pub within: Duration,
+    #[serde(rename = "within", with = "humantime_serde")]
+    pub timeout: Duration,
 }
 
 /// How functions are registered.
@@ -157,11 +157,11 @@ pub struct Registration {
     /// A command that registers all of `{functions}` and ends.
     pub command: Vec<String>,
     /// Longest time it may take.
-    #[serde(default = "registered_within", with = "humantime_serde")]
-    pub within: Duration,
+    #[serde(rename = "within", default = "registration_timeout", with = "humantime_serde")]
+    pub timeout: Duration,
 }
 
-fn registered_within() -> Duration {
+fn registration_timeout() -> Duration {
     Duration::from_secs(120)
 }
 
@@ -284,7 +284,7 @@ impl Systems {
 }
 
 /// Lays every table that says `like = "NAME"` over a copy of the table NAME, which must not say so itself.
-fn inherit<'a>(document: &Document, table: &mut Table<'a>) -> Result<(), DocumentError> {
+fn inherit<'a>(document: &Document, table: &mut TomlTable<'a>) -> Result<(), DocumentError> {
     let likes: Vec<(String, String)> = table
         .iter()
         .filter_map(|(name, system)| {
@@ -300,7 +300,7 @@ fn inherit<'a>(document: &Document, table: &mut Table<'a>) -> Result<(), Documen
         };
         if let Some(DeValue::Table(own)) = table.get_mut(name.as_str()).map(Spanned::get_mut) {
             own.remove("like");
-            overlay(&mut whole, std::mem::replace(own, Table::new()));
+            overlay(&mut whole, std::mem::replace(own, TomlTable::new()));
             *own = whole;
         }
     }

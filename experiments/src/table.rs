@@ -20,12 +20,12 @@ pub enum Format {
 
 /// Named columns and rows of text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Table {
+pub struct TextTable {
     columns: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
-impl Table {
+impl TextTable {
     /// A table without rows.
     #[must_use]
     pub fn new(columns: &[&'static str]) -> Self {
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn no_cell_commands_a_terminal() {
         let cell = "a\u{1b}[2J\u{9b}1m\u{202e}b";
-        let mut table = Table::new(&["name"]);
+        let mut table = TextTable::new(&["name"]);
         table.row([cell.to_owned()]);
         for format in [Format::Table, Format::Csv, Format::Json] {
             let text = table.text(format, false);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn one_table_has_three_forms() {
-        let mut table = Table::new(&["name", "why"]);
+        let mut table = TextTable::new(&["name", "why"]);
         table.row(["a".to_owned(), "plain".to_owned()]);
         table.row(["bc".to_owned(), "said \"no\", twice".to_owned()]);
         assert_eq!(table.text(Format::Csv, false), "name,why\na,plain\nbc,\"said \"\"no\"\", twice\"\n");

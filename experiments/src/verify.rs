@@ -2,12 +2,12 @@
 //! the rows can be asked.
 
 pub mod accounting;
-pub mod aside;
 pub mod basis;
 pub mod coldness;
 pub mod components;
 pub mod invariant;
 pub mod overload;
+pub mod results_backup;
 pub mod schedule;
 pub mod surroundings;
 
@@ -26,13 +26,13 @@ use crate::{
         settings::Settings,
     },
     run::{functions, inputs::Inputs, repetition::facts_path},
-    table::{Format, Table},
+    table::{Format, TextTable},
     verify::{
         accounting::Accounting,
-        aside::Judged,
         coldness::Coldness,
         invariant::{Findings, Tally},
-        overload::Pace,
+        overload::OverloadTest,
+        results_backup::ResultsBackup,
         schedule::Schedule,
     },
 };
@@ -45,11 +45,11 @@ const NAMED_MAX: usize = 20;
 ///
 /// # Errors
 /// As of [`judge`], and when something cannot be moved aside or the record not be written.
-pub fn judge_and_record(dir: &RunDir) -> anyhow::Result<Judged> {
-    let judged = Judged::begin(dir, judge(dir)?)?;
-    match write_json(&dir.invariants(), &judged.invariants) {
-        Ok(()) => Ok(judged),
-        Err(error) => judged.settle(Err(error.into())),
+pub fn check_and_record(dir: &RunDir) -> anyhow::Result<ResultsBackup> {
+    let backup = ResultsBackup::begin(dir, check(dir)?)?;
+    match write_json(&dir.invariants(), &backup.invariants) {
+        Ok(()) => Ok(backup),
+        Err(error) => backup.finish(Err(error.into())),
     }
 }
 
@@ -59,15 +59,15 @@ pub fn judge_and_record(dir: &RunDir) -> anyhow::Result<Judged> {
 /// # Errors
 /// When something cannot be removed.
 pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
-    let unfinished = [dir.judged_before(), aside::moving(dir), dir.unfinished_report()];
-    aside::parts(dir).iter().chain(&unfinished).try_for_each(|path| aside::remove(path))
+    let unfinished = [dir.judged_before(), results_backup::moving(dir), dir.unfinished_report()];
+    results_backup::parts(dir).iter().chain(&unfinished).try_for_each(|path| results_backup::remove(path))
 }
 
 /// Judges every invariant of a run.
 ///
 /// # Errors
 /// When the directory holds no run, or a file of it is malformed (missing ones are findings).
-pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
+pub fn check(dir: &RunDir) -> anyhow::Result<Invariants> {
     let manifest = dir.read_manifest()?;
     let points = points::read(&manifest.definition).context("reading the definition in the manifest")?;
     let repetitions = dir.points()?;
@@ -97,11 +97,11 @@ pub fn judge(dir: &RunDir) -> anyhow::Result<Invariants> {
             let is_of = |dir: &&&PointDir| dir.point == point.name && dir.repetition == number;
             let together: Vec<&PointDir> = known.iter().filter(is_of).copied().collect();
             if !together.is_empty() {
-                all.extend(judge_together((dir, &manifest), point, number, &together)?);
+                all.extend(check_together((dir, &manifest), point, number, &together)?);
             }
         }
     }
-    all.extend(components::judge(&known, &manifest.systems)?);
+    all.extend(components::check(&known, &manifest.systems)?);
     all.extend(basis::judge_runner(&known));
     // Each of them was judged by now, if only to be no part of this run.
     let checked = repetitions.iter().map(checked).collect();
@@ -153,7 +153,7 @@ fn there(planned: &BTreeSet<Place>, found: &BTreeSet<Place>, failures: &[FailedR
 }
 
 /// Judges one repetition of a point, which all systems that are measured there share a schedule in.
-fn judge_together(
+fn check_together(
     (dir, manifest): (&RunDir, &Manifest),
     point: &Point,
     number: u32,
@@ -182,7 +182,7 @@ fn judge_together(
     for repetition in together {
         let scope = scope_of(repetition);
         let mut findings = Findings::new(scope.clone());
-        evidence.judge(repetition, &mut findings).with_context(|| scope.to_string())?;
+        evidence.check(repetition, &mut findings).with_context(|| scope.to_string())?;
         all.extend(findings.into_list());
     }
     Ok(all)
@@ -220,13 +220,13 @@ struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    fn judge(&self, point: &PointDir, to: &mut Findings) -> anyhow::Result<()> {
+    fn check(&self, point: &PointDir, to: &mut Findings) -> anyhow::Result<()> {
         let creations: Option<Vec<ColdStart>> =
             point.coldstarts().exists().then(|| read_table(&point.coldstarts())).transpose()?;
         let mut accounting = Accounting::new(self.schedule, self.registered);
         let mut coldness = Coldness::new(creations.as_deref().unwrap_or_default());
         // Invocations that come at once have no rate to keep up.
-        let mut pace = self.settings.load.rate().filter(|rate| rate.bursts.is_none()).map(|_| Pace::default());
+        let mut pace = self.settings.load.rate().filter(|rate| rate.bursts.is_none()).map(|_| OverloadTest::default());
         for row in InvocationReader::open(&point.invocations())? {
             let row = row?;
             accounting.observe(&row);
@@ -239,8 +239,8 @@ impl Evidence<'_> {
         accounting.thresholds(self.settings, overload.as_deref(), to);
         coldness.conclude(creations.is_some(), to);
         let facts = read_json(&facts_path(point)).ok();
-        surroundings::judge(point, facts.as_ref(), self.manifest.host.cores, to);
-        basis::judge(point, facts.as_ref(), self.manifest, &self.settings.of_repetition(point.repetition), to);
+        surroundings::check(point, facts.as_ref(), self.manifest.host.cores, to);
+        basis::check(point, facts.as_ref(), self.manifest, &self.settings.of_repetition(point.repetition), to);
         Ok(())
     }
 }
@@ -270,8 +270,8 @@ pub fn count(invariants: &Invariants, dir: &Path) -> String {
     format!("{words}; all of them: repro verify {} --all", dir.display())
 }
 
-fn table(invariants: &[&Invariant]) -> Table {
-    let mut table = Table::new(&["where", "invariant", "verdict", "found"]);
+fn table(invariants: &[&Invariant]) -> TextTable {
+    let mut table = TextTable::new(&["where", "invariant", "verdict", "found"]);
     for one in invariants {
         table.row([one.scope.to_string(), one.rule.clone(), one.words().to_owned(), one.detail.clone()]);
     }

@@ -20,7 +20,7 @@ const PROCESS: &str = "process";
 const SLEEP: &str = "sleep";
 
 /// Points or rates named in a sentence; of more, only the number is given.
-const MOST_NAMED: usize = 4;
+const MAX_NAMED: usize = 4;
 
 /// The load, in one sentence per aspect.
 pub(super) fn load(design: &Design) -> Vec<String> {
@@ -57,7 +57,7 @@ fn numbers(each: &[(&str, Vec<&str>)]) -> String {
     let mut sorted: Vec<f64> = each.iter().filter_map(|(value, _)| value.parse().ok()).collect();
     sorted.sort_by(f64::total_cmp);
     match sorted.as_slice() {
-        [least, .., greatest] if sorted.len() > MOST_NAMED => {
+        [least, .., greatest] if sorted.len() > MAX_NAMED => {
             format!("{} of them, from {} to {}", sorted.len(), rate(*least), rate(*greatest))
         }
         few => few.iter().map(|value| rate(*value)).collect::<Vec<_>>().join(", "),
@@ -102,7 +102,7 @@ pub(super) fn sandboxes(design: &Design) -> Vec<String> {
 fn at(points: &[&str]) -> String {
     match points.len() {
         0 => String::new(),
-        few if few <= MOST_NAMED => format!(" at {}", points.join(", ")),
+        few if few <= MAX_NAMED => format!(" at {}", points.join(", ")),
         many => format!(" at {many} of the points"),
     }
 }

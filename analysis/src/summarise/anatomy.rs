@@ -13,7 +13,7 @@ use crate::{
 /// HTTP status of a change that conflicted with an earlier one.
 const CONFLICT: u16 = 409;
 /// Least share of cold starts that make a request for it to be a step, in thousandths.
-const MOST_PERMILLE: u64 = 500;
+const MIN_SHARE_PERMILLE: u64 = 500;
 /// Steps are listed up to this multiple of the median response.
 const LATENCIES: u64 = 2;
 
@@ -167,7 +167,7 @@ fn steps(cycles: &[Cycle<'_>]) -> Vec<Step> {
             took_us: median(&mut times.iter().map(|(_, took_us)| *took_us)),
             share_permille: times.len() as u64 * 1_000 / cycles.len() as u64,
         })
-        .filter(|step| step.share_permille >= MOST_PERMILLE && step.at_us <= LATENCIES * answered_us)
+        .filter(|step| step.share_permille >= MIN_SHARE_PERMILLE && step.at_us <= LATENCIES * answered_us)
         .collect();
     steps.sort_by_key(|step| step.at_us);
     steps

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// How long a refused write is tried again: a webhook that has just been registered may not be reachable yet.
-const RETRY_WITHIN: Duration = Duration::from_secs(30);
+const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 
@@ -66,7 +66,7 @@ pub async fn apply(client: &Client, object: &Value) -> anyhow::Result<()> {
         Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
         None => Api::all_with(client.clone(), &resource),
     };
-    let deadline = Instant::now() + RETRY_WITHIN;
+    let deadline = Instant::now() + RETRY_TIMEOUT;
     loop {
         match apply_once(&api, name, object).await {
             Ok(()) => return Ok(()),

@@ -320,11 +320,11 @@ async fn run_testbed(start: Start) -> anyhow::Result<()> {
     };
     testbed.announce()?;
     stdio::note!("ready: {}, {}", versions::line(), settings.variant);
-    let mut look = tokio::time::interval(LOOK);
+    let mut poll = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             () = signals.come() => break,
-            _ = look.tick() => testbed.check()?,
+            _ = poll.tick() => testbed.check()?,
         }
     }
     testbed.stop().await

@@ -186,10 +186,10 @@ fn namespace(path: &Path) -> std::io::Result<std::path::PathBuf> {
 }
 
 /// Looks until there is something, or it takes too long.
-async fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+async fn wait<T>(mut poll: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + WITHIN;
     loop {
-        match look() {
+        match poll() {
             Some(found) => return Some(found),
             None if Instant::now() >= deadline => return None,
             None => sleep(LOOK).await,

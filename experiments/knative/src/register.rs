@@ -21,9 +21,9 @@ use crate::{
 /// Registrations under way at once: more only wait in the controller's own limit.
 const PARALLEL: usize = 16;
 /// How long a service may take to be ready once all are written: the controller's limit lets about two a second through.
-const READY_WITHIN: Duration = Duration::from_secs(120);
+const READY_TIMEOUT: Duration = Duration::from_secs(120);
 /// What each further function adds to that.
-const READY_WITHIN_EACH: Duration = Duration::from_secs(2);
+const READY_TIMEOUT_PER_FUNCTION: Duration = Duration::from_secs(2);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(500);
 /// How often progress is said.
@@ -70,7 +70,7 @@ pub async fn register(client: &Client, path: &Path) -> anyhow::Result<usize> {
 }
 
 async fn wait_ready(services: &Api<DynamicObject>, names: &[&str], began: Instant) -> anyhow::Result<()> {
-    let within = READY_WITHIN + READY_WITHIN_EACH * u32::try_from(names.len()).unwrap_or(u32::MAX);
+    let within = READY_TIMEOUT + READY_TIMEOUT_PER_FUNCTION * u32::try_from(names.len()).unwrap_or(u32::MAX);
     let mut said = Instant::now();
     loop {
         let listed = services.list(&own()).await.context("listing functions")?;

@@ -24,7 +24,7 @@ use crate::{components::Component, launch, network::Network, topology};
 /// Time between two looks at something that is to become true.
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a killed part may take to be gone.
-const KILLED_WITHIN: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The parts that run. Must be used from one thread that lives as long as they do, because the system ties a child to
 /// the thread that started it.
@@ -104,11 +104,11 @@ impl Supervisor {
         &mut self,
         name: &str,
         within: Duration,
-        mut look: impl AsyncFnMut() -> anyhow::Result<()>,
+        mut poll: impl AsyncFnMut() -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
         let deadline = Instant::now() + within;
         loop {
-            let reason = match look().await {
+            let reason = match poll().await {
                 Ok(()) => return Ok(()),
                 Err(reason) => reason,
             };
@@ -146,7 +146,7 @@ impl Supervisor {
         let pid = i32::try_from(part.pid).context("process ids fit in 31 bits")?;
         // Fails only when it has ended already.
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        let ended = tokio::time::timeout(KILLED_WITHIN, part.child.wait()).await;
+        let ended = tokio::time::timeout(KILL_TIMEOUT, part.child.wait()).await;
         ended.with_context(|| format!("{name} does not end"))?.context("waiting for a child").map(drop)
     }
 
@@ -160,7 +160,7 @@ impl Supervisor {
             let _ = part.child.start_kill();
         }
         for part in self.parts.iter_mut().rev() {
-            let gone = tokio::time::timeout(KILLED_WITHIN, part.child.wait()).await;
+            let gone = tokio::time::timeout(KILL_TIMEOUT, part.child.wait()).await;
             gone.with_context(|| format!("{} does not end", part.name))?.context("waiting for a child")?;
         }
         self.parts.clear();

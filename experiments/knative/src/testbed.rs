@@ -34,7 +34,7 @@ use crate::{
 };
 
 /// How long one part may take to be ready; on a busy machine the API server takes the longest.
-const READY_WITHIN: Duration = Duration::from_secs(90);
+const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// What a testbed is made of.
 #[derive(Clone, Debug)]
@@ -217,13 +217,13 @@ impl Store<'_> {
 async fn kubernetes(supervisor: &mut Supervisor, parts: &Parts<'_>, store: &Store<'_>) -> anyhow::Result<()> {
     let client = store.client;
     supervisor.start(&parts.etcd()).await?;
-    supervisor.wait("etcd", READY_WITHIN, async || connects(([127, 0, 0, 1], ETCD_PORT)).await).await?;
+    supervisor.wait("etcd", READY_TIMEOUT, async || connects(([127, 0, 0, 1], ETCD_PORT)).await).await?;
     supervisor.start(&parts.api_server()).await?;
     let ready = async || {
         let request = http::Request::get("/readyz").body(Vec::new())?;
         Ok(client.request_text(request).await.map(drop)?)
     };
-    supervisor.wait("kube-apiserver", READY_WITHIN, ready).await?;
+    supervisor.wait("kube-apiserver", READY_TIMEOUT, ready).await?;
     let version = client.apiserver_version().await.context("asking for the API server's version")?.git_version;
     if version != versions::git_version() {
         bail!("the API server says it is {version}, expected {}", versions::git_version());
@@ -233,23 +233,23 @@ async fn kubernetes(supervisor: &mut Supervisor, parts: &Parts<'_>, store: &Stor
     supervisor.start(&parts.scheduler()).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
     let account = async || Ok(accounts.get("default").await.map(drop)?);
-    supervisor.wait("kube-controller-manager", READY_WITHIN, account).await
+    supervisor.wait("kube-controller-manager", READY_TIMEOUT, account).await
 }
 
 /// Knative's own parts; its controller may act only when the controller manager has aggregated its role.
 async fn serving(supervisor: &mut Supervisor, parts: &Parts<'_>, store: &Store<'_>) -> anyhow::Result<()> {
     let services: Api<Service> = Api::all(api::client(parts.credentials, Identity::Controller)?);
     let allowed = async || Ok(services.list(&ListParams::default().limit(1)).await.map(drop)?);
-    supervisor.wait("kube-controller-manager", READY_WITHIN, allowed).await?;
+    supervisor.wait("kube-controller-manager", READY_TIMEOUT, allowed).await?;
     supervisor.start(&parts.webhook()).await?;
-    supervisor.wait("webhook", READY_WITHIN, async || connects((WEBHOOK.octets(), 8443)).await).await?;
+    supervisor.wait("webhook", READY_TIMEOUT, async || connects((WEBHOOK.octets(), 8443)).await).await?;
     store.apply(&manifests::webhooks(&parts.built.manifests())?).await?;
     supervisor.start(&parts.controller()).await?;
     supervisor.start(&parts.autoscaler()).await?;
-    supervisor.wait("autoscaler", READY_WITHIN, async || connects((AUTOSCALER.octets(), 8080)).await).await?;
+    supervisor.wait("autoscaler", READY_TIMEOUT, async || connects((AUTOSCALER.octets(), 8080)).await).await?;
     supervisor.start(&parts.activator()).await?;
-    supervisor.wait("controller", READY_WITHIN, async || connects((CONTROLLER.octets(), 8080)).await).await?;
-    supervisor.wait("activator", READY_WITHIN, activator_ready).await
+    supervisor.wait("controller", READY_TIMEOUT, async || connects((CONTROLLER.octets(), 8080)).await).await?;
+    supervisor.wait("activator", READY_TIMEOUT, activator_ready).await
 }
 
 /// Nodes, their stand-in for kubelets, and what answers for every pod.
@@ -268,7 +268,7 @@ async fn hollow_nodes(
     supervisor.start(&pods).await?;
     let up = settings.folder.join("pods.up");
     let there = async || up.exists().then_some(()).context("it does not watch the pods yet");
-    supervisor.wait("pods", READY_WITHIN, there).await?;
+    supervisor.wait("pods", READY_TIMEOUT, there).await?;
     store.apply(&nodes::names(settings.nodes).map(|name| nodes::node(&name)).collect::<Vec<_>>()).await?;
     let path = parts.stages();
     fs::write(&path, stages::configuration(settings.delay)).with_context(|| format!("writing {}", path.display()))?;
@@ -285,7 +285,7 @@ async fn hollow_nodes(
         }
         Ok(())
     };
-    supervisor.wait("kwok", READY_WITHIN, ready).await
+    supervisor.wait("kwok", READY_TIMEOUT, ready).await
 }
 
 fn pods_command(settings: &Settings, credentials: &Credentials) -> anyhow::Result<Vec<String>> {

@@ -23,7 +23,7 @@ use crate::{
     exit::Exit,
     machine::{disk, host},
     system::{Systems, needs},
-    table::{Format, Table},
+    table::{Format, TextTable},
 };
 
 /// Cores below which load generator and system share too few to be told apart.
@@ -93,7 +93,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         let found = if missing.is_empty() { "can run here".to_owned() } else { "cannot run here".to_owned() };
         findings.push(Finding::new(&format!("system {name}"), found, missing.is_empty(), &missing.join("; ")));
     }
-    let mut table = Table::new(&["what", "found", "to do"]);
+    let mut table = TextTable::new(&["what", "found", "to do"]);
     for finding in &findings {
         table.row([finding.what.clone(), finding.found.clone(), finding.fix.clone()]);
     }

@@ -10,7 +10,7 @@ use crate::{
     definition::{self, Definition},
     exit::Exit,
     system::{Systems, needs},
-    table::{Format, Table},
+    table::{Format, TextTable},
 };
 
 /// What was typed.
@@ -27,7 +27,7 @@ pub struct Arguments {
 /// # Errors
 /// When a definition or `systems.toml` is wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
-    let mut table = Table::new(&["what", "name", "about"]);
+    let mut table = TextTable::new(&["what", "name", "about"]);
     for file in definition::files(&checkout.definitions())? {
         let definition = Definition::read(&file)?;
         let about = format!("{} (scales: {})", definition.question, definition.scales.join(", "));

@@ -2,12 +2,12 @@
 
 use clap::Args;
 
-use super::Choice;
+use super::Selection;
 use crate::{
     checkout::Checkout,
     exit::Exit,
     run::replayable,
-    table::{Format, Table},
+    table::{Format, TextTable},
 };
 
 /// What was typed.
@@ -17,7 +17,7 @@ use crate::{
 )]
 pub struct Arguments {
     #[command(flatten)]
-    choice: Choice,
+    selection: Selection,
 
     /// How to print it
     #[arg(long, value_enum, default_value_t)]
@@ -29,14 +29,14 @@ pub struct Arguments {
 /// # Errors
 /// When the experiment or a system is unknown or wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
-    let order = arguments.choice.order(checkout)?;
-    replayable::check(&order.points)?;
+    let resolved = arguments.selection.resolved(checkout)?;
+    replayable::check(&resolved.points)?;
     if arguments.format == Format::Table {
-        stdio::print(order.plan_text())?;
+        stdio::print(resolved.plan_text())?;
         return Ok(Exit::Done);
     }
-    let mut table = Table::new(&["step", "action", "estimate_s"]);
-    for (index, step) in order.plan.steps.iter().enumerate() {
+    let mut table = TextTable::new(&["step", "action", "estimate_s"]);
+    for (index, step) in resolved.plan.steps.iter().enumerate() {
         table.row([(index + 1).to_string(), step.action.describe(), step.estimate_s.to_string()]);
     }
     table.print(arguments.format)?;

@@ -11,17 +11,18 @@ use anyhow::Context;
 use clap::Args;
 use record::{DirectoryLock, FailedRepetition, RunDir};
 
-use super::Choice;
+use super::Selection;
 use crate::{
     checkout::Checkout,
-    claims, enclosure,
+    claims,
     exit::{self, Exit, Interrupted, WouldDiscard},
+    isolation,
     run::{
         Run,
-        order::Order,
         plan::Plan,
         programs::{Origin, Programs},
         replayable,
+        resolved::ResolvedExperiment,
     },
     session::Session,
     system::{System, Systems, needs},
@@ -36,7 +37,7 @@ use crate::{
 )]
 pub struct Arguments {
     #[command(flatten)]
-    choice: Choice,
+    selection: Selection,
 
     /// Where to leave everything, instead of artifacts/runs/TIME-SCALE-EXPERIMENT
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
@@ -58,7 +59,7 @@ pub struct Arguments {
 
     /// Where this process is inside the private namespace that a system needs.
     #[arg(skip)]
-    enclosed: Option<Inside>,
+    isolated: Option<Inside>,
 
     /// Print the effective settings and exit
     #[arg(long)]
@@ -87,31 +88,31 @@ impl Arguments {
     /// The main experiment on this machine.
     pub(super) fn main(quick: bool) -> Self {
         Self {
-            choice: Choice::main(quick),
+            selection: Selection::main(quick),
             out: None,
             resume: None,
             again: false,
             programs: None,
-            enclosed: None,
+            isolated: None,
             print_config: false,
         }
     }
 
     /// Refuses what can be known to be wrong before anything is built or a directory is made.
-    fn check(&self, order: &Order, checkout: &Checkout) -> anyhow::Result<()> {
+    fn check(&self, resolved: &ResolvedExperiment, checkout: &Checkout) -> anyhow::Result<()> {
         if self.resume.is_none() {
-            replayable::check(&order.points)?;
-            Run::check_place(checkout, order, self.out.as_deref())?;
+            replayable::check(&resolved.points)?;
+            Run::check_place(checkout, resolved, self.out.as_deref())?;
         }
         match &self.programs {
-            Some(folder) => Ok(Programs::check_folder(folder, &order.systems)?),
+            Some(folder) => Ok(Programs::check_folder(folder, &resolved.systems)?),
             None => Ok(()),
         }
     }
 
     /// The same inside a private namespace, if this process is.
-    pub(super) fn inside(self, enclosed: Option<Inside>) -> Self {
-        Self { enclosed, ..self }
+    pub(super) fn inside(self, isolated: Option<Inside>) -> Self {
+        Self { isolated, ..self }
     }
 }
 
@@ -120,46 +121,46 @@ impl Arguments {
 /// # Errors
 /// When a step fails that is no measurement, or the user stops it: what was measured is kept.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
-    let order = match &arguments.resume {
-        None => arguments.choice.order(checkout)?,
-        Some(dir) => order_of(dir, checkout)?,
+    let resolved = match &arguments.resume {
+        None => arguments.selection.resolved(checkout)?,
+        Some(dir) => resolved_of(dir, checkout)?,
     };
     if arguments.print_config {
-        stdio::print(order.to_toml())?;
+        stdio::print(resolved.to_toml())?;
         return Ok(Exit::Done);
     }
-    if arguments.enclosed.is_none() {
-        arguments.check(&order, checkout)?;
+    if arguments.isolated.is_none() {
+        arguments.check(&resolved, checkout)?;
     }
     let mut session = super::session()?;
-    if let Some(inside) = &arguments.enclosed {
+    if let Some(inside) = &arguments.isolated {
         session.process = inside.runner;
     }
     let resumed = arguments.resume.as_deref().map(|dir| resumed(dir, &session)).transpose()?;
     // Nothing is enclosed for a system that cannot run here: its step says so.
-    let needs_it = |system: &System| system.enclosed && needs::missing(system).is_empty();
-    if arguments.enclosed.is_none() && order.systems.iter().any(|(_, system)| needs_it(system)) {
-        return enclose(arguments, checkout, (&order, resumed), &session);
+    let needs_it = |system: &System| system.isolated && needs::missing(system).is_empty();
+    if arguments.isolated.is_none() && resolved.systems.iter().any(|(_, system)| needs_it(system)) {
+        return isolate(arguments, checkout, (&resolved, resumed), &session);
     }
     let mut run = match resumed {
-        None => Run::begin(&session, checkout, order, arguments.out.as_deref())?,
-        Some(resumed) => Run::resume(&session, checkout, order, resumed, arguments.again)?,
+        None => Run::begin(&session, checkout, resolved, arguments.out.as_deref())?,
+        Some(resumed) => Run::resume(&session, checkout, resolved, resumed, arguments.again)?,
     };
-    if arguments.enclosed.is_some() {
-        run.note(enclosure::PLACE)?;
+    if arguments.isolated.is_some() {
+        run.note(isolation::PLACE)?;
     }
     session.console.line(run.plan_text().trim_end());
     session.console.line(&format!("everything is left in {}", run.dir().0.display()));
     run.take_programs_from(programs_of(arguments).as_deref())?;
     let typed = || Origin::typed(arguments.programs.as_deref());
-    let programs = arguments.enclosed.as_ref().map_or_else(typed, Inside::origin);
+    let programs = arguments.isolated.as_ref().map_or_else(typed, Inside::origin);
     // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
     let executed = catch_unwind(AssertUnwindSafe(|| run.execute(programs))).unwrap_or_else(|_| {
         run.mark_failed("the runner itself failed")?;
         Err(anyhow::anyhow!("the runner itself failed"))
     });
     match executed {
-        Ok(()) => judge(&session, &run, &to_go_on(arguments, checkout, &run)),
+        Ok(()) => check(&session, &run, &to_go_on(arguments, checkout, &run)),
         Err(error) => {
             session.console.line(&what_next(&error, arguments, checkout, &run)?);
             Err(error)
@@ -233,31 +234,31 @@ fn quoted(path: &Path) -> String {
 
 /// Builds what the run needs, which takes the network, and does everything else inside: every system of the run and
 /// the load generator are on the same side of that boundary.
-fn enclose(
+fn isolate(
     arguments: &Arguments,
     checkout: &Checkout,
-    (order, resumed): (&Order, Option<(RunDir, DirectoryLock)>),
+    (resolved, resumed): (&ResolvedExperiment, Option<(RunDir, DirectoryLock)>),
     session: &Session,
 ) -> anyhow::Result<Exit> {
     let origin = Origin::typed(arguments.programs.as_deref());
-    let programs = Programs::new(origin, checkout, &order.systems, session.watch())?;
+    let programs = Programs::new(origin, checkout, &resolved.systems, session.watch())?;
     session.interrupt.check()?;
     session.console.line("going on in a private mount, pid and network namespace");
     // Who goes on inside takes the lock again.
     drop(resumed);
-    enclosure::go_on_inside(&programs, &session.interrupt)
+    isolation::go_on_inside(&programs, &session.interrupt)
 }
 
 /// The order that an earlier run was given, from the definition and systems as they are now.
-fn order_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<Order> {
+fn resolved_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<ResolvedExperiment> {
     let plan = Plan::read(&RunDir(dir.to_owned()))?;
     let definition = crate::definition::find(&checkout.definitions(), &plan.experiment)?;
-    Order::new(definition, &Systems::read(&checkout.systems())?, &plan.scale, &plan.overrides)
+    ResolvedExperiment::new(definition, &Systems::read(&checkout.systems())?, &plan.scale, &plan.overrides)
 }
 
 /// Judges a run that has just ended: what could not be measured, which invariants are broken, where its report is, and
 /// last of all the claims. `to_go_on` is the command that measures what is missing.
-fn judge(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exit> {
+fn check(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exit> {
     let (mut exit, mut again, mut stands) = (Exit::Done, false, false);
     for failure in run.failures() {
         exit = Exit::Failed;
@@ -281,14 +282,14 @@ fn judge(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exi
         return Ok(exit);
     }
     let invariants = run.dir().read_invariants()?.context("the report left no invariants.json")?;
-    let judged = verify::invariant::exit(&invariants);
+    let validity = verify::invariant::exit(&invariants);
     verify::print(&invariants, false, Format::Table)?;
     session.console.line(&verify::count(&invariants, &run.dir().0));
-    if judged == Exit::Invalid && exit == Exit::Done {
+    if validity == Exit::Invalid && exit == Exit::Done {
         session.console.line("the run is invalid: see the invariants above that do not hold");
     }
     session.console.line(&format!("report: {}", run.dir().report().join("index.html").display()));
-    Ok(exit.or(judged).or(claims::print_of(run.dir())?))
+    Ok(exit.or(validity).or(claims::print_of(run.dir())?))
 }
 
 #[cfg(test)]

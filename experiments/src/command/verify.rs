@@ -34,12 +34,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let dir = RunDir(arguments.run.clone());
     // Its rows are still being written.
     DirectoryLock::check(&dir.0)?;
-    let invariants = verify::judge(&dir)?;
+    let invariants = verify::check(&dir)?;
     verify::print(&invariants, arguments.all, arguments.format)?;
     stdio::note!("{}", verify::count(&invariants, &dir.0));
     let known = dir.read_invariants().ok().flatten();
     let is_known = |known: Invariants| known.invariants == invariants.invariants && known.checked == invariants.checked;
-    let is_judged = dir.claims().is_file() || dir.summary().is_file() || dir.report().exists();
+    let is_checked = dir.claims().is_file() || dir.summary().is_file() || dir.report().exists();
     let claims = if known.is_some_and(is_known) {
         match arguments.format {
             Format::Table => claims::print_of(&dir)?,
@@ -49,7 +49,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
         let run = arguments.run.display();
         Console::of_process().line(&if dir.points()?.is_empty() {
             "nothing was measured, so there is no claim to judge".to_owned()
-        } else if is_judged {
+        } else if is_checked {
             format!("claims and page were made without these findings, and count for nothing: repro report {run}")
         } else {
             format!("no claim was judged by these findings: repro report {run}")

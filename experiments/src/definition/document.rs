@@ -17,7 +17,7 @@ use toml::{
 };
 
 /// A parsed table whose values know their place in the text.
-pub type Table<'a> = DeTable<'a>;
+pub type TomlTable<'a> = DeTable<'a>;
 
 /// A document could not be read.
 #[derive(Debug, Error)]
@@ -77,7 +77,7 @@ impl Document {
     ///
     /// # Errors
     /// When it is not TOML.
-    pub fn parse(&self) -> Result<Table<'_>, DocumentError> {
+    pub fn parse(&self) -> Result<TomlTable<'_>, DocumentError> {
         DeTable::parse(&self.text).map(Spanned::into_inner).map_err(|error| self.refused(&error))
     }
 
@@ -85,7 +85,7 @@ impl Document {
     ///
     /// # Errors
     /// When a key is unknown, missing or of the wrong type.
-    pub fn decode<T: DeserializeOwned>(&self, table: Table<'_>) -> Result<T, DocumentError> {
+    pub fn decode<T: DeserializeOwned>(&self, table: TomlTable<'_>) -> Result<T, DocumentError> {
         let whole = Spanned::new(0..0, table);
         T::deserialize(Deserializer::from(whole)).map_err(|error| self.refused(&error))
     }
@@ -153,7 +153,7 @@ fn list_places(table: &DeTable<'_>, prefix: &str, places: &mut Vec<(String, Rang
 }
 
 /// Lays `over` on `base`: tables are merged key by key, anything else is replaced.
-pub fn overlay<'a>(base: &mut Table<'a>, over: Table<'a>) {
+pub fn overlay<'a>(base: &mut TomlTable<'a>, over: TomlTable<'a>) {
     for (name, value) in over {
         let place = value.span();
         match (base.get_mut(name.get_ref().as_ref()).map(Spanned::get_mut), value.into_inner()) {
@@ -171,9 +171,9 @@ pub fn overlay<'a>(base: &mut Table<'a>, over: Table<'a>) {
 /// When there is something else of that name.
 pub fn take_table<'a>(
     document: &Document,
-    table: &mut Table<'a>,
+    table: &mut TomlTable<'a>,
     key: &str,
-) -> Result<Option<Table<'a>>, DocumentError> {
+) -> Result<Option<TomlTable<'a>>, DocumentError> {
     match table.remove(key).map(Spanned::into_inner) {
         None => Ok(None),
         Some(DeValue::Table(inner)) => Ok(Some(inner)),

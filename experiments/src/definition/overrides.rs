@@ -83,13 +83,13 @@ impl Overrides {
     ///
     /// # Errors
     /// When there is no such folder.
-    pub fn anchored(&self) -> anyhow::Result<Self> {
-        let mut anchored = self.clone();
+    pub fn absolute(&self) -> anyhow::Result<Self> {
+        let mut absolute = self.clone();
         if let Some(trace) = &self.trace {
             let found = trace.canonicalize();
-            anchored.trace = Some(found.map_err(|error| UsageError(format!("--trace {}: {error}", trace.display())))?);
+            absolute.trace = Some(found.map_err(|error| UsageError(format!("--trace {}: {error}", trace.display())))?);
         }
-        Ok(anchored)
+        Ok(absolute)
     }
 
     /// A key of the settings as whoever typed its value knows it: by the option, if there was one.

@@ -13,7 +13,7 @@ use toml::{
 };
 
 use crate::definition::{
-    document::{Document, DocumentError, Table, overlay, take_table},
+    document::{Document, DocumentError, TomlTable, overlay, take_table},
     settings::Settings,
 };
 
@@ -47,7 +47,7 @@ pub struct Point {
 struct Draft<'a> {
     name: String,
     values: BTreeMap<String, String>,
-    over: Table<'a>,
+    over: TomlTable<'a>,
 }
 
 /// A dotted key in its parts, and the values it takes.
@@ -62,15 +62,15 @@ struct Axis<'a> {
 /// When a value is wrong, in a point or in what varies, with file, line and key.
 pub(super) fn decode<'a>(
     document: &Document,
-    mut table: Table<'a>,
-    quick: Option<&Table<'a>>,
+    mut table: TomlTable<'a>,
+    quick: Option<&TomlTable<'a>>,
 ) -> Result<Vec<Point>, DocumentError> {
     let axes = axes(document, take_table(document, &mut table, "vary")?.unwrap_or_default())?;
     let listed = listed(document, table.remove("points").map(Spanned::into_inner), quick)?;
     let mut drafts = if axes.is_empty() { Vec::new() } else { product(document, &axes)? };
     drafts.extend(listed);
     if drafts.is_empty() {
-        drafts.push(Draft { name: ONLY_POINT.to_owned(), values: BTreeMap::new(), over: Table::new() });
+        drafts.push(Draft { name: ONLY_POINT.to_owned(), values: BTreeMap::new(), over: TomlTable::new() });
     }
     if drafts.len() > POINTS_MAX {
         return Err(document.wrong("vary", format!("makes {} points, at most {POINTS_MAX}", drafts.len())));
@@ -89,7 +89,7 @@ pub(super) fn decode<'a>(
     Ok(points)
 }
 
-fn axes<'a>(document: &Document, vary: Table<'a>) -> Result<Vec<Axis<'a>>, DocumentError> {
+fn axes<'a>(document: &Document, vary: TomlTable<'a>) -> Result<Vec<Axis<'a>>, DocumentError> {
     let mut found = Vec::new();
     collect_axes(document, vary, &[], &mut found)?;
     // A table knows its keys by name only; readers expect the order in which they are written.
@@ -100,7 +100,7 @@ fn axes<'a>(document: &Document, vary: Table<'a>) -> Result<Vec<Axis<'a>>, Docum
 /// Nesting is bounded by the parser's own limit.
 fn collect_axes<'a>(
     document: &Document,
-    table: Table<'a>,
+    table: TomlTable<'a>,
     above: &[Spanned<DeString<'a>>],
     found: &mut Vec<Axis<'a>>,
 ) -> Result<(), DocumentError> {
@@ -133,7 +133,7 @@ fn product<'a>(document: &Document, axes: &[Axis<'a>]) -> Result<Vec<Draft<'a>>,
     if count > POINTS_MAX {
         return Err(document.wrong("vary", format!("makes {count} points, at most {POINTS_MAX}")));
     }
-    let mut drafts = vec![Draft { name: String::new(), values: BTreeMap::new(), over: Table::new() }];
+    let mut drafts = vec![Draft { name: String::new(), values: BTreeMap::new(), over: TomlTable::new() }];
     for axis in axes {
         let key = dotted(&axis.path);
         let mut longer = Vec::with_capacity(drafts.len() * axis.values.len());
@@ -161,12 +161,12 @@ fn product<'a>(document: &Document, axes: &[Axis<'a>]) -> Result<Vec<Draft<'a>>,
 fn listed<'a>(
     document: &Document,
     points: Option<DeValue<'a>>,
-    quick: Option<&Table<'a>>,
+    quick: Option<&TomlTable<'a>>,
 ) -> Result<Vec<Draft<'a>>, DocumentError> {
     let Some(points) = points else { return Ok(Vec::new()) };
     let DeValue::Array(points) = points else { return Err(document.wrong("points", "expected a list: [[points]]")) };
     let mut drafts = Vec::new();
-    let mut written: Vec<(String, Table<'a>)> = Vec::new();
+    let mut written: Vec<(String, TomlTable<'a>)> = Vec::new();
     for (index, point) in points.into_iter().enumerate() {
         let place = format!("points[{index}]");
         let DeValue::Table(mut over) = point.into_inner() else {
@@ -189,7 +189,7 @@ fn listed<'a>(
             may_vary(document, std::slice::from_ref(key), &format!("{place}."))?;
         }
         if let Some(quick) = quick {
-            leave_to(&mut over, quick);
+            remove_overridden(&mut over, quick);
         }
         let mut values = BTreeMap::new();
         leaves(&over, "", &mut values);
@@ -203,17 +203,17 @@ fn listed<'a>(
 }
 
 /// A point's own table over that of the point that it is like; `None`: no point `written` so far is called that.
-fn inherited<'a>(written: &[(String, Table<'a>)], like: &DeValue<'a>, own: Table<'a>) -> Option<Table<'a>> {
+fn inherited<'a>(written: &[(String, TomlTable<'a>)], like: &DeValue<'a>, own: TomlTable<'a>) -> Option<TomlTable<'a>> {
     let (_, mut whole) = written.iter().find(|(name, _)| like.as_str() == Some(name.as_str()))?.clone();
     overlay(&mut whole, own);
     Some(whole)
 }
 
 /// Removes what `stronger` says, too.
-fn leave_to<'a>(table: &mut Table<'a>, stronger: &Table<'a>) {
+fn remove_overridden<'a>(table: &mut TomlTable<'a>, stronger: &TomlTable<'a>) {
     for (key, value) in stronger {
         match (table.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut), value.get_ref()) {
-            (Some(DeValue::Table(inner)), DeValue::Table(stronger)) => leave_to(inner, stronger),
+            (Some(DeValue::Table(inner)), DeValue::Table(stronger)) => remove_overridden(inner, stronger),
             (Some(_), _) => drop(table.remove(key.get_ref().as_ref())),
             (None, _) => {}
         }
@@ -235,8 +235,8 @@ fn dotted(path: &[Spanned<DeString<'_>>]) -> String {
 }
 
 /// Tables within tables that hold `value` at `path`.
-fn nested<'a>(path: &[Spanned<DeString<'a>>], value: Spanned<DeValue<'a>>) -> Table<'a> {
-    let mut table = Table::new();
+fn nested<'a>(path: &[Spanned<DeString<'a>>], value: Spanned<DeValue<'a>>) -> TomlTable<'a> {
+    let mut table = TomlTable::new();
     if let Some((first, rest)) = path.split_first() {
         let place = value.span();
         let inner = if rest.is_empty() { value } else { Spanned::new(place, DeValue::Table(nested(rest, value))) };

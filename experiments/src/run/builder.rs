@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Longest time that a build may take: Kubernetes and Knative take a quarter of an hour on two cores.
-const BUILD_WITHIN: Duration = Duration::from_secs(4 * 3600);
+const BUILD_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 
 /// How long a build that is to stop may take, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -51,11 +51,11 @@ impl Builder {
     /// # Errors
     /// [`crate::exit::Interrupted`] when the user asked to stop; when it takes too long.
     pub fn wait(mut self, interrupt: &Interrupt) -> anyhow::Result<ExitStatus> {
-        match interrupt.wait(BUILD_WITHIN, || self.child.try_wait().transpose()) {
+        match interrupt.wait(BUILD_TIMEOUT, || self.child.try_wait().transpose()) {
             Ok(Some(status)) => status.context("waiting for a build"),
             Ok(None) => {
                 self.end();
-                bail!("it did not end within {} s", BUILD_WITHIN.as_secs())
+                bail!("it did not end within {} s", BUILD_TIMEOUT.as_secs())
             }
             Err(interrupted) => {
                 self.end();

@@ -37,14 +37,14 @@ const BLOCK_BYTES: u64 = 512;
 
 /// What there is of something, in MiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Room {
+pub struct Headroom {
     /// On a disk.
     pub disk_mib: u64,
     /// In memory.
     pub memory_mib: u64,
 }
 
-impl Room {
+impl Headroom {
     /// What is left on the disk of a folder, and of the machine's memory.
     #[must_use]
     pub fn left(folder: &Path) -> Self {
@@ -66,14 +66,14 @@ impl Room {
 
 /// What a system held on a disk, and what was free there, in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
+pub struct DiskUsage {
     /// What it held.
     pub system_mib: u64,
     /// What was free.
     pub free_mib: u64,
 }
 
-impl Held {
+impl DiskUsage {
     /// That of now, in a repetition.
     #[must_use]
     pub fn in_point(point: &PointDir) -> Self {
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn what_a_system_used_up_is_its_doing_and_what_others_did_is_not() {
-        let room = |disk_mib, memory_mib| Room { disk_mib, memory_mib };
+        let room = |disk_mib, memory_mib| Headroom { disk_mib, memory_mib };
         let before = room(1000, 4000);
         let disk = Some("it filled the disk with 600 MiB".to_owned());
         assert_eq!(before.exhausted_by(room(600, 0), 3, false), disk);
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn what_comes_free_when_a_system_is_stopped_it_had_held() {
-        let held = |system_mib, free_mib| Held { system_mib, free_mib };
+        let held = |system_mib, free_mib| DiskUsage { system_mib, free_mib };
         assert_eq!(held(600, 3).until_stopped(held(0, 603)), held(600, 3), "it removed its files");
         assert_eq!(held(0, 3).until_stopped(held(0, 603)), held(600, 3), "it had deleted and not closed them");
         assert_eq!(held(600, 3).until_stopped(held(600, 2)), held(600, 3), "it left them");

@@ -7,9 +7,9 @@ use record::{ExitState, Manifest, SystemFacts};
 
 use crate::{
     checkout::Checkout,
-    checksum, enclosure,
+    checksum, isolation,
     machine::host,
-    run::{order::Order, plan::Plan, programs::Programs, repetition::now},
+    run::{plan::Plan, programs::Programs, repetition::now, resolved::ResolvedExperiment},
     system::System,
 };
 
@@ -18,25 +18,25 @@ const VERSION_BYTES_MAX: usize = 500;
 
 /// The manifest of a run that begins now.
 #[must_use]
-pub fn begin(checkout: &Checkout, order: &Order) -> Manifest {
-    let plan = &order.plan;
+pub fn begin(checkout: &Checkout, resolved: &ResolvedExperiment) -> Manifest {
+    let plan = &resolved.plan;
     let mut notes = Vec::new();
     if plan.overrides.quick {
         notes.push(Manifest::QUICK_NOTE.to_owned());
     }
     Manifest {
         schema_version: record::SCHEMA_VERSION,
-        experiment: order.definition.id.clone(),
+        experiment: resolved.definition.id.clone(),
         scale: plan.scale.clone(),
         started: now(),
         ended: None,
         git_revision: revision(checkout.root()),
-        command: enclosure::typed(std::env::args()),
+        command: isolation::typed(std::env::args()),
         programs: None,
-        definition: order.to_toml(),
+        definition: resolved.to_toml(),
         host: host::facts(),
         systems: BTreeMap::new(),
-        seeds: seeds(order),
+        seeds: seeds(resolved),
         checksums: BTreeMap::new(),
         exit: ExitState::Running,
         failures: Vec::new(),
@@ -71,10 +71,10 @@ pub fn go_on(old: &Manifest, new: Manifest, plan: &Plan) -> Manifest {
 }
 
 /// The seed of every repetition, by its use; a point that has one of its own is named with it.
-fn seeds(order: &Order) -> BTreeMap<String, u64> {
-    let shared = order.shared();
+fn seeds(resolved: &ResolvedExperiment) -> BTreeMap<String, u64> {
+    let shared = resolved.shared();
     let mut seeds = BTreeMap::from([("schedule".to_owned(), shared.seed)]);
-    for point in &order.points {
+    for point in &resolved.points {
         let own = if point.settings.seed == shared.seed { String::new() } else { format!("{}/", point.name) };
         let of_point = (1..=point.settings.repetitions)
             .map(|repetition| (format!("{own}repetition-{repetition}"), point.settings.seed_of(repetition)));

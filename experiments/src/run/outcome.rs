@@ -96,13 +96,13 @@ impl Run<'_> {
         point: &PointDir,
         fingerprint: String,
     ) -> anyhow::Result<()> {
-        let step = &self.order.plan.steps[index];
+        let step = &self.resolved.plan.steps[index];
         if let Some(why) = step.discards() {
             let action = step.action.clone();
             self.note_discarded(&action, why);
         }
         preparation::remove(&point.path)?;
-        self.order.plan.steps[index].fail(fingerprint);
+        self.resolved.plan.steps[index].fail(fingerprint);
         Ok(())
     }
 
@@ -151,7 +151,7 @@ impl Run<'_> {
             reason = reason.replace(&format!("{was}/"), &format!("{is}/"));
         }
         self.manifest.failures.push(failure(point, reason.clone(), untried));
-        let step = &mut self.order.plan.steps[index];
+        let step = &mut self.resolved.plan.steps[index];
         if let Some(fingerprint) = step.fingerprint.clone().filter(|_| !untried) {
             step.fail(fingerprint);
         }
@@ -166,12 +166,12 @@ impl Run<'_> {
         let Action::Measure { system, point, repetition } = action else { return Ok(None) };
         let point = self.dir.point(system, point, *repetition);
         let Some(why) = self.unable.get(system).cloned() else {
-            let stands = !self.order.plan.steps[index].failed_with().set_aside;
+            let stands = !self.resolved.plan.steps[index].failed_with().set_aside;
             let failed = self.failed(&point).filter(|_| stands);
             let why = failed.and_then(|failure| failure.reason.lines().next());
             return Ok(why.map(|why| format!("{} failed, and that stands: {why}", place(&point))));
         };
-        if self.order.plan.steps[index].state == StepState::Done && point.invocations().is_file() {
+        if self.resolved.plan.steps[index].state == StepState::Done && point.invocations().is_file() {
             return Ok(None);
         }
         if self.begun(&point).is_none() {

@@ -120,7 +120,7 @@ impl Plan {
         let mut steps = vec![Step::new(Action::Build, BUILD_S), Step::new(Action::Schedule, schedules_s)];
         let mut load_s = 0;
         for repetition in 1..=repetitions {
-            for (point, systems) in in_turn(points, repetition) {
+            for (point, systems) in interleaved(points, repetition) {
                 // Another seed is another sample of a trace, and with other functions nothing is prepared yet.
                 let mut is_prepared = repetition > 1 && point.settings.load.trace().is_none();
                 for system in systems {
@@ -204,7 +204,7 @@ impl Plan {
 /// The points, each with its systems, in the order of a repetition, from 1. Of all systems, in the order in which they
 /// first appear, the next one is first in each next repetition: points go round to begin with one that it is measured at,
 /// and at each point those that follow it come before those that it follows.
-fn in_turn(points: &[Point], repetition: u32) -> impl Iterator<Item = (&Point, Vec<&String>)> {
+fn interleaved(points: &[Point], repetition: u32) -> impl Iterator<Item = (&Point, Vec<&String>)> {
     let mut all: Vec<&String> = Vec::new();
     for system in points.iter().flat_map(|point| &point.settings.systems) {
         if !all.contains(&system) {

@@ -12,7 +12,7 @@ use crate::{
     checksum,
     definition::template::Values,
     run::basis,
-    session::{CommandFailed, Errand, Session},
+    session::{ChildCommand, CommandFailed, Session},
     system::{Preparation, launch::Output},
 };
 
@@ -47,13 +47,13 @@ pub fn prepared(
     fs::create_dir_all(&work).with_context(|| format!("creating {}", work.display()))?;
     let task = session.console.begin("preparing what repetitions begin from");
     let own = values.with("prepared", text(&partial)).with("dir", text(&work));
-    let errand = Errand {
+    let child = ChildCommand {
         command: own.expand_all(&preparation.command).context("the command to prepare")?,
         folder: &work,
         output: Output::File(work.join("prepare.log")),
-        within: preparation.within,
+        timeout: preparation.timeout,
     };
-    session.run(&errand).map_err(CommandFailed::of_system)?;
+    session.run(&child).map_err(CommandFailed::of_system)?;
     fs::rename(&partial, &kept).with_context(|| format!("keeping {}", partial.display()))?;
     remove(&work)?;
     task.done("kept for all that begin alike");

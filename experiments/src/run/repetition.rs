@@ -17,11 +17,11 @@ use crate::{
     },
     run::{
         basis::Basis,
-        exhaustion::{self, Held, Room},
+        exhaustion::{self, DiskUsage, Headroom},
         harvest, join, load, preparation,
         programs::Programs,
     },
-    session::{CommandEnd, CommandFailed, Errand, Session, stop_politely},
+    session::{ChildCommand, CommandEnd, CommandFailed, Session, stop_politely},
     system::{
         System,
         cluster::{Cluster, Stopped, ended_early},
@@ -74,7 +74,8 @@ pub struct RepetitionFacts {
     /// Exit code of the load generator; empty when a signal ended it.
     pub load_exit: Option<i32>,
     /// Processes of the system that ended before they were told to.
-    pub deaths: Vec<String>,
+    #[serde(rename = "deaths")]
+    pub early_exits: Vec<String>,
     /// Processes that had to be killed, because they did not stop.
     pub killed: Vec<String>,
     /// Processes that others left behind.
@@ -130,10 +131,10 @@ impl Repetition<'_> {
         };
         let path = &self.point.path;
         fs::create_dir_all(self.point.logs()).with_context(|| format!("creating {}", path.display()))?;
-        let before = Room::left(path);
+        let before = Headroom::left(path);
         let mut held = None;
         let Err(error) = self.go_through(session, &mut facts, &mut held) else { return Ok(facts) };
-        let error = self.by_whom(error, &facts.deaths, (before, held));
+        let error = self.by_whom(error, &facts.early_exits, (before, held));
         // Whose doing it is does not change by what cannot be removed.
         match exhaustion::make_room(self.point, disk::free_mib(path)) {
             Ok(()) => Err(error),
@@ -146,7 +147,7 @@ impl Repetition<'_> {
         &self,
         session: &Session,
         facts: &mut RepetitionFacts,
-        held: &mut Option<Held>,
+        held: &mut Option<DiskUsage>,
     ) -> anyhow::Result<()> {
         let mut values = self.values()?;
         if let Some(preparation) = &self.system.prepare {
@@ -159,10 +160,10 @@ impl Repetition<'_> {
         self.write_config(&cluster)?;
         let registered = self.register(session, &cluster);
         let loaded = registered.and_then(|()| self.load(session, &mut cluster, facts));
-        facts.deaths = cluster.deaths();
+        facts.early_exits = cluster.early_exits();
         if loaded.is_err() {
             // While it is there: what it has is gone when it is stopped.
-            *held = Some(Held::in_point(self.point));
+            *held = Some(DiskUsage::in_point(self.point));
         }
         let samples = loaded?;
         if let Some(source) = &self.system.harvest.nodes {
@@ -176,7 +177,7 @@ impl Repetition<'_> {
         self.harvest(&cluster, &samples, facts)?;
         facts.ended = now();
         write_json(&facts_path(self.point), facts)?;
-        if facts.deaths.is_empty() && facts.killed.is_empty() {
+        if facts.early_exits.is_empty() && facts.killed.is_empty() {
             let data = cluster.data();
             // What was measured is complete, whatever else is left.
             if let Err(error) = fs::remove_dir_all(&data) {
@@ -187,15 +188,20 @@ impl Repetition<'_> {
     }
 
     /// An error as one of the system, where processes of it had ended early by then, or it had used up the disk or the memory.
-    fn by_whom(&self, error: anyhow::Error, deaths: &[String], (before, held): (Room, Option<Held>)) -> anyhow::Error {
-        if !deaths.is_empty() {
-            return ended_early(error, deaths);
+    fn by_whom(
+        &self,
+        error: anyhow::Error,
+        early_exits: &[String],
+        (before, held): (Headroom, Option<DiskUsage>),
+    ) -> anyhow::Error {
+        if !early_exits.is_empty() {
+            return ended_early(error, early_exits);
         }
         let killed = error.downcast_ref::<GeneratorFailed>().filter(|failed| failed.killed);
         let memory_mib = killed.map_or(0, |failed| failed.system_mib);
-        let after = Held::in_point(self.point);
+        let after = DiskUsage::in_point(self.point);
         let held = held.map_or(after, |held| held.until_stopped(after));
-        let system = Room { disk_mib: held.system_mib, memory_mib };
+        let system = Headroom { disk_mib: held.system_mib, memory_mib };
         match before.exhausted_by(system, held.free_mib, killed.is_some()) {
             Some(why) if !error.is::<Interrupted>() => SystemFailed::of(error.context(why)),
             _ => error,
@@ -227,8 +233,8 @@ impl Repetition<'_> {
         let is_ours = command.first().is_some_and(|program| self.programs.is_ours(program));
         let class = if is_ours { CommandFailed::of_harness } else { CommandFailed::of_system };
         let output = Output::File(self.point.logs().join("register.log"));
-        let errand = Errand { command, folder: &self.point.path, output, within: self.system.register.within };
-        let registered = session.run(&errand).map_err(class).map_err(|error| killed_with(error, cluster));
+        let child = ChildCommand { command, folder: &self.point.path, output, timeout: self.system.register.timeout };
+        let registered = session.run(&child).map_err(class).map_err(|error| killed_with(error, cluster));
         registered.context("registering the functions")?;
         task.done("");
         Ok(())
@@ -250,18 +256,18 @@ impl Repetition<'_> {
             self.point.system
         ));
         let output = Output::Shown(self.point.logs().join("loadgen.log"));
-        let within = length + self.settings.load.timeout + LOAD_SLACK;
-        let mut process = session.start(&Errand { command, folder: &self.point.path, output, within })?;
+        let timeout = length + self.settings.load.timeout + LOAD_SLACK;
+        let mut process = session.start(&ChildCommand { command, folder: &self.point.path, output, timeout })?;
         let mut watched = cluster.processes()?;
         watched.push((LOAD_GENERATOR.to_owned(), process.pid));
         watched.push((RUNNER.to_owned(), nix::unistd::Pid::this().as_raw()));
         let sampler = Sampler::start(watched).context("sampling processes")?;
-        let status = match session.interrupt.wait(within, || process.ended()) {
+        let status = match session.interrupt.wait(timeout, || process.ended()) {
             Ok(Some(status)) => Some(status),
-            Ok(None) => return Err(self.overdue(&mut process, within)),
+            Ok(None) => return Err(self.overdue(&mut process, timeout)),
             Err(_) => {
                 facts.interrupted = true;
-                let has_failed = !cluster.deaths().is_empty();
+                let has_failed = !cluster.early_exits().is_empty();
                 session.console.line("stopping: what was measured is kept");
                 let status = stop_politely(&mut process);
                 if has_failed {
@@ -282,10 +288,10 @@ impl Repetition<'_> {
         }
     }
 
-    fn overdue(&self, process: &mut Process, within: Duration) -> anyhow::Error {
+    fn overdue(&self, process: &mut Process, timeout: Duration) -> anyhow::Error {
         stop_politely(process);
-        let within = humantime::format_duration(within);
-        anyhow::anyhow!("the load generator did not end within {within} for {}", self.point.system)
+        let timeout = humantime::format_duration(timeout);
+        anyhow::anyhow!("the load generator did not end within {timeout} for {}", self.point.system)
     }
 
     /// Takes what the stopped system and the load generator left.

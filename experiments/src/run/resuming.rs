@@ -65,7 +65,7 @@ impl Run<'_> {
     ///
     /// # Errors
     /// When finished repetitions would have to be measured again, and that was not asked for or cannot be done.
-    pub(super) fn settle(&mut self) -> anyhow::Result<()> {
+    pub(super) fn reconcile(&mut self) -> anyhow::Result<()> {
         let Some(earlier) = &self.earlier else { return Ok(()) };
         let machine = host::differences(&earlier.manifest.host, &self.host);
         let Decision { stands, comes_back, stale } = self.decide(&machine)?;
@@ -88,10 +88,10 @@ impl Run<'_> {
                 complete_facts(&point, before, &fingerprint)?;
             }
             // The session that measured it may have ended before it could say so.
-            if self.order.plan.steps[index].state != StepState::Done {
+            if self.resolved.plan.steps[index].state != StepState::Done {
                 self.forget_outcome(&point);
             }
-            self.order.plan.steps[index].finish(fingerprint);
+            self.resolved.plan.steps[index].finish(fingerprint);
         }
         for (one, fingerprint) in comes_back {
             self.take_back(&one, fingerprint)?;
@@ -107,7 +107,7 @@ impl Run<'_> {
     /// Compares all that is finished with what would be measured now, on a machine with such differences to the earlier one.
     fn decide(&self, machine: &[String]) -> anyhow::Result<Decision> {
         let mut decision = Decision::default();
-        for (index, step) in self.order.plan.steps.iter().enumerate() {
+        for (index, step) in self.resolved.plan.steps.iter().enumerate() {
             let Action::Measure { system, point, repetition } = &step.action else { continue };
             let kept = self.dir.replaced(system, point, *repetition);
             let point = self.dir.point(system, point, *repetition);
@@ -189,7 +189,7 @@ impl Run<'_> {
             }
         }
         let known = points::read(&before.definition).unwrap_or_default();
-        for point in self.order.points.iter().filter(|point| stale.iter().any(|one| one.point.point == point.name)) {
+        for point in self.resolved.points.iter().filter(|point| stale.iter().any(|one| one.point.point == point.name)) {
             let found = match known.iter().find(|known| known.name == point.name) {
                 Some(known) => basis::setting_changes(&known.settings, &point.settings),
                 None => vec!["its settings are not on record".to_owned()],
@@ -213,7 +213,7 @@ impl Run<'_> {
     /// ended.
     fn set_aside(&mut self, stale: &Finished, changes: &str) -> anyhow::Result<()> {
         let Finished { index, point, has_failed } = stale;
-        let step = &mut self.order.plan.steps[*index];
+        let step = &mut self.resolved.plan.steps[*index];
         if *has_failed {
             step.failed = Some(Failed { set_aside: true, ..step.failed_with() });
             return Ok(());
@@ -238,10 +238,10 @@ impl Run<'_> {
             (&tried.system, &tried.point, tried.repetition) == (&point.system, &point.point, point.repetition)
                 && tried.reason.starts_with(SET_ASIDE)
         };
-        let aside = self.manifest.discarded.iter().rposition(is_aside);
-        let changes = aside.map(|place| self.manifest.discarded.remove(place).reason).unwrap_or_default();
+        let results_backup = self.manifest.discarded.iter().rposition(is_aside);
+        let changes = results_backup.map(|place| self.manifest.discarded.remove(place).reason).unwrap_or_default();
         let known = self.manifest.discarded.len();
-        let step = &self.order.plan.steps[*index];
+        let step = &self.resolved.plan.steps[*index];
         let (action, stopped) = (step.action.clone(), step.discards());
         if let Some(why) = stopped {
             self.note_discarded(&action, why);
@@ -250,7 +250,7 @@ impl Run<'_> {
         for tried in &mut self.manifest.discarded[known..] {
             tried.reason = format!("{}, and the rows from before count again ({changes})", tried.reason);
         }
-        self.order.plan.steps[*index].finish(fingerprint);
+        self.resolved.plan.steps[*index].finish(fingerprint);
         Ok(())
     }
 }

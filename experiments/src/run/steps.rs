@@ -28,16 +28,16 @@ use crate::{
         repetition::Repetition,
         space,
     },
-    session::{CommandEnd, CommandFailed, Errand, Session},
+    session::{ChildCommand, CommandEnd, CommandFailed, Session},
     system::{launch::Output, needs},
     verify,
 };
 
 /// Longest time the schedule may take to be made: a day of a large trace takes seconds.
-const SCHEDULE_WITHIN: Duration = Duration::from_secs(600);
+const SCHEDULE_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Longest time the report may take to be made.
-const REPORT_WITHIN: Duration = Duration::from_secs(1800);
+const REPORT_TIMEOUT: Duration = Duration::from_secs(1800);
 
 impl Run<'_> {
     /// SHA-256 of what a step's result depends on.
@@ -46,7 +46,7 @@ impl Run<'_> {
         match action {
             Action::Build | Action::Report => {}
             Action::Schedule => {
-                for point in &self.order.points {
+                for point in &self.resolved.points {
                     let settings = &point.settings;
                     parts.push(serde_json::to_string(&settings.load)?);
                     parts.push(format!("{} for {}", settings.seed, settings.repetitions));
@@ -69,7 +69,7 @@ impl Run<'_> {
         action: &Action,
         (point, repetition): (&str, u32),
     ) -> anyhow::Result<Dependencies> {
-        let settings = self.order.point(point)?.settings.of_repetition(repetition).to_toml();
+        let settings = self.resolved.point(point)?.settings.of_repetition(repetition).to_toml();
         let files = self.inputs(point, repetition);
         let sum = |path: &Path| checksum::of_file(path).with_context(|| format!("reading {}", path.display()));
         let mut inputs = vec![sum(&files.schedule)?, sum(&files.functions)?];
@@ -78,7 +78,7 @@ impl Run<'_> {
     }
 
     fn trace_checksums(&self) -> anyhow::Result<Vec<(String, String)>> {
-        let traces = self.order.points.iter().filter_map(|point| point.settings.load.trace()?.trace.as_ref());
+        let traces = self.resolved.points.iter().filter_map(|point| point.settings.load.trace()?.trace.as_ref());
         let mut checksums = Vec::new();
         for trace in traces.collect::<BTreeSet<_>>() {
             let found = checksum::of_files(trace).with_context(|| format!("reading the trace {}", trace.display()));
@@ -92,8 +92,8 @@ impl Run<'_> {
     }
 
     pub(super) fn build(&mut self, origin: Origin<'_>) -> anyhow::Result<()> {
-        let programs = Programs::new(origin, self.checkout, &self.order.systems, self.session.watch())?;
-        for (name, system) in &self.order.systems.clone() {
+        let programs = Programs::new(origin, self.checkout, &self.resolved.systems, self.session.watch())?;
+        for (name, system) in &self.resolved.systems.clone() {
             if let Some(why) = programs.unbuilt(name) {
                 self.unable.insert(name.clone(), why.to_owned());
                 continue;
@@ -140,14 +140,14 @@ impl Run<'_> {
         let of_point = |point: &Point| {
             (1..=point.settings.repetitions).all(|number| Inputs::of(&self.dir, &point.name, number).exist())
         };
-        self.order.points.iter().all(of_point)
+        self.resolved.points.iter().all(of_point)
     }
 
     /// Makes all schedules apart, so that those that repetitions were given stay until it is known that they are given others.
     pub(super) fn schedule(&mut self) -> anyhow::Result<()> {
         self.drop_staged()?;
         self.is_staged = true;
-        let points = self.order.points.clone();
+        let points = self.resolved.points.clone();
         for point in &points {
             for repetition in 1..=point.settings.repetitions {
                 self.schedule_repetition(point, repetition)
@@ -166,7 +166,7 @@ impl Run<'_> {
             // A session that was killed may have left some.
             return self.drop_staged();
         }
-        for point in &self.order.points {
+        for point in &self.resolved.points {
             for repetition in 1..=point.settings.repetitions {
                 let (from, to) = (self.inputs(&point.name, repetition), Inputs::of(&self.dir, &point.name, repetition));
                 preparation::remove(&to.folder)?;
@@ -187,7 +187,7 @@ impl Run<'_> {
     /// Lists the inputs that are there, where the manifest lacks them.
     pub(super) fn list_inputs(&mut self) -> anyhow::Result<()> {
         let mut found = Vec::new();
-        for point in &self.order.points {
+        for point in &self.resolved.points {
             for repetition in 1..=point.settings.repetitions {
                 let inputs = Inputs::of(&self.dir, &point.name, repetition);
                 found.extend([inputs.schedule, inputs.functions]);
@@ -209,12 +209,12 @@ impl Run<'_> {
         let settings = point.settings.of_repetition(repetition);
         let command = load::schedule_command(self.programs()?, &settings, &inputs.schedule, &found);
         let output = Output::File(inputs.folder.join("schedule.log"));
-        let errand = Errand { command, folder: &inputs.folder, output, within: SCHEDULE_WITHIN };
+        let child = ChildCommand { command, folder: &inputs.folder, output, timeout: SCHEDULE_TIMEOUT };
         let only = point.name == ONLY_POINT;
         let which = if only { String::new() } else { format!(" of {}", point.name) };
         let begun = format!("making the schedule{which}, repetition {repetition}, seed {}", settings.seed);
         let task = self.session.console.begin(begun);
-        self.session.run(&errand).map_err(refused)?;
+        self.session.run(&child).map_err(refused)?;
         let count = functions::prepare(&found, &inputs.functions, &settings.function)?;
         fs::remove_file(&found).with_context(|| format!("removing {}", found.display()))?;
         task.done(&format!("{count} functions"));
@@ -237,12 +237,12 @@ impl Run<'_> {
             git_revision: self.git_revision.clone(),
             host: self.host.clone(),
         };
-        let system = self.order.system(&point.system)?;
+        let system = self.resolved.system(&point.system)?;
         let inputs = Inputs::of(&self.dir, &point.point, point.repetition);
         let scheduled = fs::metadata(&inputs.schedule).with_context(|| inputs.schedule.display().to_string())?.len();
         space::ensure_free(&self.dir.0, space::of_repetition(scheduled))?;
         let repetition = Repetition {
-            settings: &self.order.point(&point.point)?.settings.of_repetition(point.repetition),
+            settings: &self.resolved.point(&point.point)?.settings.of_repetition(point.repetition),
             system,
             programs: self.programs()?,
             point,
@@ -256,7 +256,7 @@ impl Run<'_> {
         let facts = measured?;
         let place = outcome::place(point);
         let seen =
-            [("ended early", &facts.deaths), ("had to be killed", &facts.killed), ("left behind", &facts.orphans)];
+            [("ended early", &facts.early_exits), ("had to be killed", &facts.killed), ("left behind", &facts.orphans)];
         for (what, whom) in seen.into_iter().filter(|(_, whom)| !whom.is_empty()) {
             self.manifest.notes.push(format!("{place}: {what}: {}", whom.join(", ")));
         }
@@ -267,13 +267,13 @@ impl Run<'_> {
     /// Invariants first: claims are judged by them, and the page says what is broken.
     pub(super) fn report(&mut self) -> anyhow::Result<()> {
         preparation::forget(&self.dir)?;
-        let judged = verify::judge_and_record(&self.dir).context("checking the invariants")?;
-        if verify::invariant::exit(&judged.invariants) == Exit::Invalid && self.manifest.exit == ExitState::Done {
+        let backup = verify::check_and_record(&self.dir).context("checking the invariants")?;
+        if verify::invariant::exit(&backup.invariants) == Exit::Invalid && self.manifest.exit == ExitState::Done {
             self.manifest.exit = ExitState::Invalid;
             write_json(&self.dir.manifest(), &self.manifest)?;
         }
         let made = self.programs().and_then(|programs| analyse(self.session, programs, &self.dir));
-        judged.settle(made).map(drop)
+        backup.finish(made).map(drop)
     }
 }
 
@@ -292,8 +292,8 @@ fn refused(error: anyhow::Error) -> anyhow::Error {
 /// # Errors
 /// When a file of the run is malformed, or the analysis fails.
 pub fn report(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<Exit> {
-    let judged = verify::judge_and_record(dir).context("checking the invariants")?;
-    judged.settle(analyse(session, programs, dir))
+    let backup = verify::check_and_record(dir).context("checking the invariants")?;
+    backup.finish(analyse(session, programs, dir))
 }
 
 /// Has the statistics of a run computed, its table printed and its page drawn. An invalid run has a report, too.
@@ -302,9 +302,9 @@ fn analyse(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Resu
     let is_known = knows_under_lock(&analysis);
     let mut command = vec![analysis, "report".to_owned(), dir.0.display().to_string()];
     command.extend(is_known.then(|| UNDER_LOCK.to_owned()));
-    let errand = Errand { command, folder: &dir.0, output: Output::Printed, within: REPORT_WITHIN };
+    let child = ChildCommand { command, folder: &dir.0, output: Output::Printed, timeout: REPORT_TIMEOUT };
     let invalid = Exit::Invalid as i32;
-    let code = session.run_accepting(&errand, &[0, invalid])?;
+    let code = session.run_accepting(&child, &[0, invalid])?;
     Ok(if code == invalid { Exit::Invalid } else { Exit::Done })
 }
 

@@ -77,7 +77,7 @@ impl<'a> Cluster<'a> {
         };
         match cluster.start_all() {
             Ok(()) => Ok(cluster),
-            Err(error) if error.is::<Interrupted>() => Err(ended_early(error, &cluster.deaths())),
+            Err(error) if error.is::<Interrupted>() => Err(ended_early(error, &cluster.early_exits())),
             Err(error) => Err(error),
         }
     }
@@ -125,7 +125,7 @@ impl<'a> Cluster<'a> {
             let path = dir.join(file);
             let missing = || format!("{} is not there", path.display());
             let read = || fs::read_to_string(&path).map_err(|_| missing());
-            let text = self.wait(template.within, index, read)?;
+            let text = self.wait(template.timeout, index, read)?;
             let read = serde_json::from_str(&text).with_context(|| format!("reading {}", path.display()));
             ports = read.map_err(SystemFailed::of)?;
             self.values.set_leaves(&format!("ports.{name}"), &ports);
@@ -135,7 +135,7 @@ impl<'a> Cluster<'a> {
         own.set_leaves("own", &ports);
         for check in &template.ready {
             let condition = Condition::new(check, &own)?;
-            self.wait(template.within, index, || condition.holds())?;
+            self.wait(template.timeout, index, || condition.holds())?;
         }
         Ok(())
     }
@@ -143,13 +143,13 @@ impl<'a> Cluster<'a> {
     /// Waits for something that the process at `index` is to bring about; [`SystemFailed`] when it does not.
     fn wait<T>(
         &mut self,
-        within: Duration,
+        timeout: Duration,
         index: usize,
-        mut look: impl FnMut() -> Result<T, String>,
+        mut poll: impl FnMut() -> Result<T, String>,
     ) -> anyhow::Result<T> {
         let process = &mut self.processes[index];
         let mut reason = String::new();
-        let outcome = self.session.interrupt.wait(within, || match (look(), process.ended()) {
+        let outcome = self.session.interrupt.wait(timeout, || match (poll(), process.ended()) {
             (Ok(value), _) => Some(Ok(value)),
             (Err(_), Some(status)) => Some(Err(status)),
             (Err(why), None) => {
@@ -161,22 +161,22 @@ impl<'a> Cluster<'a> {
             Some(Ok(value)) => Ok(value),
             Some(Err(status)) => Err(SystemFailed::of(anyhow!("it {}; {}", describe(status), process.excerpt()))),
             None => {
-                let (within, log) = (within.as_secs(), process.excerpt());
-                Err(SystemFailed::of(anyhow!("not ready within {within} s: {reason}; {log}")))
+                let (timeout, log) = (timeout.as_secs(), process.excerpt());
+                Err(SystemFailed::of(anyhow!("not ready within {timeout} s: {reason}; {log}")))
             }
         }
     }
 
     /// Waits for what the system as a whole must fulfil.
     fn await_system(&mut self) -> anyhow::Result<()> {
-        let within = self.system.start.iter().map(|template| template.within).max().unwrap_or_default();
+        let timeout = self.system.start.iter().map(|template| template.timeout).max().unwrap_or_default();
         for check in &self.system.ready {
             let condition = Condition::new(check, &self.values)?;
             let mut reason = String::new();
-            let holds = self.session.interrupt.wait(within, || condition.holds().map_err(|why| reason = why).ok())?;
+            let holds = self.session.interrupt.wait(timeout, || condition.holds().map_err(|why| reason = why).ok())?;
             if holds.is_none() {
-                let within = within.as_secs();
-                return Err(SystemFailed::of(anyhow!("the system is not ready within {within} s: {reason}")));
+                let timeout = timeout.as_secs();
+                return Err(SystemFailed::of(anyhow!("the system is not ready within {timeout} s: {reason}")));
             }
         }
         Ok(())
@@ -215,7 +215,7 @@ impl<'a> Cluster<'a> {
 
     /// Processes that have ended by themselves, and how.
     #[must_use]
-    pub fn deaths(&mut self) -> Vec<String> {
+    pub fn early_exits(&mut self) -> Vec<String> {
         let ended = self.processes.iter_mut().filter_map(|process| Some((process.name.clone(), process.ended()?)));
         ended.map(|(name, status)| format!("{name} {}", describe(status))).collect()
     }
@@ -273,12 +273,12 @@ impl Drop for Cluster<'_> {
 /// What went wrong, as an error of the system where processes of it had ended by then, whatever it was: also that the user asked to
 /// stop.
 #[must_use]
-pub fn ended_early(error: anyhow::Error, deaths: &[String]) -> anyhow::Error {
-    if deaths.is_empty() {
+pub fn ended_early(error: anyhow::Error, early_exits: &[String]) -> anyhow::Error {
+    if early_exits.is_empty() {
         return error;
     }
     let error = if error.is::<Interrupted>() { anyhow!("then it was stopped") } else { error };
-    SystemFailed::of(error.context(format!("ended early: {}", deaths.join(", "))))
+    SystemFailed::of(error.context(format!("ended early: {}", early_exits.join(", "))))
 }
 
 /// Whether a process that was told to stop did something else than that.

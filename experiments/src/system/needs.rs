@@ -11,7 +11,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    enclosure,
+    isolation,
     machine::{disk, host},
     system::System,
 };
@@ -101,10 +101,10 @@ pub fn missing(system: &System) -> Vec<String> {
         system.needs.iter().filter(|need| !need.until_cached.as_deref().is_some_and(|what| holds(&caches(), what)));
     let missing = needed.filter_map(|need| lacks(need).map(|what| (what, need)));
     let mut missing: Vec<String> = missing.map(|(what, need)| format!("{what}: {}", need.fix)).collect();
-    if system.enclosed
-        && let Some(why) = enclosure::missing()
+    if system.isolated
+        && let Some(why) = isolation::missing()
     {
-        missing.push(format!("no private namespace ({why}): {}", enclosure::fix()));
+        missing.push(format!("no private namespace ({why}): {}", isolation::fix()));
     }
     missing
 }

@@ -20,7 +20,7 @@ use crate::{interrupt::wait_regardless, machine::proc::Stat};
 const GRACE: Duration = Duration::from_secs(2);
 
 /// How long killed processes may take to be gone.
-const KILLED_WITHIN: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes this process the one that orphaned descendants are handed to.
 ///
@@ -40,7 +40,7 @@ pub fn end(known: &[i32]) -> Vec<String> {
     }
     let mut killed = Vec::new();
     // A killed process hands its own children on to us, so this repeats until nothing is left.
-    let _ = wait_regardless(KILLED_WITHIN, || {
+    let _ = wait_regardless(KILL_TIMEOUT, || {
         let strays = strays(known);
         for stray in &strays {
             let name = format!("{} (process {})", stray.name, stray.pid);

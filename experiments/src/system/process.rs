@@ -14,7 +14,7 @@ use nix::{
 use crate::interrupt::wait_regardless;
 
 /// How long a killed process may take to be gone.
-const KILLED_WITHIN: Duration = Duration::from_secs(5);
+const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A started process.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ impl Process {
     /// Kills it and waits until it is gone.
     pub fn kill(&mut self) {
         self.signal(Signal::SIGKILL);
-        let _ = wait_regardless(KILLED_WITHIN, || self.ended());
+        let _ = wait_regardless(KILL_TIMEOUT, || self.ended());
     }
 
     /// The last thing that its log says, if anything.

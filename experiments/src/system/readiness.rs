@@ -13,7 +13,7 @@ use ureq::Agent;
 use crate::{definition::template::Values, system::Check};
 
 /// Longest time one look may take; looking is repeated.
-const LOOK_WITHIN: Duration = Duration::from_secs(2);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most bytes that are read of an answer.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -77,7 +77,7 @@ fn run_once(command: &[String]) -> Result<(), String> {
 /// When there is no answer.
 pub fn get(address: &str) -> anyhow::Result<(u16, String)> {
     // Everything that is asked is on this machine: no proxy of the user's leads there.
-    let config = Agent::config_builder().proxy(None).timeout_global(Some(LOOK_WITHIN)).http_status_as_error(false);
+    let config = Agent::config_builder().proxy(None).timeout_global(Some(WAIT_TIMEOUT)).http_status_as_error(false);
     let config = config.build();
     let mut answer = Agent::new_with_config(config).get(address).call()?;
     let mut body = Vec::new();

@@ -24,7 +24,7 @@ fn a_small_system_has_defaults_for_the_rest() {
     let systems = read(TEXT).unwrap();
     let toy = systems.get("toy").unwrap();
     assert_eq!(toy.stop.grace, Duration::from_secs(10));
-    assert_eq!(toy.start[0].within, Duration::from_secs(30));
+    assert_eq!(toy.start[0].timeout, Duration::from_secs(30));
     assert_eq!(toml::from_str::<System>(&toy.to_toml()).unwrap(), *toy, "a system survives its own TOML");
     assert_eq!(systems.get("tay").unwrap_err().to_string(), "no system is called \"tay\"; there are: toy");
 }

@@ -19,7 +19,7 @@ use crate::{
 const FILES: &str = "files";
 
 /// Judges what a repetition says of itself by the manifest, and by `settings`, which are those of this repetition there.
-pub fn judge(
+pub fn check(
     point: &PointDir,
     facts: Option<&RepetitionFacts>,
     manifest: &Manifest,

@@ -20,7 +20,7 @@ pub const CLOCK_TOLERANCE_NS: i64 = 1_000_000;
 /// Longest time for which a sandbox may have been ready on its worker, in nanoseconds, when a row that then waits for it is sent. The
 /// news takes a few milliseconds; where it takes longer, such rows are told, because much of what a cold start costs was
 /// over before they came.
-pub const NEWS_WITHIN_NS: i64 = 100_000_000;
+pub const MAX_NOTIFICATION_NS: i64 = 100_000_000;
 
 /// Greatest share of cold rows whose creation may have begun before they arrived: such rows wait for what is left of it.
 /// Where each function is called once in a while there are none; of a trace a freed slot serves a few.
@@ -138,7 +138,7 @@ impl Residuals {
     }
 
     /// No row's phases are longer than the whole.
-    fn judge(mut self, rule: &'static str, to: &mut Findings) {
+    fn check(mut self, rule: &'static str, to: &mut Findings) {
         self.found_us.sort_unstable();
         let found = &self.found_us;
         let (Some(least), Some(median), Some(p99)) = (found.first(), quantile(found, 0.5), quantile(found, 0.99))
@@ -212,7 +212,7 @@ impl Coldness {
                 self.before.note(since.map(|since| since >= arrived));
                 let ahead = creation.ready_ns.map(|ready| arrived.saturating_sub(ready));
                 self.ahead_ns = self.ahead_ns.max(ahead.unwrap_or(0));
-                self.news.note(ahead.map(|ahead| ahead <= NEWS_WITHIN_NS));
+                self.news.note(ahead.map(|ahead| ahead <= MAX_NOTIFICATION_NS));
                 self.waits.note(creation.left_by_wait_us(row, own));
             }
             (Some(_), None) => {
@@ -228,7 +228,7 @@ impl Coldness {
 
     /// Judges what was counted.
     pub fn conclude(self, has_creations: bool, to: &mut Findings) {
-        self.latency.judge("phases never exceed the latency", to);
+        self.latency.check("phases never exceed the latency", to);
         if !has_creations || (self.cold == 0 && self.warm == 0) {
             let reason = if has_creations { "no row says whether it was cold" } else { "there is no coldstarts.csv" };
             for rule in [KNOWN, NEW, FIRST, BEFORE, NEWS, OWN, WARM, WAITS] {
@@ -260,7 +260,7 @@ impl Coldness {
             "{} of {} cold rows were sent more than {} ms after it was, the last one {:.1} ms",
             self.news.broken,
             self.cold,
-            NEWS_WITHIN_NS / 1_000_000,
+            MAX_NOTIFICATION_NS / 1_000_000,
             self.ahead_ns as f64 / 1e6
         );
         to.add(NEWS, Weight::Mark, with_unknown(self.news).finding(), detail);
@@ -275,7 +275,7 @@ impl Coldness {
         let found = Tally { broken: self.ready.broken + self.warm_not_created, ..self.ready };
         to.each(WARM, with_unknown(found), detail);
         let unproved = self.waits.unproved + unknown;
-        Residuals { unproved, ..self.waits }.judge(WAITS, to);
+        Residuals { unproved, ..self.waits }.check(WAITS, to);
     }
 }
 

@@ -21,7 +21,7 @@ const PROGRAMS: &str = "/programs";
 ///
 /// # Errors
 /// When a `built.json` is malformed.
-pub fn judge(repetitions: &[&PointDir], known: &BTreeMap<String, SystemFacts>) -> anyhow::Result<Vec<Invariant>> {
+pub fn check(repetitions: &[&PointDir], known: &BTreeMap<String, SystemFacts>) -> anyhow::Result<Vec<Invariant>> {
     let mut systems: BTreeMap<&str, Vec<&PointDir>> = BTreeMap::new();
     for repetition in repetitions {
         systems.entry(&repetition.system).or_default().push(repetition);
@@ -106,7 +106,7 @@ mod tests {
         };
         let known = [("lost", "{dirs.a}/built.json"), ("none", "{dirs.a}/not-built.json")];
         let known = known.map(|(system, keep)| (system.to_owned(), facts(keep))).into();
-        let found = judge(&dirs.iter().collect::<Vec<_>>(), &known).unwrap();
+        let found = check(&dirs.iter().collect::<Vec<_>>(), &known).unwrap();
         let found: Vec<_> = found.iter().map(|one| (one.scope.to_string(), one.finding)).collect();
         let expected = [
             ("as-built", Finding::Held),

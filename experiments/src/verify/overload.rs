@@ -11,24 +11,24 @@ use stats::{RateWindow, growth, is_long};
 
 /// Answers of a load of a constant rate, while rows pass by.
 #[derive(Debug, Default)]
-pub struct Pace {
+pub struct OverloadTest {
     /// Measured rows, by when they were due, in nanoseconds from the start.
     due_ns: Vec<u64>,
     /// Those of them that succeeded.
-    answers: Vec<Answer>,
+    answers: Vec<Response>,
     /// When successes of the warm-up ended: some do within the measured window.
     warmup_done_ns: Vec<u64>,
 }
 
 /// A measured row that succeeded.
 #[derive(Clone, Copy, Debug)]
-struct Answer {
+struct Response {
     due_ns: u64,
     done_ns: u64,
     is_cold: bool,
 }
 
-impl Pace {
+impl OverloadTest {
     /// Counts a row.
     pub fn observe(&mut self, row: &Invocation) {
         let done_ns = row.done_ns.filter(|_| row.outcome == Outcome::Ok);
@@ -38,7 +38,7 @@ impl Pace {
         }
         let (due_ns, is_cold) = (row.scheduled_ns, row.cold == Some(1));
         self.due_ns.push(due_ns);
-        self.answers.extend(done_ns.map(|done_ns| Answer { due_ns, done_ns, is_cold }));
+        self.answers.extend(done_ns.map(|done_ns| Response { due_ns, done_ns, is_cold }));
     }
 
     /// Why the rate was surely too much; `None` where it may have been kept up.
@@ -75,7 +75,7 @@ mod tests {
 
     /// Two minutes of two rows per second, of which a function says how long they take in milliseconds and whether they are cold.
     fn overload(row: impl Fn(u64) -> (u64, bool)) -> Option<String> {
-        let mut pace = Pace::default();
+        let mut pace = OverloadTest::default();
         for index in 0..240 {
             let (latency_ms, is_cold) = row(index);
             let due_ns = index * 500_000_000;

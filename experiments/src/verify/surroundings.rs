@@ -12,13 +12,13 @@ const STEAL_SHARE_MAX: f64 = 0.02;
 const GENERATOR_SHARE_MAX: f64 = 0.70;
 
 /// Judges what the runner saw.
-pub fn judge(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: &mut Findings) {
+pub fn check(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: &mut Findings) {
     let Some(facts) = facts else {
         to.validity(Invariant::ENDED, false, "there is no repetition.json");
         return;
     };
     to.validity(Invariant::ENDED, !facts.interrupted, if facts.interrupted { "interrupted" } else { "" });
-    to.validity(Invariant::LIVED, facts.deaths.is_empty(), facts.deaths.join("; "));
+    to.validity(Invariant::LIVED, facts.early_exits.is_empty(), facts.early_exits.join("; "));
     let left = [facts.killed.as_slice(), facts.orphans.as_slice()].concat();
     to.add("everything stopped when told to", Weight::Mark, Finding::of(left.is_empty()), left.join("; "));
     let usage: Option<Vec<ProcessUsage>> = read_table(&point.processes()).ok();

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use experiments::{
     definition::{self, overrides::Overrides},
-    run::order::Order,
+    run::resolved::ResolvedExperiment,
     system::Systems,
 };
 
@@ -23,7 +23,7 @@ fn plan(overrides: Overrides) -> String {
 fn plan_of(experiment: &str, overrides: Overrides) -> String {
     let definition = definition::find(&own("definitions"), experiment).unwrap();
     let systems = Systems::read(&own("systems.toml")).unwrap();
-    let order = Order::new(definition, &systems, "laptop", &overrides).unwrap();
+    let order = ResolvedExperiment::new(definition, &systems, "laptop", &overrides).unwrap();
     order.plan.text(&order.points)
 }
 

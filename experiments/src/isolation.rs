@@ -44,13 +44,13 @@ use crate::{
 const SUBCOMMAND: &str = "enclose";
 
 /// The hidden option that says inside where the programs are that were built outside; with `--runner` it comes last.
-const INSIDE_WITH: &str = "--enclosed";
+const ISOLATED_OPTION: &str = "--enclosed";
 
 /// What a plan and a manifest say of a run that takes place inside.
 pub const PLACE: &str = "everything but building takes place in a private mount, pid and network namespace";
 
 /// Longest time that the way inside is waited for at a time; waiting is repeated.
-const LOOK_WITHIN: Duration = Duration::from_secs(3600);
+const WAIT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// What keeps unprivileged users from making namespaces: a file of the kernel's, its value that forbids it, and the setting
 /// that permits it. Not every kernel has every one.
@@ -74,7 +74,7 @@ pub fn fix() -> String {
 
 /// Arguments of the hidden subcommand.
 #[derive(Args, Debug)]
-pub struct EncloseArguments {
+pub struct IsolateArguments {
     /// Process id of the one before
     #[arg(long)]
     parent: i32,
@@ -86,7 +86,7 @@ pub struct EncloseArguments {
     arguments: Vec<OsString>,
 }
 
-impl EncloseArguments {
+impl IsolateArguments {
     /// Makes the namespaces and waits for what happens in them; or, inside, prepares them and says what is to be done
     /// there.
     ///
@@ -123,7 +123,7 @@ pub fn typed(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     if typed.get(1).is_some_and(|word| word == SUBCOMMAND) {
         let own = typed.iter().position(|word| word == "--").map_or(typed.len(), |last| last + 1);
         typed.drain(1..own);
-        typed.truncate(typed.iter().position(|word| word == INSIDE_WITH).unwrap_or(typed.len()));
+        typed.truncate(typed.iter().position(|word| word == ISOLATED_OPTION).unwrap_or(typed.len()));
     }
     typed
 }
@@ -154,14 +154,14 @@ pub fn missing() -> Option<String> {
 /// When it cannot be started.
 pub fn go_on_inside(programs: &Programs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    arguments.extend([INSIDE_WITH.into(), programs.folder().into()]);
+    arguments.extend([ISOLATED_OPTION.into(), programs.folder().into()]);
     arguments.extend(["--runner".into(), std::process::id().to_string().into()]);
     arguments.extend(["--unbuilt".into(), serde_json::to_string(programs.all_unbuilt())?.into()]);
     let mut child = start(&arguments, false)?;
     let group = Pid::from_raw(i32::try_from(child.id()).context("process ids fit in 31 bits")?);
     let mut told = 0;
     loop {
-        let ended = wait_regardless(LOOK_WITHIN, || {
+        let ended = wait_regardless(WAIT_TIMEOUT, || {
             while told < interrupt.count() {
                 told += 1;
                 // It fails only when everything has ended.

@@ -15,22 +15,22 @@ use crate::run::preparation;
 
 /// The invariants that were found, and what was judged before, aside.
 #[must_use = "what was judged before is put back, or removed, by `settle`"]
-pub struct Judged {
+pub struct ResultsBackup {
     /// What was found, as it is on record now.
     pub invariants: Invariants,
     dir: RunDir,
 }
 
-impl Judged {
+impl ResultsBackup {
     /// Moves aside what was judged of a run. What a killed process left aside is put back before.
     pub(super) fn begin(dir: &RunDir, invariants: Invariants) -> anyhow::Result<Self> {
         restore(dir)?;
-        let (aside, moving) = (dir.judged_before(), moving(dir));
+        let (results_backup, moving) = (dir.judged_before(), moving(dir));
         let there: Vec<PathBuf> = parts(dir).into_iter().filter(|part| part.exists()).collect();
         if !there.is_empty() {
             fs::create_dir_all(&moving).with_context(|| format!("making {}", moving.display()))?;
             there.iter().try_for_each(|part| rename(part, &of(&moving, part)))?;
-            rename(&moving, &aside)?;
+            rename(&moving, &results_backup)?;
         }
         Ok(Self { invariants, dir: dir.clone() })
     }
@@ -39,7 +39,7 @@ impl Judged {
     ///
     /// # Errors
     /// That of what was to be made; or when something cannot be moved or removed.
-    pub fn settle<T>(self, made: anyhow::Result<T>) -> anyhow::Result<T> {
+    pub fn finish<T>(self, made: anyhow::Result<T>) -> anyhow::Result<T> {
         match made {
             Ok(made) => preparation::remove(&self.dir.judged_before()).map(|()| made),
             Err(error) => match restore(&self.dir) {
@@ -59,10 +59,10 @@ pub(super) fn parts(dir: &RunDir) -> [PathBuf; 4] {
 /// Puts back what is aside, in place of what was made since; nothing where nothing is. Whenever it ends early it can be done
 /// again. Claims come last.
 fn restore(dir: &RunDir) -> anyhow::Result<()> {
-    let (aside, moving) = (dir.judged_before(), moving(dir));
-    if aside.exists() {
+    let (results_backup, moving) = (dir.judged_before(), moving(dir));
+    if results_backup.exists() {
         parts(dir).iter().try_for_each(|part| remove(part))?;
-        rename(&aside, &moving)?;
+        rename(&results_backup, &moving)?;
     }
     for part in parts(dir).iter().rev().filter(|part| of(&moving, part).exists()) {
         remove(part)?;
@@ -77,8 +77,8 @@ pub(super) fn moving(dir: &RunDir) -> PathBuf {
 }
 
 /// Where a part is when it is aside.
-fn of(aside: &Path, part: &Path) -> PathBuf {
-    aside.join(part.file_name().unwrap_or_default())
+fn of(results_backup: &Path, part: &Path) -> PathBuf {
+    results_backup.join(part.file_name().unwrap_or_default())
 }
 
 fn rename(from: &Path, to: &Path) -> anyhow::Result<()> {

@@ -9,15 +9,15 @@ use crate::{
         points::{self, Point},
         settings::Settings,
     },
-    enclosure,
     exit::UsageError,
+    isolation,
     run::plan::Plan,
     system::{System, Systems},
 };
 
 /// What to run, settled.
 #[derive(Clone, Debug)]
-pub struct Order {
+pub struct ResolvedExperiment {
     /// The experiment.
     pub definition: Definition,
     /// Its points with their effective settings; at least one.
@@ -28,13 +28,13 @@ pub struct Order {
     pub plan: Plan,
 }
 
-impl Order {
+impl ResolvedExperiment {
     /// Settles a definition on a scale and the command line's changes.
     ///
     /// # Errors
     /// When a value is out of bounds or a system is unknown.
     pub fn new(definition: Definition, systems: &Systems, scale: &str, overrides: &Overrides) -> anyhow::Result<Self> {
-        let points = definition.settle(scale, overrides)?;
+        let points = definition.resolve(scale, overrides)?;
         let mut names: Vec<&String> = Vec::new();
         for name in points.iter().flat_map(|point| &point.settings.systems) {
             if !names.contains(&name) {
@@ -63,9 +63,9 @@ impl Order {
     #[must_use]
     pub fn plan_text(&self) -> String {
         let mut text = self.plan.text(&self.points);
-        if self.systems.iter().any(|(_, system)| system.enclosed) {
+        if self.systems.iter().any(|(_, system)| system.isolated) {
             text.push_str("     ");
-            text.push_str(enclosure::PLACE);
+            text.push_str(isolation::PLACE);
             text.push('\n');
         }
         text
