@@ -1,10 +1,11 @@
 //! Definitions of experiments: a question, and the settings that answer it.
 //!
-//! Tables `[scales.NAME]`, `[quick]` and `[runtimes.NAME]` hold what changes at a scale, in the few-minute version and
-//! under a runtime. They are laid over the rest in that order; then `[vary]` and `[[points]]` make points of it, and
-//! the command line comes last.
+//! Tables `[scales.NAME]`, `[quick]` and `[runtimes.NAME]` hold the changes at a scale, in the few-minute version and
+//! under a runtime. They are laid over the rest in that order; then `[vary]` and `[[points]]` make points of it, the command
+//! line selects among these, and its overrides come last, through one lens.
 
 pub mod document;
+pub mod lens;
 pub mod load;
 pub mod overrides;
 pub mod points;
@@ -85,16 +86,10 @@ impl Definition {
             let known = self.scales.join(", ");
             return Err(UsageError(format!("{} has no scale {scale:?}; it has: {known}", self.id)).into());
         }
-        let mut points = overrides.choose(self.decode(scale, overrides)?)?;
-        overrides.choose_systems(&mut points, &self.systems)?;
-        overrides.choose_rates(&mut points)?;
-        overrides.check_systems(&points)?;
+        let mut points = self.decode(scale, overrides)?;
+        overrides.select(&mut points, &self.systems)?;
         for point in &mut points {
-            overrides.apply(point)?;
-            point
-                .settings
-                .check()
-                .map_err(|(key, problem)| UsageError(format!("{} {problem}", overrides.name_of(key))))?;
+            point.settings = lens::apply(&point.settings, &overrides.of_settings(point), self.document.path())?;
         }
         Ok(points)
     }
@@ -271,7 +266,7 @@ sandbox = { mode = "spin", delay = "0s" }
         let cores = definition.resolve("laptop", &cores).unwrap_err();
         assert_eq!(
             (cores.to_string().as_str(), crate::exit::of(&cores)),
-            ("--max-cores must be above 0", crate::exit::Exit::Usage)
+            ("--max-cores: e.toml: load.max_cores: must be above 0", crate::exit::Exit::Usage)
         );
     }
 
@@ -324,7 +319,10 @@ sandbox = { mode = "spin", delay = "0s" }
             "a point that is about its number of functions keeps it"
         );
         let minutes = names(&Overrides { minutes: Some(3), ..Overrides::default() }).unwrap_err();
-        assert_eq!(minutes, "--minutes is for a trace, and this load has a constant rate");
+        assert_eq!(
+            minutes,
+            "--minutes: e.toml: load.minutes: `minutes` belongs to a load of kind trace, and this one is of kind rate"
+        );
     }
 
     #[test]
@@ -334,7 +332,10 @@ sandbox = { mode = "spin", delay = "0s" }
         assert_eq!(rates.to_string(), "e.toml:5: load: has no constant rate, so --rates means nothing here");
         assert_eq!(crate::exit::of(&rates), crate::exit::Exit::Usage);
         let seconds = refused(Overrides { seconds: Some(1), ..Overrides::default() });
-        assert_eq!(seconds.to_string(), "--seconds is for a constant rate, and this load is a trace");
+        assert_eq!(
+            seconds.to_string(),
+            "--seconds: e.toml: load.seconds: `seconds` belongs to a load of kind rate, and this one is of kind trace"
+        );
     }
 
     #[test]

@@ -67,6 +67,12 @@ impl Document {
         Self { path: path.to_owned(), text }
     }
 
+    /// The file, as errors name it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The text itself.
     #[must_use]
     pub fn text(&self) -> &str {

@@ -1,4 +1,4 @@
-//! What the command line changes about a definition; kept in `plan.json`, so that a resumed run changes the same.
+//! The command line's changes to a definition; kept in `plan.json`, so that a resumed run has the same ones.
 
 use std::{
     collections::BTreeSet,
@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     definition::{
         document::Document,
-        load::{Calls, Source},
+        lens::Override,
         points::{Point, SYSTEMS},
-        settings::Mode,
+        settings::SEED_MAX,
     },
     exit::UsageError,
 };
@@ -68,7 +68,7 @@ pub struct Overrides {
     pub systems: Vec<String>,
 }
 
-/// A [`Mode`] as typed.
+/// A [`crate::definition::settings::Mode`] as typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModeName {
@@ -79,10 +79,10 @@ pub enum ModeName {
 }
 
 impl Overrides {
-    /// The same, with the trace's path made absolute: a resumed run may start from another folder.
+    /// Makes the trace's path absolute: a resumed run may start in another folder.
     ///
     /// # Errors
-    /// When there is no such folder.
+    /// If there is no such folder.
     pub fn absolute(&self) -> anyhow::Result<Self> {
         let mut absolute = self.clone();
         if let Some(trace) = &self.trace {
@@ -92,25 +92,7 @@ impl Overrides {
         Ok(absolute)
     }
 
-    /// A key of the settings as whoever typed its value knows it: by the option, if there was one.
-    #[must_use]
-    pub fn name_of<'a>(&self, key: &'a str) -> &'a str {
-        match key {
-            "load.minutes" if self.minutes.is_some() => "--minutes",
-            "load.max_cores" if self.max_cores.is_some() => "--max-cores",
-            "load.functions" if self.functions.is_some() => "--functions",
-            "load.rate" if !self.rates.is_empty() => "--rates",
-            "load.seconds" if self.seconds.is_some() => "--seconds",
-            "load.warmup" if self.minutes.is_some() => "with these --minutes load.warmup",
-            "load.warmup" if self.seconds.is_some() => "with these --seconds load.warmup",
-            "sandbox.runtime" if self.runtime.is_some() => "--runtime",
-            "repetitions" if self.repetitions.is_some() => "--repetitions",
-            "seed" if self.seed.is_some() => "--seed",
-            key => key,
-        }
-    }
-
-    /// What was typed for `[vary]`, in the language of definitions.
+    /// The typed rates as a `[vary]` table: they become points like the definition's own.
     #[must_use]
     pub fn axes(&self) -> Option<Document> {
         let rates: Vec<String> = self.rates.iter().map(ToString::to_string).collect();
@@ -118,11 +100,19 @@ impl Overrides {
         (!rates.is_empty()).then(|| Document::new(Path::new("--rates"), text))
     }
 
-    /// The points that were asked for, in their own order.
+    /// Selects points, and the systems that each of them measures; `own` are the definition's systems.
     ///
     /// # Errors
-    /// When one is not there.
-    pub fn choose(&self, mut points: Vec<Point>) -> Result<Vec<Point>, UsageError> {
+    /// If a selected point or system does not exist, or no point is left.
+    pub fn select(&self, points: &mut Vec<Point>, own: &[String]) -> Result<(), UsageError> {
+        self.select_named(points)?;
+        self.select_systems(points, own)?;
+        self.select_rates(points)?;
+        self.check_systems(points)
+    }
+
+    /// Keeps the named points, in the definition's order.
+    fn select_named(&self, points: &mut Vec<Point>) -> Result<(), UsageError> {
         if let Some(unknown) = self.points.iter().find(|name| !points.iter().any(|point| point.name == **name)) {
             let known: Vec<&str> = points.iter().map(|point| point.name.as_str()).collect();
             return Err(UsageError(format!(
@@ -131,16 +121,13 @@ impl Overrides {
             )));
         }
         points.retain(|point| self.points.is_empty() || self.points.contains(&point.name));
-        Ok(points)
+        Ok(())
     }
 
-    /// Settles which systems each point measures: those typed, else the definition's own. A point that names some
-    /// measures those of them that it names, and is left out when there are none. Where some points name theirs, the
-    /// others are for the definition's own systems: what one system sustains may be far beyond another.
-    ///
-    /// # Errors
-    /// When no point is left.
-    pub fn choose_systems(&self, points: &mut Vec<Point>, own: &[String]) -> Result<(), UsageError> {
+    /// Selects the systems that each point measures: those typed, else the definition's own. A point that names systems
+    /// measures only those of them, and is left out if none remains. If some points name systems, the others are for the
+    /// definition's own systems only: the rate that one system sustains may be far above what another can.
+    fn select_systems(&self, points: &mut Vec<Point>, own: &[String]) -> Result<(), UsageError> {
         let chosen = if self.systems.is_empty() { own } else { &self.systems };
         let is_twice = |name: &&String| chosen.iter().filter(|other| other == name).count() > 1;
         if let Some(twice) = self.systems.iter().find(is_twice) {
@@ -168,12 +155,9 @@ impl Overrides {
         Ok(())
     }
 
-    /// Leaves out, when rates were typed and no points, what is listed with another rate of its own: 1,000 per second means
-    /// nothing for a system that sustains two.
-    ///
-    /// # Errors
-    /// When no point is left.
-    pub fn choose_rates(&self, points: &mut Vec<Point>) -> Result<(), UsageError> {
+    /// Leaves out listed points with another rate of their own, if rates and no points were typed: 1,000 per second is
+    /// meaningless for a system that sustains two.
+    fn select_rates(&self, points: &mut Vec<Point>) -> Result<(), UsageError> {
         if self.rates.is_empty() || !self.points.is_empty() {
             return Ok(());
         }
@@ -190,11 +174,8 @@ impl Overrides {
         Ok(())
     }
 
-    /// Refuses a typed system that no point is left for: nobody should find out from a finished run that it is missing.
-    ///
-    /// # Errors
-    /// When there is one.
-    pub fn check_systems(&self, points: &[Point]) -> Result<(), UsageError> {
+    /// Refuses a typed system that no selected point measures: the user must not learn from a finished run that it is missing.
+    fn check_systems(&self, points: &[Point]) -> Result<(), UsageError> {
         let measured: BTreeSet<&String> = points.iter().flat_map(|point| &point.settings.systems).collect();
         let Some(missing) = self.systems.iter().find(|system| !measured.contains(system)) else { return Ok(()) };
         let measured: Vec<&str> = measured.into_iter().map(String::as_str).collect();
@@ -202,64 +183,24 @@ impl Overrides {
         Err(UsageError(problem))
     }
 
-    /// Replaces in a point's settings what was typed; how many functions it calls stays where that is what makes the
-    /// point different.
-    ///
-    /// # Errors
-    /// When an option is for another kind of load.
-    pub fn apply(&self, point: &mut Point) -> Result<(), UsageError> {
-        let settings = &mut point.settings;
+    /// The overrides of a point's settings. A point that is distinguished by its number of functions keeps it.
+    #[must_use]
+    pub fn of_settings(&self, point: &Point) -> Vec<Override> {
         let functions = self.functions.filter(|_| !point.values.contains_key("load.functions"));
-        self.apply_to_load(&mut settings.load.source, functions)?;
-        settings.seed = self.seed.unwrap_or(settings.seed);
-        settings.repetitions = self.repetitions.unwrap_or(settings.repetitions);
-        if let Some(runtime) = &self.runtime {
-            settings.sandbox.runtime.clone_from(runtime);
-        }
-        if let Some(mode) = self.mode {
-            settings.sandbox.mode = match mode {
-                ModeName::Spin => Mode::Spin,
-                ModeName::Sleep => Mode::Sleep,
-            };
-        }
-        Ok(())
-    }
-
-    fn apply_to_load(&self, source: &mut Source, functions: Option<u32>) -> Result<(), UsageError> {
-        let misplaced = |options: &[(&str, bool)], why: &str| match options.iter().find(|(_, typed)| *typed) {
-            Some((option, _)) => Err(UsageError(format!("--{option} is for {why}"))),
-            None => Ok(()),
-        };
-        match source {
-            Source::Trace(load) => {
-                let options = [("seconds", self.seconds.is_some())];
-                misplaced(&options, "a constant rate, and this load is a trace")?;
-                load.trace = self.trace.clone().or(load.trace.take());
-                load.minutes = self.minutes.unwrap_or(load.minutes);
-                load.start_minute = self.start_minute.unwrap_or(load.start_minute);
-                load.functions = functions.or(load.functions);
-                load.max_cores = self.max_cores.or(load.max_cores);
-            }
-            Source::Rate(load) => {
-                let options = [
-                    ("trace", self.trace.is_some()),
-                    ("minutes", self.minutes.is_some()),
-                    ("start-minute", self.start_minute.is_some()),
-                    ("max-cores", self.max_cores.is_some()),
-                ];
-                misplaced(&options, "a trace, and this load has a constant rate")?;
-                load.seconds = self.seconds.unwrap_or(load.seconds);
-                match (&mut load.calls, functions) {
-                    (Calls::Warm { functions }, Some(typed)) => *functions = typed,
-                    (Calls::Cold { .. }, Some(_)) => {
-                        let why = "a trace or warm calls; how many functions cold calls need follows from the rate";
-                        return Err(UsageError(format!("--functions is for {why}")));
-                    }
-                    (_, None) => {}
-                }
-            }
-        }
-        Ok(())
+        let all = [
+            self.trace.as_ref().map(|trace| Override::new("--trace", "load.trace", trace)),
+            self.minutes.map(|minutes| Override::new("--minutes", "load.minutes", minutes)),
+            self.start_minute.map(|minute| Override::new("--start-minute", "load.start_minute", minute)),
+            self.seconds.map(|seconds| Override::new("--seconds", "load.seconds", seconds)),
+            functions.map(|functions| Override::new("--functions", "load.functions", functions)),
+            self.max_cores.map(|cores| Override::new("--max-cores", "load.max_cores", cores)),
+            self.runtime.as_ref().map(|runtime| Override::new("--runtime", "sandbox.runtime", runtime)),
+            self.mode.map(|mode| Override::new("--mode", "sandbox.mode", mode)),
+            // TOML has no integer above 2^63 − 1; the bound of seeds is below, and refuses this one as well.
+            self.seed.map(|seed| Override::new("--seed", "seed", seed.min(SEED_MAX + 1))),
+            self.repetitions.map(|repetitions| Override::new("--repetitions", "repetitions", repetitions)),
+        ];
+        all.into_iter().flatten().collect()
     }
 }
 

@@ -302,7 +302,8 @@ fn split<'k, 'v>(key: &'k str, value: &'v mut Value) -> (Option<&'v mut toml::Ta
     (parts.fold(value.as_table_mut(), |table, part| table?.get_mut(part)?.as_table_mut()), last)
 }
 
-fn insert(into: &mut Value, key: &str, value: Value) {
+/// Sets the value at a dotted key, creating tables on the way.
+pub(super) fn insert(into: &mut Value, key: &str, value: Value) {
     let (first, rest) = key.split_once('.').map_or((key, None), |(first, rest)| (first, Some(rest)));
     let Some(table) = into.as_table_mut() else { return };
     match rest {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::load::{Load, Rule};
 
 /// Greatest seed: TOML knows whole numbers up to 2^63 − 1, and the seeds of further repetitions are greater.
-const SEED_MAX: u64 = 9_000_000_000_000_000_000;
+pub(super) const SEED_MAX: u64 = 9_000_000_000_000_000_000;
 
 /// Most repetitions: a slip of the keyboard must not plan a year.
 const REPETITIONS_MAX: u32 = 1000;

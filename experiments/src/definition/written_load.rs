@@ -109,7 +109,13 @@ impl WrittenLoad {
         let calls = match (self.functions, self.cooldown) {
             (Some(functions), None) => Calls::Warm { functions },
             (None, Some(cooldown)) => Calls::Cold { cooldown },
-            _ => return Err("needs `functions` (warm: so many, called in turn) or `cooldown` (cold)".to_owned()),
+            (Some(_), Some(_)) => {
+                let why = "how many functions cold calls need follows from the rate";
+                return Err(format!("`functions` and `cooldown` exclude each other: {why}"));
+            }
+            (None, None) => {
+                return Err("needs `functions` (warm: so many, called in turn) or `cooldown` (cold)".to_owned());
+            }
         };
         let (rate_per_s, bursts) = match (self.rate, self.burst, self.every) {
             (Some(rate), None, None) => (rate, None),

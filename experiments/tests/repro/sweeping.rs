@@ -116,7 +116,7 @@ fn points_and_rates_are_planned_as_chosen_and_mistakes_are_usage_errors() {
     for (options, problem) in [
         (["--points", "moon"], "no point is called \"moon\"; there are: rate-2, rate-4, quiet"),
         (["--rates", "0"], "expected a rate above 0 per second"),
-        (["--minutes", "3"], "--minutes is for a trace, and this load has a constant rate"),
+        (["--minutes", "3"], "load.minutes: `minutes` belongs to a load of kind trace, and this one is of kind rate"),
     ] {
         let (code, text) = plan(&options);
         assert!(code == Some(2) && text.contains(problem), "expected {problem} in {text}");
