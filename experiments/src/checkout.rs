@@ -1,4 +1,4 @@
-//! Where the project's files are: definitions, systems, runs.
+//! Paths of the project's files: definitions, systems, runs.
 
 use std::{
     env,
@@ -14,7 +14,7 @@ const MARK: &str = "experiments/systems.toml";
 #[derive(Clone, Debug)]
 pub struct Checkout {
     root: PathBuf,
-    /// Whether it was named, and would not be found without its name.
+    /// True if the path was given by the user, and would not be found otherwise.
     is_named: bool,
 }
 

@@ -46,7 +46,7 @@ fn print(claims: &Claims) -> io::Result<()> {
     if claims.claims.is_empty() { Ok(()) } else { table.print(Format::Table) }
 }
 
-/// What was found of a claim, with its interval, for people.
+/// The estimate of a claim with its interval, for people.
 #[must_use]
 pub fn found(claim: &EvaluatedClaim) -> String {
     let Some(value) = claim.found else { return "–".to_owned() };

@@ -1,4 +1,4 @@
-//! What can be typed: the subcommands, and the options that all of them share.
+//! The command line: the subcommands, and the options that all of them share.
 
 pub mod doctor;
 pub mod list;
@@ -64,7 +64,7 @@ pub struct CommandLine {
     #[arg(long, global = true, hide = true, value_name = "PID")]
     runner: Option<u32>,
 
-    /// Why what a system's own command builds is not there, by system, as JSON
+    /// The reasons why programs of systems were not built, by system, as JSON
     #[arg(long, global = true, hide = true, value_name = "JSON", value_parser = unbuilt)]
     unbuilt: Option<Unbuilt>,
 }
@@ -93,7 +93,7 @@ enum Command {
     /// Print a completion script for a shell
     #[command(after_help = "Example: repro completions bash > ~/.local/share/bash-completion/completions/repro")]
     Completions {
-        /// Which shell
+        /// Shell to generate for
         shell: Shell,
     },
     /// Become another program
@@ -104,14 +104,14 @@ enum Command {
     Isolate(IsolateArguments),
 }
 
-/// Which experiment, at which scale, with which changes.
+/// Selection of an experiment, its scale, and overrides.
 #[derive(Args, Clone, Debug)]
 pub struct Selection {
     /// The experiment; see `repro list`
     #[arg(default_value = MAIN_EXPERIMENT, value_name = "EXPERIMENT")]
     experiment: String,
 
-    /// How large
+    /// Scale of the experiment
     #[arg(long, default_value = "laptop", value_name = "NAME")]
     scale: String,
 

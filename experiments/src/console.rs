@@ -1,4 +1,4 @@
-//! What the user sees while something runs: a spinner on a terminal, plain lines elsewhere; always on standard error.
+//! Progress output: a spinner on a terminal, plain lines elsewhere; always on standard error.
 
 use std::{
     io::{self, IsTerminal},
@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// How often the spinner turns.
+/// Interval between frames of the spinner.
 const TICK: Duration = Duration::from_millis(120);
 
 /// The user's view of what is being done.

@@ -34,7 +34,7 @@ use crate::{
 pub struct Definition {
     /// Its id, which is also its file's name.
     pub id: String,
-    /// What it answers, in a sentence.
+    /// The question that it answers, in a sentence.
     pub question: String,
     /// Scales it has.
     pub scales: Vec<String>,

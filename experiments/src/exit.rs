@@ -1,4 +1,4 @@
-//! How a program of this project ends, and which errors mean what.
+//! Exit codes of this project's programs, and the errors that map to them.
 
 use std::process::ExitCode;
 
@@ -40,18 +40,18 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// What was asked for does not exist or makes no sense.
+/// The request names something that does not exist, or is contradictory.
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// What is finished would be measured again, and that was not asked for or cannot be done.
+/// A finished result would be measured again, which was not requested or is not possible.
 #[derive(Debug, Error)]
 #[error("{message}")]
 pub struct WouldDiscard {
-    /// How much of it there is, and what has changed.
+    /// The number of such results, and the changes since.
     pub message: String,
-    /// Whether it can be measured again here.
+    /// True if the results can be measured again on this machine.
     pub can_be_made_again: bool,
 }
 
@@ -60,8 +60,8 @@ pub struct WouldDiscard {
 #[error("interrupted")]
 pub struct Interrupted;
 
-/// What the system that is measured did: it did not become ready, took no functions, or ended early. Any other error keeps it from
-/// being measured, and says nothing about it.
+/// A failure of the measured system: it did not become ready, refused functions, or ended early. Any other error
+/// prevents the measurement, and says nothing about the system.
 #[derive(Debug, Error)]
 #[error("{0:#}")]
 pub struct SystemFailed(anyhow::Error);

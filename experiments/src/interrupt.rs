@@ -19,10 +19,10 @@ use nix::sys::{
 
 use crate::exit::Interrupted;
 
-/// How often waiting code looks at what it waits for: small beside anything waited for, and free of load.
+/// Poll interval of waits: short against anything waited for, and without measurable load.
 const POLL: Duration = Duration::from_millis(20);
 
-/// How often the user asked to stop: once means cleanly, again means without grace.
+/// Count of the user's requests to stop: the first means cleanly, the second without grace.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt(Arc<AtomicU32>);
 
@@ -45,13 +45,13 @@ impl Interrupt {
         Ok(interrupt)
     }
 
-    /// How often the user asked to stop.
+    /// Number of the user's requests to stop.
     #[must_use]
     pub fn count(&self) -> u32 {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Whether the user asked to stop.
+    /// Returns an error if the user requested to stop.
     ///
     /// # Errors
     /// [`Interrupted`] when so.

@@ -46,14 +46,14 @@ const SUBCOMMAND: &str = "enclose";
 /// The hidden option that says inside where the programs are that were built outside; with `--runner` it comes last.
 const ISOLATED_OPTION: &str = "--enclosed";
 
-/// What a plan and a manifest say of a run that takes place inside.
+/// The note in plan and manifest of an isolated run.
 pub const PLACE: &str = "everything but building takes place in a private mount, pid and network namespace";
 
 /// Longest time that the way inside is waited for at a time; waiting is repeated.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// What keeps unprivileged users from making namespaces: a file of the kernel's, its value that forbids it, and the setting
-/// that permits it. Not every kernel has every one.
+/// Kernel settings that forbid namespaces to unprivileged users: the file, the forbidding value, and the setting that
+/// permits them. Not every kernel has each of them.
 const FORBIDDEN_BY: [(&str, &str, &str); 3] = [
     ("/proc/sys/kernel/unprivileged_userns_clone", "0", "kernel.unprivileged_userns_clone=1"),
     ("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "kernel.apparmor_restrict_unprivileged_userns=0"),
@@ -78,10 +78,10 @@ pub struct IsolateArguments {
     /// Process id of the one before
     #[arg(long)]
     parent: i32,
-    /// Whether the namespaces are there already
+    /// The namespaces exist already
     #[arg(long)]
     inside: bool,
-    /// What is to be done inside; nothing: only whether it can be
+    /// Command to run inside; empty: only test that the namespaces can be made
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
@@ -116,7 +116,7 @@ impl IsolateArguments {
     }
 }
 
-/// What was typed, of the arguments of a process that may have come inside.
+/// The arguments that the user typed, of a process that may be isolated.
 #[must_use]
 pub fn typed(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut typed: Vec<String> = arguments.into_iter().collect();
@@ -128,15 +128,15 @@ pub fn typed(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     typed
 }
 
-/// What entering came to.
+/// Result of entering the namespaces.
 pub enum Entered {
     /// This is the first process inside: go on with these arguments.
     Inside(Vec<OsString>),
-    /// What happened inside has ended, with this exit code.
+    /// The isolated process ended, with this exit code.
     Ended(Exit),
 }
 
-/// Why namespaces cannot be made here; `None` when they can.
+/// The reason why namespaces cannot be made here; `None` if they can.
 #[must_use]
 pub fn missing() -> Option<String> {
     let tried = start(&[], false).and_then(|child| child.wait_with_output().context("waiting for a try"));
@@ -223,7 +223,7 @@ fn make() -> anyhow::Result<()> {
     write("gid_map", format!("0 {group} 1"))
 }
 
-/// What the first process inside finds missing: its own mounts, a view of its own processes, the loopback device.
+/// Sets up the first process inside: private mounts, its own `/proc`, the loopback device.
 fn prepare() -> anyhow::Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("making mounts private")?;

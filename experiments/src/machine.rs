@@ -1,4 +1,4 @@
-//! What the operating system says about this machine and its processes.
+//! Facts about this machine and its processes from the operating system.
 
 pub mod disk;
 pub mod host;

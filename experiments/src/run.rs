@@ -59,7 +59,7 @@ pub struct Run<'a> {
     programs: Option<Programs>,
     /// The session that this one goes on with, until it is known what of it stands: nothing is written before.
     earlier: Option<Earlier>,
-    /// Whether schedules were made that are not in their place yet.
+    /// True if schedules were made that are not at their final paths yet.
     is_staged: bool,
     /// The machine, and the revision of the checkout, of this session.
     host: HostFacts,
@@ -178,7 +178,7 @@ impl<'a> Run<'a> {
         self.save()
     }
 
-    /// Where the programs were taken from that its repetitions were measured with, if a folder was named.
+    /// Folder of the programs that its repetitions were measured with, if one was given.
     #[must_use]
     pub fn programs_folder(&self) -> Option<&Path> {
         self.earlier.as_ref().map_or(&self.manifest, |earlier| &earlier.manifest).programs.as_deref()
@@ -251,7 +251,7 @@ impl<'a> Run<'a> {
         self.save()
     }
 
-    /// How a run ends whose steps have all been tried.
+    /// Final state of a run whose steps have all been tried.
     fn measured(&self) -> ExitState {
         if self.manifest.failures.is_empty() { ExitState::Done } else { ExitState::Failed }
     }
@@ -383,7 +383,7 @@ fn fresh(checkout: &Checkout, plan: &Plan) -> anyhow::Result<PathBuf> {
     }
 }
 
-/// Whether a directory for a new run has something in it: another run, which may be going on, or what is precious.
+/// Returns true if a directory for a new run is not empty: it may hold another run, which may be in progress.
 fn has_contents(path: &Path) -> bool {
     let is_content = |entry: io::Result<fs::DirEntry>| entry.is_ok_and(|entry| entry.file_name() != LOCK_FILE);
     fs::read_dir(path).is_ok_and(|mut entries| entries.any(is_content))

@@ -1,4 +1,4 @@
-//! What every step of a run acts with: the launcher of children, the user's wish to stop, and the console.
+//! Resources of every step of a run: the launcher of children, the interrupt, and the console.
 
 use std::{os::unix::process::ExitStatusExt, path::Path, process::ExitStatus, time::Duration};
 
@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// How long a command that is to stop may take each time it is asked, before it is killed. The first time a load
-/// generator waits for answers, the second time it ends at once.
+/// Grace periods of a command after each request to stop, before it is killed. After the first request a load generator
+/// waits for responses, after the second it ends at once.
 const STOP_GRACES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(5)];
 
 /// The hands of the runner.
@@ -28,9 +28,9 @@ const STOP_GRACES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs
 pub struct Session {
     /// Starts children.
     pub launcher: Launcher,
-    /// Whether the user asked to stop.
+    /// The user's requests to stop.
     pub interrupt: Interrupt,
-    /// What the user sees.
+    /// Progress output.
     pub console: Console,
     /// The process id by which the user knows this run: inside a private namespace it has another.
     pub process: u32,
@@ -41,9 +41,9 @@ pub struct Session {
 pub struct ChildCommand<'a> {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// Where it runs.
+    /// Working directory.
     pub folder: &'a Path,
-    /// Where its output goes.
+    /// Destination of the output.
     pub output: Output,
     /// Longest time it may take.
     pub timeout: Duration,
@@ -53,12 +53,12 @@ pub struct ChildCommand<'a> {
 #[derive(Debug, Error)]
 #[error("{message}")]
 pub struct CommandFailed {
-    /// How it ended.
+    /// The end of the command.
     pub how: CommandEnd,
     message: String,
 }
 
-/// How a command ended that failed.
+/// The end of a command that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommandEnd {
     /// With this exit code.
@@ -95,7 +95,7 @@ impl ChildCommand<'_> {
 }
 
 impl Session {
-    /// Where a long step says what it does, and what tells it to stop.
+    /// Console and interrupt, for a long step.
     #[must_use]
     pub fn watch(&self) -> (&Console, &Interrupt) {
         (&self.console, &self.interrupt)

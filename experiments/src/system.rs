@@ -29,51 +29,51 @@ pub struct Systems(pub BTreeMap<String, System>);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct System {
-    /// What it is, in a sentence.
+    /// Description in a sentence.
     pub about: String,
     /// Command whose first line of output is its version; no version, no measurement.
     pub version: Vec<String>,
     /// Runtimes that it has; empty: whatever is asked for, and it says itself what it has not.
     #[serde(default)]
     pub runtimes: Vec<String>,
-    /// What must be there for it to run.
+    /// Requirements of the system on the machine.
     #[serde(default)]
     pub needs: Vec<Need>,
-    /// How its programs are made.
+    /// Build of the system's programs.
     #[serde(default)]
     pub build: Build,
-    /// Whether a run with it takes place in a private mount, pid and network namespace, together with everything
-    /// else of that run.
+    /// True if a run with the system takes place in a private mount, pid and network namespace, together with
+    /// everything else of that run.
     #[serde(rename = "enclosed", default)]
     pub isolated: bool,
-    /// How long it takes to start it, register its functions, harvest and stop it, as a rule: for plans.
+    /// Typical time to start it, register its functions, harvest and stop it: for plans.
     #[serde(default = "around_load", with = "humantime_serde")]
     pub around: Duration,
     /// Values that differ between otherwise equal systems: `{parameters.NAME}`.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
-    /// What is done once, before the first repetition, for all that begin alike.
+    /// Preparation, once before the first repetition, for all repetitions with the same initial state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare: Option<Preparation>,
     /// Its processes, in the order they are started.
     #[serde(default)]
     pub start: Vec<ProcessTemplate>,
-    /// What must hold, after every process is ready, before functions are registered.
+    /// Conditions after every process is ready, before functions are registered.
     #[serde(default)]
     pub ready: Vec<Check>,
-    /// How functions are registered.
+    /// Registration of functions.
     pub register: Registration,
-    /// How the load generator reaches it.
+    /// Address and protocol for the load generator.
     pub invoke: Invoke,
-    /// What is taken from it after the load.
+    /// Files collected after the load.
     #[serde(default)]
     pub harvest: Harvest,
-    /// How it is stopped.
+    /// Stopping of the system.
     #[serde(default)]
     pub stop: Stop,
 }
 
-/// How a system's programs are made.
+/// Build of a system's programs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Build {
@@ -89,7 +89,7 @@ pub struct Build {
 pub struct ProcessTemplate {
     /// Its role. Several are called `NAME-1`, `NAME-2` ….
     pub name: String,
-    /// How many, as a template; absent: one, called NAME.
+    /// Number of processes, as a template; absent: one, called NAME.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<String>,
     /// The program and its arguments.
@@ -104,7 +104,7 @@ pub struct ProcessTemplate {
     /// written before it is ready. What they use is told apart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub members: Option<String>,
-    /// What must hold before the next one is started.
+    /// Conditions before the next process is started.
     #[serde(default)]
     pub ready: Vec<Check>,
     /// Longest time until it is ready.
@@ -135,14 +135,14 @@ fn around_load() -> Duration {
     Duration::from_secs(15)
 }
 
-/// What takes too long to be done for every repetition.
+/// Preparation that takes too long to be repeated in every repetition.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preparation {
     /// A command that leaves a state in `{prepared}`, a folder that it makes, and ends; what it needs meanwhile it keeps in
     /// `{dir}`. It may depend on `{functions}`.
     pub command: Vec<String>,
-    /// How long it takes as a rule: for plans.
+    /// Typical time: for plans.
     #[serde(with = "humantime_serde")]
     pub takes: Duration,
     /// Longest time it may take.
@@ -150,7 +150,7 @@ pub struct Preparation {
     pub timeout: Duration,
 }
 
-/// How functions are registered.
+/// Registration of functions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Registration {
@@ -165,13 +165,13 @@ fn registration_timeout() -> Duration {
     Duration::from_secs(120)
 }
 
-/// How the load generator reaches a system.
+/// Address and protocol for the load generator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Invoke {
     /// Name of an entry of the load generator's `systems.toml`: how invocations are addressed and responses are read.
     pub target: String,
-    /// Where invocations go.
+    /// Target of invocations.
     pub address: String,
     /// The Host header, instead of the entry's. Here and below `{function}` is the invoked function and `{address}` is
     /// [`Invoke::address`].
@@ -188,7 +188,7 @@ pub struct Invoke {
     pub headers: BTreeMap<String, String>,
 }
 
-/// What is taken from a system after the load.
+/// Files collected from a system after the load.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Harvest {
@@ -202,15 +202,15 @@ pub struct Harvest {
     /// Further files that a reader of the run needs: copied as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub keep: Vec<String>,
-    /// Whether rows say themselves whether they were cold (`false`), or are joined to those creations for it.
+    /// False if rows report themselves whether they were cold; true if they are joined to the creations for it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub join: bool,
-    /// Where nodes are listed.
+    /// Source of the list of nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodesSource>,
 }
 
-/// Where nodes are listed, and by which JSON pointers (RFC 6901) their facts are found.
+/// Source of the list of nodes, and the JSON pointers (RFC 6901) of their facts.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodesSource {
@@ -231,7 +231,7 @@ pub struct NodesSource {
     pub memory_reserved_mib: String,
 }
 
-/// How a system is stopped: SIGTERM to all its processes in reverse order, SIGKILL to those left after the grace.
+/// Stopping of a system: SIGTERM to all its processes in reverse order, SIGKILL to those left after the grace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {

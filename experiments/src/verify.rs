@@ -108,8 +108,8 @@ pub fn check(dir: &RunDir) -> anyhow::Result<Invariants> {
     Ok(Invariants { schema_version: SCHEMA_VERSION, checked, invariants: all })
 }
 
-/// Whether a run was measured to its end, and how that ended. What this module finds makes a run invalid afterwards, and must not
-/// make what is found another time something else.
+/// Returns true if a run was measured to its end, and its final state. The results of this module may make a run
+/// invalid afterwards; they must be the same when it is checked again.
 fn ending(exit: ExitState) -> (bool, ExitState) {
     match exit {
         ExitState::Done | ExitState::Invalid => (true, ExitState::Done),
@@ -135,7 +135,7 @@ fn scope_of(dir: &PointDir) -> Scope {
     Scope::Repetition { system: dir.system.clone(), point: dir.point.clone(), repetition: dir.repetition }
 }
 
-/// How many of the planned repetitions have rows, and which do not, with the reason where one is known.
+/// Number of planned repetitions that have rows, and the missing ones with their reasons if known.
 fn there(planned: &BTreeSet<Place>, found: &BTreeSet<Place>, failures: &[FailedRepetition]) -> String {
     let mut detail = format!("{} of {}", planned.intersection(found).count(), planned.len());
     for (system, point, number) in planned.difference(found).take(NAMED_MAX) {
@@ -211,7 +211,7 @@ fn same_schedule(file: [Option<String>; 2], repetitions: &[&PointDir], to: &mut 
     to.add("all systems were given the same schedule", Weight::Validity, tally.finding(), detail);
 }
 
-/// What a repetition is judged by.
+/// Inputs of the checks of one repetition.
 struct Evidence<'a> {
     manifest: &'a Manifest,
     settings: &'a Settings,
@@ -256,7 +256,7 @@ pub fn print(invariants: &Invariants, all: bool, format: Format) -> io::Result<(
     if shown.is_empty() && format == Format::Table { Ok(()) } else { table(&shown).print(format) }
 }
 
-/// How many invariants hold and how many do not, in words.
+/// Numbers of invariants by result, in words.
 #[must_use]
 pub fn count(invariants: &Invariants, dir: &Path) -> String {
     let invariants = &invariants.invariants;

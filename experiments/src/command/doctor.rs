@@ -40,20 +40,20 @@ const OVERSLEEP_MAX_NS: i64 = 1_000_000;
 const REAL_TIME: u64 = 2;
 /// The capability that permits it whatever the limit, as a bit of `CapEff` (`CAP_SYS_NICE`).
 const NICE: u64 = 1 << 23;
-/// How often sleeping is tried.
+/// Number of sleeps tried.
 const SLEEPS: usize = 500;
-/// How long each try sleeps.
+/// Length of each sleep.
 const SLEEP: Duration = Duration::from_millis(1);
 
-/// What was typed.
+/// Arguments of the subcommand.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  repro doctor\n  repro doctor --out /mnt/large/runs --format json")]
 pub struct Arguments {
-    /// Where runs will be left (`repro run --out`), if not in artifacts/runs of the checkout: its disk is looked at
+    /// Directory of the run to come (`repro run --out`), if not in artifacts/runs of the checkout: its disk is checked
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -62,9 +62,9 @@ pub struct Arguments {
 struct Finding {
     what: String,
     found: String,
-    /// What to do about it; empty when it is as it should be.
+    /// Remedy; empty if there is no problem.
     fix: String,
-    /// Whether nothing can be run without it.
+    /// True if nothing can be run without it.
     fatal: bool,
 }
 
@@ -131,7 +131,7 @@ fn hardware(disks: &[(&str, &Path)]) -> Vec<Finding> {
     findings
 }
 
-/// How much later than asked this machine wakes a sleeper.
+/// Delay by which this machine wakes a sleeper.
 fn sleeping() -> Finding {
     let mut late_ns = Vec::with_capacity(SLEEPS);
     for _ in 0..SLEEPS {
@@ -156,7 +156,7 @@ fn oversleep_ns() -> Option<i64> {
     i64::try_from(ns(clock_gettime(clock).ok()?).saturating_sub(ns(until))).ok()
 }
 
-/// Whether the load generator may go before what it measures.
+/// Permission of the load generator to have priority over the measured system.
 fn real_time() -> Finding {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let limit = getrlimit(Resource::RLIMIT_RTPRIO).map_or(0, |(soft, _)| soft);

@@ -13,11 +13,11 @@ use crate::{
     table::{Format, TextTable},
 };
 
-/// What was typed.
+/// Arguments of the subcommand.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Example: repro list --format json")]
 pub struct Arguments {
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -10,7 +10,7 @@ use crate::{
     table::{Format, TextTable},
 };
 
-/// What was typed.
+/// Arguments of the subcommand.
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Examples:\n  repro plan azure-500 --quick\n  repro plan cold-start-sweep --rates 1000,4000 --seconds 60"
@@ -19,7 +19,7 @@ pub struct Arguments {
     #[command(flatten)]
     selection: Selection,
 
-    /// How to print it
+    /// Output format
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// What was typed.
+/// Arguments of the subcommand.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Example: repro report artifacts/runs/20260102T030405Z-laptop-azure-500")]
 pub struct Arguments {

@@ -30,7 +30,7 @@ use crate::{
     verify,
 };
 
-/// What was typed.
+/// Arguments of the subcommand.
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Examples:\n  repro run azure-500 --trace DIR --minutes 30\n  repro run warm-sweep --points one-connection"
@@ -39,7 +39,7 @@ pub struct Arguments {
     #[command(flatten)]
     selection: Selection,
 
-    /// Where to leave everything, instead of artifacts/runs/TIME-SCALE-EXPERIMENT
+    /// Directory of the run, instead of artifacts/runs/TIME-SCALE-EXPERIMENT
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
@@ -57,7 +57,7 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 
-    /// Where this process is inside the private namespace that a system needs.
+    /// Set in the isolated process: the context from the process outside.
     #[arg(skip)]
     isolated: Option<Inside>,
 
@@ -66,19 +66,19 @@ pub struct Arguments {
     print_config: bool,
 }
 
-/// What a process inside a private namespace is told by the one outside.
+/// Context that the process outside passes to the isolated one.
 #[derive(Clone, Debug)]
 pub(super) struct Inside {
     /// The folder of built programs.
     pub(super) programs: PathBuf,
-    /// Why what a system's own command builds is not there, by system.
+    /// The reasons why programs of systems were not built, by system.
     pub(super) unbuilt: BTreeMap<String, String>,
     /// Process id of the outermost process, as the user knows it.
     pub(super) runner: u32,
 }
 
 impl Inside {
-    /// Where programs come from, inside.
+    /// Origin of the programs inside.
     fn origin(&self) -> Origin<'_> {
         Origin::Done(&self.programs, &self.unbuilt)
     }
@@ -175,7 +175,7 @@ fn resumed(dir: &Path, session: &Session) -> anyhow::Result<(RunDir, DirectoryLo
     Ok((RunDir(dir), lock))
 }
 
-/// What an error leaves of a run, and what to type then.
+/// The state of a run after an error, and the command to continue.
 fn what_next(
     error: &anyhow::Error,
     arguments: &Arguments,

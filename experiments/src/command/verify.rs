@@ -7,7 +7,7 @@ use record::{DirectoryLock, Invariants, RunDir};
 
 use crate::{claims, console::Console, exit::Exit, table::Format, verify};
 
-/// What was typed.
+/// Arguments of the subcommand.
 #[derive(Args, Clone, Debug)]
 #[command(
     after_help = "Examples:\n  repro verify artifacts/runs/20260102T030405Z-laptop-azure-500\n  repro verify artifacts/runs/20260102T030405Z-laptop-azure-500 --all --format csv"
@@ -20,7 +20,7 @@ pub struct Arguments {
     #[arg(long)]
     all: bool,
 
-    /// How to print it; json and csv have the invariants only, a table is followed by the claims
+    /// Output format; json and csv have the invariants only, a table is followed by the claims
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }

@@ -25,21 +25,21 @@ pub enum DocumentError {
     /// The file itself.
     #[error("cannot read {}", path.display())]
     File {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// Its content is not what was expected.
     #[error("{}:{line}: {}{problem}", path.display(), key.as_ref().map(|key| format!("{key}: ")).unwrap_or_default())]
     Content {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
         /// Dotted path of the key, if the problem belongs to one.
         key: Option<String>,
-        /// What is wrong and what was expected.
+        /// The value found and the one expected.
         problem: String,
     },
 }

@@ -1,4 +1,4 @@
-//! What is sent and how: a trace replayed, or a constant rate.
+//! The load: a trace replayed, or a constant rate.
 //!
 //! In a definition both are one table `[load]` whose `kind` says which keys belong to it; here they are two types, so
 //! that nothing can ask a constant rate for its minutes of trace.
@@ -16,22 +16,22 @@ pub const EQUIDISTANT: &str = "equidistant";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "WrittenLoad", into = "WrittenLoad")]
 pub struct Load {
-    /// Where the invocations come from.
+    /// Source of the invocations.
     pub source: Source,
-    /// How long the first part is that statistics leave out; absent: as [`Load::warmup`] says.
+    /// Length of the first part, which statistics exclude; absent: as [`Load::warmup`] says.
     pub warmup: Option<Duration>,
-    /// How arrivals are spread.
+    /// Arrival model.
     pub arrivals: String,
-    /// How the load generator speaks: `http1` or `h2c`.
+    /// Protocol of the load generator: `http1` or `h2c`.
     pub protocol: Protocol,
     /// Connections that are open before the first invocation is due and are used in turn; 0: opened on demand, the
     /// last one used first.
     pub connections: u32,
-    /// When the load generator gives up on an invocation.
+    /// Time-out of an invocation at the load generator.
     pub timeout: Duration,
 }
 
-/// Where invocations come from.
+/// Source of invocations.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Source {
     /// A trace, real or synthetic.
@@ -49,7 +49,7 @@ pub struct Trace {
     pub synthetic: String,
     /// Minutes of trace to replay, at least 1.
     pub minutes: u32,
-    /// How long a minute of the trace takes; shorter compresses the gaps between invocations, not their run times.
+    /// Duration of one minute of the trace; a shorter one compresses the gaps between invocations, not their run times.
     pub minute: Duration,
     /// First minute of the trace to replay, from 0.
     pub start_minute: u32,
@@ -70,7 +70,7 @@ pub struct Rate {
     pub bursts: Option<Bursts>,
     /// Length of the measured window, which begins after the warm-up, in seconds.
     pub seconds: u32,
-    /// Which functions are invoked.
+    /// Functions to invoke.
     pub calls: Calls,
     /// Execution time of every invocation.
     pub run: Duration,
@@ -79,7 +79,7 @@ pub struct Rate {
 /// So many invocations are due at the same moment, and the next ones some time later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bursts {
-    /// How many.
+    /// Number of invocations.
     pub size: u32,
     /// Time from one burst to the next.
     pub every: Duration,
@@ -93,12 +93,12 @@ impl Bursts {
     }
 }
 
-/// Which functions a constant rate invokes.
+/// Functions that a constant rate invokes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Calls {
     /// So many, in turn: after the first calls their sandboxes are warm.
     Warm {
-        /// How many.
+        /// Number of functions.
         functions: u32,
     },
     /// So many that none is invoked again before it has cooled down: ⌈rate × cool-down⌉, in turn.
@@ -155,7 +155,7 @@ impl Load {
         }
     }
 
-    /// What must hold of it.
+    /// Bounds of its values.
     #[must_use]
     pub fn rules(&self) -> Vec<Rule> {
         let mut rules = vec![

@@ -51,10 +51,10 @@ pub struct Overrides {
     /// Bound the sample's mean execution, in cores; for a load that is a trace
     #[arg(long, value_name = "CORES")]
     pub max_cores: Option<f64>,
-    /// What functions run in, for example hollow or process; also applies the definition's table for it
+    /// Runtime of the sandboxes, for example hollow or process; also applies the definition's table for it
     #[arg(long, value_name = "NAME")]
     pub runtime: Option<String>,
-    /// Whether functions compute (spin) or wait (sleep)
+    /// Mode of the functions: compute (spin) or wait (sleep)
     #[arg(long, value_enum)]
     pub mode: Option<ModeName>,
     /// Seed of everything random in the first repetition; each next repetition has the next number

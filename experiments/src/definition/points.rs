@@ -29,7 +29,8 @@ const LIKE: &str = "like";
 /// Most points of one definition: a slip of the keyboard must not plan a year.
 const POINTS_MAX: usize = 1000;
 
-/// What may differ between points, beside their systems in `[[points]]`; repetitions are the same for all of them.
+/// Keys that may differ between points, besides their systems in `[[points]]`; repetitions are the same for all of
+/// them.
 const VARIABLE: [&str; 7] = ["load", "function", "sandbox", "policy", "parameters", "expect", "seed"];
 
 /// One setting of what an experiment varies.
@@ -37,7 +38,7 @@ const VARIABLE: [&str; 7] = ["load", "function", "sandbox", "policy", "parameter
 pub struct Point {
     /// Its name: of letters, digits, `.`, `_` and `-`.
     pub name: String,
-    /// What makes it different: dotted keys and their values as text.
+    /// The values that distinguish it, as text by dotted keys.
     pub values: BTreeMap<String, String>,
     /// Its effective settings.
     pub settings: Settings,

@@ -1,4 +1,4 @@
-//! What an experiment sets: the load, the functions, the sandboxes, the policies, and what is expected of the result.
+//! Settings of an experiment: the load, the functions, the sandboxes, the policies, and the expected result.
 //!
 //! These are the effective values, after scale, `quick`, runtime and command line have been laid over the definition.
 
@@ -27,20 +27,20 @@ pub struct Settings {
     /// number.
     #[serde(default = "one_seed")]
     pub seed: u64,
-    /// What is sent.
+    /// The load.
     pub load: Load,
-    /// What is laid over every function the load generator names.
+    /// Fields that override those of every function that the load generator names.
     #[serde(default)]
     pub function: FunctionOverlay,
-    /// What functions run in.
+    /// Runtime and size of the sandboxes.
     pub sandbox: Sandbox,
-    /// Which rules the system decides by.
+    /// The system's policies.
     #[serde(default)]
     pub policy: Policies,
     /// Values for the systems that know them, laid over each system's own: `{parameters.NAME}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
-    /// What the result must show; else exit code 4.
+    /// Thresholds of the result; exit code 4 if one is not met.
     #[serde(default)]
     pub expect: Expectations,
 }
@@ -57,7 +57,7 @@ fn one_seed() -> u64 {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionOverlay {
-    /// What to run.
+    /// Image to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
     /// CPU reserved for one sandbox, in millicores.
@@ -83,13 +83,13 @@ pub struct FunctionOverlay {
     pub queue: BTreeMap<String, toml::Value>,
 }
 
-/// What functions run in.
+/// Runtime and size of the sandboxes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sandbox {
     /// The runtime, as the system calls it: `hollow` or `process` so far.
     pub runtime: String,
-    /// Whether a function's execution is real (`spin`) or stands for work elsewhere (`sleep`).
+    /// `spin`: the execution is real; `sleep`: it stands for work elsewhere.
     pub mode: Mode,
     /// Workers to start, at least 1.
     pub workers: u32,
@@ -108,7 +108,7 @@ pub struct Sandbox {
     pub parallel_starts: u32,
 }
 
-/// How a function spends its execution time.
+/// Mode of a function's execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -118,15 +118,15 @@ pub enum Mode {
     Sleep,
 }
 
-/// Which rules the system decides by.
+/// The system's policies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policies {
-    /// How many sandboxes.
+    /// Policy for the number of sandboxes.
     pub autoscale: String,
     /// On which node.
     pub placement: String,
-    /// Which sandbox's slot.
+    /// Policy for the choice of a sandbox.
     pub balance: String,
 }
 
@@ -140,7 +140,7 @@ impl Default for Policies {
     }
 }
 
-/// What a result must show for the definition to hold.
+/// Thresholds of the result.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expectations {

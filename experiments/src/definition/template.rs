@@ -92,7 +92,7 @@ impl Values {
     }
 }
 
-/// Whether `text` is a dotted name: a letter, then letters, digits, `.`, `_` and `-`.
+/// Returns true if `text` is a dotted name: a letter, then letters, digits, `.`, `_` and `-`.
 fn is_name(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))

@@ -52,7 +52,7 @@ pub(super) struct WrittenLoad {
     timeout: Duration,
 }
 
-/// What a load is.
+/// Kind of the load.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum Kind {
@@ -63,7 +63,7 @@ enum Kind {
     Rate,
 }
 
-/// How long a minute of a trace takes by default.
+/// Default duration of a minute of a trace.
 const REAL_MINUTE: Duration = Duration::from_secs(60);
 /// The synthetic trace that is replayed by default.
 const SYNTHETIC: &str = "azure-sample";

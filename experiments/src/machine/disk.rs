@@ -18,7 +18,7 @@ pub fn free_mib(folder: &Path) -> u64 {
     free.map_or(0, |disk| disk.blocks_available() * disk.fragment_size() / MIB)
 }
 
-/// What a disk has done since the machine started.
+/// Activity of a disk since the machine started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Transfers {
     /// Sectors read.
@@ -40,7 +40,7 @@ pub fn physical() -> Vec<String> {
     devices.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }
 
-/// What these disks have done; nothing of one that the kernel does not list.
+/// Activity of these disks; disks that the kernel does not list are left out.
 #[must_use]
 pub fn transfers(disks: &[String]) -> BTreeMap<String, Transfers> {
     let text = fs::read_to_string("/proc/diskstats").unwrap_or_default();
@@ -60,7 +60,7 @@ fn parse(text: &str) -> BTreeMap<String, Transfers> {
     text.lines().filter_map(line).collect()
 }
 
-/// What disks did between two moments; `None` when there is none that is known at both.
+/// Activity of disks between two samples; `None` if no disk is in both.
 #[must_use]
 pub fn between(first: &BTreeMap<String, Transfers>, last: &BTreeMap<String, Transfers>) -> Option<DiskUse> {
     let both = last.iter().filter_map(|(name, end)| Some((first.get(name)?, end)));

@@ -23,7 +23,7 @@ pub fn facts() -> HostFacts {
 /// Share by which the memory of a machine may differ from one start of it to the next.
 const MEMORY_TOLERANCE: f64 = 0.02;
 
-/// What distinguishes a machine from another, each with both values; empty when they are taken for one.
+/// Differences between two machines, each with both values; empty if they count as the same.
 #[must_use]
 pub fn differences(before: &HostFacts, now: &HostFacts) -> Vec<String> {
     let mut found = Vec::new();

@@ -1,4 +1,5 @@
-//! What every process used over the measured part of a point: sampled while load runs, cut to the window afterwards.
+//! Resource use of every process over the measured part of a point: sampled during the load, cut to the window
+//! afterwards.
 //!
 //! The window is known only when the load generator has said when it started, so samples are kept and chosen then.
 
@@ -23,7 +24,7 @@ use crate::machine::{
 /// Time between two samples: short beside any window, and one look at all of `/proc` costs about a millisecond.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How often the sampler looks whether it should end.
+/// Poll interval of the sampler for its end.
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Name of the whole machine's row.
@@ -33,16 +34,16 @@ pub const LOAD_GENERATOR: &str = ProcessUsage::LOAD_GENERATOR;
 /// Name of this program's own row.
 pub const RUNNER: &str = ProcessUsage::RUNNER;
 
-/// What the role of a process ends in when all that it started is meant.
+/// Suffix of a role that includes all processes that it started.
 const FAMILY: &str = " sandboxes";
 
-/// Whether a role is one that no process of a system may have: the runner itself gives it to something.
+/// Returns true for a role that the runner assigns itself: no process of a system may have it.
 #[must_use]
 pub fn is_reserved(role: &str) -> bool {
     [MACHINE, LOAD_GENERATOR, RUNNER].contains(&role) || role.ends_with(FAMILY)
 }
 
-/// What a process had used up to a moment. Times are in clock ticks.
+/// Resources that a process had used up to an instant. Times are in clock ticks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Used {
     /// CPU time in user mode.
@@ -58,7 +59,7 @@ pub struct Used {
 /// Everything at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// When, in nanoseconds since the Unix epoch.
+    /// Instant of the sample, in nanoseconds since the Unix epoch.
     pub unix_ns: i64,
     /// The whole machine.
     pub machine: Machine,
@@ -158,8 +159,8 @@ impl Watch {
     }
 }
 
-/// What the children of `own` used: those that live, and those that ended and were waited for. The context switches
-/// of a child that ended are no longer known, so the count never falls but may miss some.
+/// Resources used by the children of `own`: of live ones, and of ended ones that were waited for. The context switches
+/// of an ended child are no longer known, so that the count never falls but may miss some.
 fn children(own: &Stat, family: &[&Stat], before: Used) -> Used {
     let statuses: Vec<Status> = family.iter().filter_map(|stat| Status::read(stat.pid)).collect();
     let live_user: u64 = family.iter().map(|stat| stat.user_ticks + stat.children_user_ticks).sum();
@@ -210,7 +211,7 @@ pub fn rows(first: &Sample, last: &Sample) -> Vec<ProcessUsage> {
     rows
 }
 
-/// How all cores spent the time between two samples.
+/// Time of all cores by use between two samples.
 #[must_use]
 pub fn machine_time(first: &Sample, last: &Sample) -> MachineTime {
     let (a, b) = (first.machine, last.machine);

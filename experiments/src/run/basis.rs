@@ -1,5 +1,5 @@
-//! What a repetition was measured with, and where. Its `repetition.json` says so itself: a run that is gone on with may have
-//! other programs, settings or another machine by then, and rows must never count under another name than their own.
+//! Programs, settings and machine of a repetition. Its `repetition.json` records them: a resumed run may have others by
+//! then, and rows must never count under another name than their own.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ const NAMED_MAX: usize = 4;
 /// Version of this program.
 pub const RUNNER: &str = env!("PROGRAM_VERSION");
 
-/// What a repetition was measured with; its settings are in its `config.toml`.
+/// Programs and machine of a repetition; its settings are in its `config.toml`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Basis {
     /// SHA-256 of everything its result depends on, as in `plan.json`.
@@ -43,14 +43,14 @@ pub fn programs(facts: &SystemFacts) -> Vec<(&str, &str)> {
     programs
 }
 
-/// What of a system a result depends on, as text: where its programs lie makes no difference.
+/// The facts about a system that a result depends on, as text; the paths of its programs are not among them.
 #[must_use]
 pub fn of_system(facts: Option<&SystemFacts>) -> String {
     let known = facts.map(|facts| (&facts.version, &facts.definition, programs(facts)));
     serde_json::to_string(&known).expect("texts are written as JSON")
 }
 
-/// What distinguishes a system from what it was, in words; empty when nothing does.
+/// Differences of a system from its earlier state, in words; empty without any.
 #[must_use]
 pub fn system_changes(before: &SystemFacts, now: &SystemFacts) -> Vec<String> {
     let mut changes = Vec::new();

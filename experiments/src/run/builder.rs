@@ -21,7 +21,7 @@ use crate::{
 /// Longest time that a build may take: Kubernetes and Knative take a quarter of an hour on two cores.
 const BUILD_TIMEOUT: Duration = Duration::from_secs(4 * 3600);
 
-/// How long a build that is to stop may take, before it is killed.
+/// Grace of a build that is to stop, before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
 
 /// A build under way.

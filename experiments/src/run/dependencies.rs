@@ -1,4 +1,4 @@
-//! What the result of a repetition depends on, as one SHA-256: by it a run that is gone on with tells whether finished rows are
+//! Dependencies of a repetition's result, as one SHA-256: a resumed run compares it to decide if finished rows are
 //! still those that would be measured.
 
 use record::SystemFacts;
@@ -17,12 +17,12 @@ pub struct Dependencies {
     pub inputs: Vec<String>,
 }
 
-/// What a finished repetition was measured with.
+/// Fingerprint and system of a finished repetition.
 #[derive(Clone, Debug, Default)]
 pub struct MeasuredWith {
-    /// As it says itself, or the plan; empty where nothing tells.
+    /// From the repetition's own record, or the plan; empty if neither has it.
     pub fingerprint: String,
-    /// As it says itself.
+    /// From the repetition's own record.
     pub system: Option<SystemFacts>,
 }
 
@@ -39,7 +39,8 @@ impl Dependencies {
         self.sum(&basis::of_system(system))
     }
 
-    /// Whether they are those of rows that were measured `with` something, where they would be measured with this system now.
+    /// Returns true if these are the dependencies of rows that were measured `with` something, and would be measured
+    /// with this system now.
     ///
     /// In the fingerprints of earlier versions the paths of programs counted. Of the same programs those of either place will do.
     #[must_use]

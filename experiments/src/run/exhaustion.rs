@@ -1,5 +1,5 @@
-//! Whether a system used up what those need as well who measure it: the memory, until the kernel killed the load generator, or the
-//! disk, until nothing could be written. Then the repetition failed by the system, although none of its processes ended.
+//! Exhaustion of the machine by the system: of the memory, until the kernel killed the load generator, or of the disk,
+//! until nothing could be written. Then the repetition failed by the system, although none of its processes ended.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ const FULL_MIB: u64 = 16;
 /// Most that is kept of each log where the disk is full: its beginning tells how it came to that, and its end how it ended.
 const LOG_BYTES_MAX: u64 = MIB;
 
-/// How much of that is its end.
+/// The part of it that is the log's end.
 const LOG_END_BYTES: u64 = LOG_BYTES_MAX / 2;
 
 /// Logs of the runner's own commands; all others are those of the system's processes.
@@ -35,7 +35,7 @@ const NOT_THE_SYSTEM: [&str; 2] = ["loadgen.log", "register.log"];
 /// Bytes in the blocks that the kernel counts a file's size by.
 const BLOCK_BYTES: u64 = 512;
 
-/// What there is of something, in MiB.
+/// Free disk space and memory, in MiB.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headroom {
     /// On a disk.
@@ -45,14 +45,14 @@ pub struct Headroom {
 }
 
 impl Headroom {
-    /// What is left on the disk of a folder, and of the machine's memory.
+    /// The free space of a folder's disk, and of the machine's memory.
     #[must_use]
     pub fn left(folder: &Path) -> Self {
         Self { disk_mib: disk::free_mib(folder), memory_mib: host::available_mib() }
     }
 
-    /// What a system took since these were left, if that is why something else failed: at least half of what is gone of a disk that
-    /// is full now, or of the memory, where the kernel `killed` something.
+    /// The amount that a system took of this headroom, if that explains another failure: at least half of the space
+    /// that is gone of a disk that is full now, or of the memory, if the kernel `killed` something.
     #[must_use]
     pub fn exhausted_by(self, system: Self, disk_now_mib: u64, killed: bool) -> Option<String> {
         let gone_mib = self.disk_mib.saturating_sub(disk_now_mib);
@@ -64,24 +64,24 @@ impl Headroom {
     }
 }
 
-/// What a system held on a disk, and what was free there, in MiB.
+/// Disk space of a system's files, and the free space of that disk, in MiB.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskUsage {
-    /// What it held.
+    /// Space of the system's files.
     pub system_mib: u64,
-    /// What was free.
+    /// Free space.
     pub free_mib: u64,
 }
 
 impl DiskUsage {
-    /// That of now, in a repetition.
+    /// The present usage, in a repetition.
     #[must_use]
     pub fn in_point(point: &PointDir) -> Self {
         Self { system_mib: disk_mib(point), free_mib: disk::free_mib(&point.path) }
     }
 
-    /// That of before the system was stopped, where it was so `after` it: what came free meanwhile it had held, if in files that it
-    /// had deleted and not closed, or elsewhere.
+    /// The usage before the system was stopped, if usage is `after` then. Space that stopping freed counts as the
+    /// system's: it was in files that were deleted and not closed, or elsewhere.
     #[must_use]
     pub fn until_stopped(self, after: Self) -> Self {
         let freed_mib = after.free_mib.saturating_sub(self.free_mib);
@@ -97,7 +97,7 @@ pub fn memory_mib(samples: &[Sample]) -> u64 {
     of_system.map(|(_, used)| used.peak_rss_bytes).sum::<u64>() / MIB
 }
 
-/// What the system's processes hold on the disk in a repetition, in MiB: their data and logs.
+/// Space of the system's data and logs in a repetition, in MiB.
 #[must_use]
 pub fn disk_mib(point: &PointDir) -> u64 {
     let logs = logs(point).filter(|(name, _)| !NOT_THE_SYSTEM.contains(&name.as_str()));
@@ -129,8 +129,8 @@ fn files_below(folder: &Path) -> Vec<(PathBuf, u64)> {
     files
 }
 
-/// Where the disk of a repetition that failed is full, with `free_mib`, removes the system's data, and the middle of its logs:
-/// else nothing after it could be measured either.
+/// Removes the data of a failed repetition's system, and the middle of its logs, if the disk is full (`free_mib`): else
+/// no later repetition could be measured either.
 ///
 /// # Errors
 /// When something cannot be removed; all else is.

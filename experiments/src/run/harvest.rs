@@ -1,4 +1,4 @@
-//! What is taken from a system after the load: its creations, its nodes, and what its processes used.
+//! Collects the results of a system after the load: its creations, its nodes, and the resources of its processes.
 
 use std::{fs, path::Path};
 

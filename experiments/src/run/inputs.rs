@@ -1,4 +1,4 @@
-//! Where the schedule of a repetition and the functions it needs lie: every system is given the same files.
+//! Paths of the schedule of a repetition and of the functions that it needs: every system is given the same files.
 //!
 //! Each repetition has a schedule of its own, from a seed of its own, so that what a claim about a trace rests on is not five
 //! times the same sample and arrivals. At a constant rate with equal gaps nothing is drawn: no seed is used, and all are
@@ -21,14 +21,14 @@ const STAGING: &str = "schedules.partial";
 pub struct Inputs {
     /// The folder that holds them: `schedules/POINT/REPETITION`.
     pub folder: PathBuf,
-    /// What to send and when.
+    /// The schedule.
     pub schedule: PathBuf,
-    /// What to register.
+    /// The functions to register.
     pub functions: PathBuf,
 }
 
 impl Inputs {
-    /// Those of a repetition.
+    /// The inputs of a repetition.
     #[must_use]
     pub fn of(dir: &RunDir, point: &str, repetition: u32) -> Self {
         Self::in_folder(dir.0.join(FOLDER).join(point).join(repetition.to_string()))
@@ -55,7 +55,7 @@ impl Inputs {
         if !own.schedule.exists() && shared.schedule.exists() { shared } else { own }
     }
 
-    /// Whether both are there.
+    /// Returns true if both files exist.
     #[must_use]
     pub fn exist(&self) -> bool {
         self.schedule.is_file() && self.functions.is_file()

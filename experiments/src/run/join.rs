@@ -44,7 +44,7 @@ fn coldness(row: &Invocation, ready: &HashMap<(&str, &str), i64>) -> Option<u8> 
     Some(u8::from(ready_ns >= sent_ns))
 }
 
-/// When a creation was ready, in nanoseconds from the run's start.
+/// Instant at which a creation was ready, in nanoseconds from the run's start.
 fn ready_ns(row: &ColdStart) -> Option<i64> {
     let us = i64::try_from(row.to_ready_us()?).ok()?;
     Some(row.requested_ns.saturating_add(us.saturating_mul(1000)))

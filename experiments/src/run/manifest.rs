@@ -97,7 +97,7 @@ pub fn revision(root: &Path) -> String {
     }
 }
 
-/// What a system is: its version, its table, and the checksums of its programs.
+/// The facts about a system: its version, its table, and the checksums of its programs.
 ///
 /// # Errors
 /// When it does not tell its version: no version, no measurement.

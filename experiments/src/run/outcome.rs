@@ -23,20 +23,21 @@ use crate::{
 pub struct Failed {
     /// SHA-256 of everything the failure depends on.
     pub fingerprint: String,
-    /// Whether it need not stand for anything else any longer: something had changed, and the user had that measured again.
+    /// True if it need not be preserved any longer: something had changed, and the user had the repetition measured
+    /// again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_aside: bool,
 }
 
 impl Step {
-    /// That the system failed in it is its result, which depends on `fingerprint`.
+    /// Records that the system failed; the result depends on `fingerprint`.
     pub fn fail(&mut self, fingerprint: String) {
         self.state = StepState::Failed;
         self.failed = Some(Failed { fingerprint: fingerprint.clone(), set_aside: false });
         self.fingerprint = Some(fingerprint);
     }
 
-    /// What the system failed with. Plans from before there was such a record tell it of the last try only.
+    /// The recorded failures of the system. Plans from before this record have the last try only.
     #[must_use]
     pub fn failed_with(&self) -> Failed {
         let last = || self.fingerprint.clone().filter(|_| self.state == StepState::Failed);
@@ -64,7 +65,7 @@ impl Run<'_> {
         }
     }
 
-    /// What was noted of an earlier try at a repetition is not true of this one.
+    /// Removes the notes of an earlier try at a repetition.
     pub(super) fn take_back_notes(&mut self, point: &PointDir) {
         let said = format!("{}: ", place(point));
         self.manifest.notes.retain(|note| !note.starts_with(&said));
@@ -89,7 +90,7 @@ impl Run<'_> {
         self.manifest.failures.iter().find(|failure| is_of(failure, point) && !failure.untried)
     }
 
-    /// That a system failed in a repetition stands. What another try left in its place, which was stopped, is discarded.
+    /// Keeps a system's failure as the result of a repetition. An interrupted later try is discarded.
     pub(super) fn let_failure_stand(
         &mut self,
         index: usize,

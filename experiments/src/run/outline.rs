@@ -1,4 +1,4 @@
-//! What a plan says before its steps: the load, what is sampled or varied, and what functions run in.
+//! Head of a plan: the load, the sample or the varied values, and the sandboxes.
 
 use std::fmt::Write;
 
@@ -70,7 +70,7 @@ fn of_rate(load: &Load, rate: &Rate, points: &[Point]) -> String {
     )
 }
 
-/// How often invocations are due: from the slowest point to the fastest.
+/// Rate of invocations: from the slowest point to the fastest.
 fn pace(points: &[Point]) -> String {
     let rates = || points.iter().filter_map(|point| point.settings.load.rate());
     let range = |least: f64, most: f64| if least < most { format!("{least} to {most}") } else { least.to_string() };

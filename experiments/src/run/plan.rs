@@ -34,7 +34,7 @@ pub struct Plan {
     pub experiment: String,
     /// Its scale.
     pub scale: String,
-    /// What the command line changed.
+    /// The command line's changes.
     pub overrides: Overrides,
     /// The steps in order.
     pub steps: Vec<Step>,
@@ -43,27 +43,27 @@ pub struct Plan {
 /// One step.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
-    /// What is done.
+    /// The work to do.
     pub action: Action,
     /// The seed of a repetition; empty for what is done once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
-    /// How long it should take, in seconds.
+    /// Estimated duration, in seconds.
     pub estimate_s: u64,
-    /// How far it has come.
+    /// Progress.
     pub state: StepState,
     /// SHA-256 of everything its result depends on, once it has begun.
     pub fingerprint: Option<String>,
-    /// How long it took, in seconds.
+    /// Actual duration, in seconds.
     pub took_s: Option<f64>,
-    /// Why it failed, or what a reader must know.
+    /// The reason for a failure, or a caveat.
     pub note: Option<String>,
-    /// What the system failed with, where that is on record.
+    /// The system's failures, if on record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<Failed>,
 }
 
-/// What a step does.
+/// The work of a step.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "do")]
 pub enum Action {
@@ -84,7 +84,7 @@ pub enum Action {
     Report,
 }
 
-/// How far a step has come.
+/// Progress of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StepState {
@@ -169,7 +169,7 @@ impl Plan {
         Err(UsageError(format!("{place} cannot be gone on with: {why}")).into())
     }
 
-    /// Whether a repetition is one of its steps.
+    /// Returns true if a repetition is one of its steps.
     #[must_use]
     pub fn has(&self, one: &FailedRepetition) -> bool {
         let (system, point) = (one.system.clone(), one.point.clone());
@@ -177,7 +177,7 @@ impl Plan {
         self.steps.iter().any(|step| step.action == action)
     }
 
-    /// How long all steps that are not done should take, in seconds.
+    /// Estimated duration of all steps that are not done, in seconds.
     #[must_use]
     pub fn estimate_s(&self) -> u64 {
         self.steps.iter().filter(|step| step.state != StepState::Done).map(|step| step.estimate_s).sum()
@@ -235,7 +235,7 @@ impl Step {
         }
     }
 
-    /// Whether it need not be done again for a result that depends on `fingerprint`.
+    /// Returns true if the step is done, and its result still depends on `fingerprint`.
     #[must_use]
     pub fn is_finished(&self, fingerprint: &str) -> bool {
         self.state == StepState::Done && self.fingerprint.as_deref() == Some(fingerprint)
@@ -246,8 +246,8 @@ impl Step {
         (self.state, self.fingerprint, self.note) = (StepState::Done, Some(fingerprint), None);
     }
 
-    /// Why what an earlier try left is discarded when the step is begun again; `None` when there is nothing. A failure stays on
-    /// record until there is something in its place.
+    /// The reason to discard the results of an earlier try when the step begins again; `None` without such results. A
+    /// failure stays on record until it is replaced.
     #[must_use]
     pub fn discards(&self) -> Option<String> {
         match self.state {

@@ -1,4 +1,4 @@
-//! What takes too long to be done for every repetition: done once, and kept for all repetitions that begin alike.
+//! Preparation that takes too long to be repeated: done once, and kept for all repetitions with the same initial state.
 
 use std::{
     fs,

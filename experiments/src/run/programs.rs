@@ -33,11 +33,11 @@ const TESTBED: &str = "knative";
 #[derive(Clone, Debug)]
 pub struct Programs {
     folder: PathBuf,
-    /// Why what a system's own command builds is not there, by system.
+    /// The reasons why programs of systems were not built, by system.
     unbuilt: BTreeMap<String, String>,
 }
 
-/// Where programs come from.
+/// Origin of the programs.
 #[derive(Clone, Copy, Debug)]
 pub enum Origin<'a> {
     /// All is built from the checkout.
@@ -58,9 +58,9 @@ impl<'a> Origin<'a> {
 }
 
 impl Programs {
-    /// What the systems and the harness need, optimised and from the committed lock file where it is built. A system that
-    /// cannot run here builds nothing of its own: its step says why it is not measured. One whose own command fails keeps
-    /// no other from being measured.
+    /// The programs of the systems and the harness, optimised and with the committed lock file if they are built. A
+    /// system that cannot run here builds nothing: its step gives the reason. A failed build of one system does not
+    /// prevent the others.
     ///
     /// # Errors
     /// When the build of the checkout fails, whose own messages have been shown, or there is no such folder; [`Interrupted`]
@@ -88,7 +88,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// Whether a command's program is one of ours that only speaks to the system that is measured: the harness itself, or the
+    /// Returns true for a program of this project that only talks to the measured system: the harness itself, or the
     /// testbed of the baseline.
     #[must_use]
     pub fn is_ours(&self, program: &str) -> bool {
@@ -158,7 +158,7 @@ impl Programs {
         Ok(())
     }
 
-    /// What fills the templates of a system before any repetition begins: `{bin}` and its own `{parameters.NAME}`.
+    /// Values of a system's templates before any repetition begins: `{bin}` and its own `{parameters.NAME}`.
     #[must_use]
     pub fn values(&self, system: &System) -> Values {
         let mut values = Values::default();
@@ -175,13 +175,13 @@ impl Programs {
         &self.folder
     }
 
-    /// Why what systems' own commands build is not there, by system.
+    /// The reasons why programs of systems were not built, by system.
     #[must_use]
     pub fn all_unbuilt(&self) -> &BTreeMap<String, String> {
         &self.unbuilt
     }
 
-    /// Why a system's own programs are not there; `None` where they are.
+    /// The reason why a system's own programs were not built; `None` if they were.
     #[must_use]
     pub fn unbuilt(&self, system: &str) -> Option<&str> {
         self.unbuilt.get(system).map(String::as_str)

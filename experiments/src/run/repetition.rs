@@ -36,7 +36,7 @@ const LOAD_INVALID: i32 = 3;
 /// Time beyond the schedule and the time-out that the load generator has to end: it waits for the last answers.
 const LOAD_SLACK: Duration = Duration::from_secs(60);
 
-/// What to measure, and with what.
+/// The measurement of one repetition: its subject and its resources.
 #[derive(Clone, Copy, Debug)]
 pub struct Repetition<'a> {
     /// The experiment's settings.
@@ -45,7 +45,7 @@ pub struct Repetition<'a> {
     pub system: &'a System,
     /// Built programs.
     pub programs: &'a Programs,
-    /// Where everything goes.
+    /// Directory of the results.
     pub point: &'a PointDir,
     /// The schedule.
     pub schedule: &'a Path,
@@ -53,7 +53,7 @@ pub struct Repetition<'a> {
     pub functions: &'a Path,
     /// The run that it belongs to, which keeps what repetitions begin from.
     pub dir: &'a RunDir,
-    /// What it is measured with, and where.
+    /// Programs and machine of the measurement.
     pub basis: &'a Basis,
 }
 
@@ -62,27 +62,27 @@ pub struct Repetition<'a> {
 pub struct RepetitionFacts {
     /// Version of this document.
     pub schema_version: u32,
-    /// When it began, RFC 3339, UTC.
+    /// Instant of the begin, RFC 3339, UTC.
     pub started: String,
-    /// When all of it was stopped, RFC 3339, UTC.
+    /// Instant at which everything was stopped, RFC 3339, UTC.
     pub ended: String,
-    /// What it was measured with; absent in what was measured before there was such a record.
+    /// Programs and machine of the measurement; absent in records of versions without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub measured_with: Option<Basis>,
     /// The measured part; empty when it was too short to be sampled.
     pub window: Option<SampledWindow>,
     /// Exit code of the load generator; empty when a signal ended it.
     pub load_exit: Option<i32>,
-    /// Processes of the system that ended before they were told to.
+    /// Processes of the system that ended before they were stopped.
     #[serde(rename = "deaths")]
     pub early_exits: Vec<String>,
     /// Processes that had to be killed, because they did not stop.
     pub killed: Vec<String>,
     /// Processes that others left behind.
     pub orphans: Vec<String>,
-    /// Whether the user stopped it.
+    /// True if the user stopped it.
     pub interrupted: bool,
-    /// What could not be harvested, and other things a reader must know.
+    /// Files that could not be harvested, and other caveats.
     pub notes: Vec<String>,
 }
 
@@ -91,7 +91,7 @@ pub struct RepetitionFacts {
 #[error("the load generator {how}: its messages are above")]
 struct GeneratorFailed {
     how: String,
-    /// Whether it was killed, as the kernel does where there is no memory left: this program does not.
+    /// True if it was killed, as the kernel does without memory: this program does not.
     killed: bool,
     /// Greatest memory of the system's processes by then, in MiB.
     system_mib: u64,
@@ -109,7 +109,7 @@ fn killed_with(error: anyhow::Error, cluster: &Cluster<'_>) -> anyhow::Error {
     anyhow::Error::from(GeneratorFailed { how, killed: true, system_mib }).context(error)
 }
 
-/// Where the facts of a repetition lie.
+/// Path of the facts of a repetition.
 #[must_use]
 pub fn facts_path(point: &PointDir) -> std::path::PathBuf {
     point.facts()

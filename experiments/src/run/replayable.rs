@@ -1,5 +1,5 @@
-//! Whether a load can be replayed: found out before anything is built or a directory is made, in the words of what was
-//! typed. The load generator would refuse the same, minutes later and in the words of its own options.
+//! Checks that a load can be replayed before anything is built or a directory is made, with errors in terms of the
+//! options typed. The load generator would refuse the same minutes later, in terms of its own options.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What is to be run, settled: a definition at a scale, with what the command line changed, and its steps.
+//! A resolved experiment: a definition at a scale, with the command line's changes, its systems, and its steps.
 
 use anyhow::Context;
 
@@ -15,7 +15,7 @@ use crate::{
     system::{System, Systems},
 };
 
-/// What to run, settled.
+/// A definition resolved for one run.
 #[derive(Clone, Debug)]
 pub struct ResolvedExperiment {
     /// The experiment.
@@ -53,7 +53,7 @@ impl ResolvedExperiment {
         Ok(Self { definition, points, systems, plan })
     }
 
-    /// What all points share: of the settings of the first, those that do not vary.
+    /// Settings shared by all points: those of the first one that do not vary.
     #[must_use]
     pub fn shared(&self) -> &Settings {
         &self.points[0].settings

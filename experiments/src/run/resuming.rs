@@ -31,7 +31,7 @@ const SET_ASIDE: &str = "what it depends on had changed";
 pub(super) struct Earlier {
     /// Its manifest.
     pub(super) manifest: Manifest,
-    /// Whether what it finished may be measured again.
+    /// True if finished repetitions may be measured again.
     pub(super) again: bool,
 }
 
@@ -39,23 +39,24 @@ pub(super) struct Earlier {
 struct Finished {
     index: usize,
     point: PointDir,
-    /// Whether it is finished because the system failed in it.
+    /// True if it is finished because the system failed in it.
     has_failed: bool,
 }
 
-/// What becomes of all that is finished.
+/// The fate of all finished repetitions.
 #[derive(Default)]
 struct Decision {
-    /// What depends on the same as before, with its fingerprint.
+    /// Repetitions with the same dependencies as before, with their fingerprints.
     stands: Vec<(Finished, String)>,
-    /// What was set aside for other programs, settings or another machine that are not those of this session.
+    /// Repetitions that were set aside for other programs, settings or another machine, and are valid again in this
+    /// session.
     comes_back: Vec<(Finished, String)>,
-    /// What does not stand any longer.
+    /// Repetitions that are no longer valid.
     stale: Vec<Finished>,
 }
 
 impl Run<'_> {
-    /// Whether this session has changed nothing on disk so far.
+    /// Returns true if this session has changed nothing on disk so far.
     #[must_use]
     pub fn is_untouched(&self) -> bool {
         self.earlier.is_some()
@@ -141,7 +142,8 @@ impl Run<'_> {
         Ok(decision)
     }
 
-    /// Whether what was set aside was measured with what this session has, where it is.
+    /// Returns true if a repetition that was set aside was measured with this session's programs and settings, on its
+    /// machine.
     fn is_as_now(&self, kept: &PointDir, dependencies: &Dependencies) -> bool {
         let now = self.manifest.systems.get(&kept.system);
         let basis = read_json::<RepetitionFacts>(&kept.facts()).ok().and_then(|facts| facts.measured_with);
@@ -178,7 +180,7 @@ impl Run<'_> {
         Err(WouldDiscard { message, can_be_made_again: true }.into())
     }
 
-    /// What has changed since an earlier session that finished repetitions depend on, in words.
+    /// Changes since an earlier session in the dependencies of finished repetitions, in words.
     fn changes(&self, before: &Manifest, machine: &[String], stale: &[Finished]) -> String {
         let mut changes: Vec<String> = Vec::new();
         for (name, facts) in &self.manifest.systems {
@@ -273,7 +275,7 @@ fn complete_facts(point: &PointDir, before: &Manifest, fingerprint: &str) -> any
     Ok(write_json(&point.facts(), &RepetitionFacts { measured_with: Some(basis), ..facts })?)
 }
 
-/// What a finished repetition was measured with: its own word, or that of the plan before there was one. `None` when it is not
+/// Programs and settings of a finished repetition: by its own record, or the plan's if it is older. `None` if it is not
 /// finished.
 fn finished_as(step: &Step, point: &PointDir) -> Option<MeasuredWith> {
     if !point.invocations().is_file() {

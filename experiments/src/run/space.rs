@@ -1,5 +1,5 @@
-//! Whether a run fits on the disk that it is written to: a disk that fills up in the middle spoils what is measured then,
-//! and what else lies there.
+//! Checks that a run fits on its disk: a disk that fills up during a run spoils the measurement, and the other data on
+//! it.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::{
     run::plan::{Action, Plan, StepState},
 };
 
-/// What a repetition needs whatever its load, in MiB: logs, and the data of a system while it runs.
+/// Space of a repetition with any load, in MiB: logs, and the data of a system while it runs.
 const FLOOR_MIB: u64 = 256;
 
 /// Bytes that an invocation leaves: its line in the schedule, its row, and that of its creation.
@@ -20,7 +20,7 @@ const BYTES_PER_INVOCATION: f64 = 400.0;
 /// Bytes that a repetition leaves for each byte of its schedule.
 const BYTES_PER_SCHEDULED: u64 = 8;
 
-/// What the steps of a plan that are still open need, in MiB. Of a trace it is not known before its schedule is made.
+/// Space of the open steps of a plan, in MiB. That of a trace is unknown before its schedule is made.
 #[must_use]
 pub fn of_plan(plan: &Plan, points: &[Point]) -> u64 {
     let open = plan.steps.iter().filter(|step| step.state != StepState::Done);
@@ -36,7 +36,7 @@ pub fn of_plan(plan: &Plan, points: &[Point]) -> u64 {
     mib.saturating_add(FLOOR_MIB)
 }
 
-/// What a repetition of a schedule of so many bytes needs, in MiB.
+/// Space of a repetition with a schedule of so many bytes, in MiB.
 #[must_use]
 pub fn of_repetition(schedule_bytes: u64) -> u64 {
     FLOOR_MIB.saturating_add(schedule_bytes.saturating_mul(BYTES_PER_SCHEDULED) / MIB)

@@ -1,4 +1,4 @@
-//! How each step of a run is done, and what its result depends on.
+//! Execution of each step of a run, and the dependencies of its result.
 
 use std::{
     collections::{BTreeSet, btree_map::Entry},
@@ -63,7 +63,7 @@ impl Run<'_> {
         Ok(checksum::of_text(&parts.join("\n")))
     }
 
-    /// What the result of a repetition, which `action` measures, depends on but its system.
+    /// Dependencies of the result of a repetition, which `action` measures, other than its system.
     pub(super) fn dependencies(
         &self,
         action: &Action,
@@ -135,7 +135,7 @@ impl Run<'_> {
         }
     }
 
-    /// Whether the files that the schedules' step makes are there.
+    /// Returns true if the files of the schedule step exist.
     pub(super) fn has_schedules(&self) -> bool {
         let of_point = |point: &Point| {
             (1..=point.settings.repetitions).all(|number| Inputs::of(&self.dir, &point.name, number).exist())
@@ -280,7 +280,7 @@ impl Run<'_> {
 /// Option by which an analysis leaves the lock of the run's directory to its caller.
 const UNDER_LOCK: &str = "--under-lock";
 
-/// What the load generator does not take is for the user to correct, and no run that is gone on with would have other values.
+/// A load that the load generator refuses is the user's to correct; no resumed run would have other values.
 fn refused(error: anyhow::Error) -> anyhow::Error {
     let how = error.downcast_ref().map(|failed: &CommandFailed| failed.how);
     if how == Some(CommandEnd::Code(Exit::Usage as i32)) { UsageError(format!("{error:#}")).into() } else { error }
@@ -308,8 +308,8 @@ fn analyse(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Resu
     Ok(if code == invalid { Exit::Invalid } else { Exit::Done })
 }
 
-/// Whether this analysis takes [`UNDER_LOCK`]: of a folder that was typed it may be of an earlier revision, which locks
-/// nothing. One that cannot be started says so when it is to make the report.
+/// Returns true if this analysis accepts [`UNDER_LOCK`]: in a folder given by the user it may be of an earlier
+/// revision, which locks nothing. If it cannot be started, making the report fails with the reason.
 fn knows_under_lock(analysis: &str) -> bool {
     let asked = Command::new(analysis).args(["report", "--help"]).stdin(Stdio::null()).output();
     asked.is_ok_and(|asked| String::from_utf8_lossy(&asked.stdout).contains(UNDER_LOCK))

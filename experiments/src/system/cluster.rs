@@ -41,7 +41,7 @@ pub struct Cluster<'a> {
     stopped: bool,
 }
 
-/// What stopping found.
+/// Processes that did not stop as requested.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stopped {
     /// Processes that did not stop within the grace and were killed.
@@ -220,7 +220,7 @@ impl<'a> Cluster<'a> {
         ended.map(|(name, status)| format!("{name} {}", describe(status))).collect()
     }
 
-    /// Where its processes keep their data.
+    /// Data directory of its processes.
     #[must_use]
     pub fn data(&self) -> PathBuf {
         self.point.path.join("data")
@@ -228,7 +228,7 @@ impl<'a> Cluster<'a> {
 
     /// Stops every process, the last started first; SIGTERM, grace, SIGKILL. Then ends what they left behind.
     ///
-    /// When the user has asked twice to stop, there is no grace.
+    /// Without grace if the user has requested twice to stop.
     pub fn stop(&mut self) -> Stopped {
         self.stopped = true;
         let running: Vec<bool> = self.processes.iter_mut().map(|process| process.ended().is_none()).collect();
@@ -270,8 +270,7 @@ impl Drop for Cluster<'_> {
     }
 }
 
-/// What went wrong, as an error of the system where processes of it had ended by then, whatever it was: also that the user asked to
-/// stop.
+/// An error as one of the system, if processes of it had ended early by then, whatever the error: also an interrupt.
 #[must_use]
 pub fn ended_early(error: anyhow::Error, early_exits: &[String]) -> anyhow::Error {
     if early_exits.is_empty() {
@@ -281,7 +280,7 @@ pub fn ended_early(error: anyhow::Error, early_exits: &[String]) -> anyhow::Erro
     SystemFailed::of(error.context(format!("ended early: {}", early_exits.join(", "))))
 }
 
-/// Whether a process that was told to stop did something else than that.
+/// Returns true if a process did anything other than stop on request.
 fn failed(status: ExitStatus) -> bool {
     !status.success() && status.signal() != Some(Signal::SIGTERM as i32)
 }

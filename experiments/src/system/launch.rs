@@ -1,4 +1,4 @@
-//! How a child process begins: `repro` starts itself as a launcher, which prepares the process and then becomes the
+//! Launch of a child process: `repro` starts itself as a launcher, which prepares the process and then executes the
 //! program. So the preparation needs no code between fork and exec, which could not be safe.
 
 use std::{
@@ -49,7 +49,7 @@ pub fn become_program(arguments: &LaunchArguments) -> anyhow::Error {
     anyhow::Error::new(error).context(format!("cannot start {}", arguments.command[0].display()))
 }
 
-/// Where a child's output goes.
+/// Destination of a child's output.
 #[derive(Clone, Debug)]
 pub enum Output {
     /// Standard output and standard error to a file, which is created or appended to.

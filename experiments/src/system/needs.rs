@@ -1,4 +1,4 @@
-//! What a system needs and this machine has not.
+//! Requirements of a system that this machine does not meet.
 
 use std::{
     env, fs,
@@ -24,7 +24,7 @@ pub struct Need {
     /// A program on the search path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub program: Option<String>,
-    /// What makes the program tell its version: `program` with these arguments.
+    /// Arguments with which the program prints its version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub version: Vec<String>,
     /// The least version of the program.
@@ -42,7 +42,7 @@ pub struct Need {
     /// Disk space free where the user's caches lie, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_mib: Option<u64>,
-    /// What ends a need of the first build only: files (`*` is any name) where the user's caches lie, one of which is there.
+    /// Files (`*` is any name) in the user's caches, one of which ends a requirement of the first build only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until_cached: Option<String>,
     /// File descriptors per process (the hard limit).
@@ -53,7 +53,7 @@ pub struct Need {
 }
 
 impl Need {
-    /// Whether it is one need, and a version that it asks for can be found out.
+    /// Returns true if it is exactly one requirement, and the version that it requires can be determined.
     pub(super) fn is_one(&self) -> bool {
         let given = [
             self.program.is_some(),
@@ -71,7 +71,7 @@ impl Need {
     }
 }
 
-/// What a system needs and this machine has not, each with the command that provides it.
+/// Requirements of a system that this machine does not meet, each with the command that provides it.
 #[must_use]
 pub fn missing(system: &System) -> Vec<String> {
     let host = host::facts();
@@ -109,14 +109,14 @@ pub fn missing(system: &System) -> Vec<String> {
     missing
 }
 
-/// Where a user's caches lie.
+/// Folder of the user's caches.
 fn caches() -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let own = || set("HOME").map(|home| home.join(".cache"));
     set("XDG_CACHE_HOME").or_else(own).unwrap_or_else(|| PathBuf::from("/"))
 }
 
-/// Whether a folder holds a file of this pattern.
+/// Returns true if a folder holds a file of this pattern.
 fn holds(folder: &Path, pattern: &str) -> bool {
     let pattern = format!("{}/{pattern}", Pattern::escape(&folder.to_string_lossy()));
     glob::glob(&pattern).is_ok_and(|mut found| found.any(|path| path.is_ok()))
@@ -127,8 +127,8 @@ fn on_search_path(program: &str) -> bool {
     env::split_paths(&paths).any(|folder| fs::metadata(folder.join(program)).is_ok_and(|file| file.is_file()))
 }
 
-/// What a program says of its version, where it is less than it must be. One that says none is let through: it may be a
-/// build of its developers.
+/// The version that a program reports, if it is below the required one. A program without a version is accepted: it may
+/// be a development build.
 fn too_old(program: &str, need: &Need) -> Option<String> {
     let least = need.least.as_deref()?;
     let output = Command::new(program).args(&need.version).stdin(Stdio::null()).output().ok()?;

@@ -16,10 +16,10 @@ use nix::{
 
 use crate::{interrupt::wait_regardless, machine::proc::Stat};
 
-/// How long a process may outlive its parent: being told of the parent's death and ending takes a moment.
+/// Time that a process may outlive its parent: the signal of the parent's death takes a moment.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long killed processes may take to be gone.
+/// Time for killed processes to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes this process the one that orphaned descendants are handed to.
@@ -32,7 +32,7 @@ pub fn adopt() -> nix::Result<()> {
 
 /// Ends every child of this process that is not in `known`, and its descendants; says which had to be killed.
 ///
-/// Those that end by themselves within a short grace are only reaped: they were about to follow their parents.
+/// Processes that end by themselves within a short grace are only reaped: they were about to follow their parents.
 #[must_use]
 pub fn end(known: &[i32]) -> Vec<String> {
     if wait_regardless(GRACE, || strays(known).is_empty().then_some(())).is_some() {

@@ -13,7 +13,7 @@ use nix::{
 
 use crate::interrupt::wait_regardless;
 
-/// How long a killed process may take to be gone.
+/// Time for a killed process to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A started process.
@@ -36,7 +36,7 @@ impl Process {
         Self { name: name.to_owned(), pid, log: log.map(Path::to_owned), child, status: None }
     }
 
-    /// How it ended; `None` while it runs.
+    /// Exit status; `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             self.status = self.child.try_wait().ok().flatten();
@@ -64,14 +64,14 @@ impl Process {
         self.log.as_deref().and_then(stdio::log::last_line)
     }
 
-    /// What its log tells of a failure, for an error message.
+    /// The end of its log, for an error message.
     #[must_use]
     pub fn excerpt(&self) -> String {
         self.log.as_deref().map(stdio::log::excerpt).unwrap_or_default()
     }
 }
 
-/// How a process ended, in words.
+/// The end of a process, in words.
 #[must_use]
 pub fn describe(status: ExitStatus) -> String {
     use std::os::unix::process::ExitStatusExt;

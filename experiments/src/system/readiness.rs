@@ -1,4 +1,4 @@
-//! Whether a process or a system is ready: an address that answers 200, a file that exists, a command that succeeds.
+//! Readiness of a process or a system: an address that answers 200, a file that exists, a command that succeeds.
 
 use std::{
     io::Read,

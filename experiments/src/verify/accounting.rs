@@ -1,4 +1,5 @@
-//! Whether every scheduled invocation is there exactly once, as the load generator counted it, and was sent in time.
+//! Accounting of invocations: each scheduled one is there exactly once, as the load generator counted it, and was sent
+//! in time.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Whether a repetition was measured with what the manifest says: its programs, its settings, and its machine. A run may
-//! be gone on with, and rows of one program must not count under the name of another.
+//! Identity of a repetition's rows: programs, settings and machine as the manifest says. A run may be resumed, and rows
+//! of one program must not count under the name of another.
 
 use std::{collections::BTreeSet, fs};
 
@@ -75,7 +75,7 @@ pub fn judge_runner(repetitions: &[&PointDir]) -> Vec<Invariant> {
     findings.into_list()
 }
 
-/// What a repetition says that it was measured with, and the manifest does not.
+/// Programs and settings of a repetition that differ from the manifest's.
 fn with_others(basis: &Basis, point: &PointDir, manifest: &Manifest) -> Vec<String> {
     let mut changes = match manifest.systems.get(&point.system) {
         Some(facts) => system_changes(&basis.system, facts),

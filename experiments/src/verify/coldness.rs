@@ -1,4 +1,4 @@
-//! Whether cold starts were cold and warm invocations warm: rows joined to the creations that the system recorded.
+//! Cold starts were cold and warm invocations warm: rows are joined to the creations that the system recorded.
 //!
 //! A cold start is an invocation whose sandbox became ready after the invocation arrived. Its creation may have begun
 //! before, for another invocation that a freed slot then served; such rows are counted apart. Between ready on the
@@ -13,8 +13,8 @@ use stats::quantile;
 
 use crate::verify::invariant::{Findings, Tally};
 
-/// How far two readings of clocks on one machine may disagree, in nanoseconds: the system states phases in whole
-/// microseconds each, and takes the wall clock once per creation.
+/// Tolerance between two clock readings on one machine, in nanoseconds: the system states phases in whole microseconds
+/// each, and takes the wall clock once per creation.
 pub const CLOCK_TOLERANCE_NS: i64 = 1_000_000;
 
 /// Longest time for which a sandbox may have been ready on its worker, in nanoseconds, when a row that then waits for it is sent. The
@@ -31,19 +31,19 @@ const BEGUN_BEFORE_SHARE_MAX: f64 = 0.01;
 struct Creation {
     function: String,
     requested_ns: i64,
-    /// When it became ready, on its worker.
+    /// Instant at which it became ready, on its worker.
     ready_ns: Option<i64>,
-    /// When the data plane knew that at the latest.
+    /// Latest instant at which the data plane learned of it.
     known_ns: Option<i64>,
     /// All that lies before the endpoint is on its way to the data plane. `net_dataplane` is left out: it holds the way
     /// back of the data plane's acknowledgement, which the invocation does not wait for.
     phases_us: Option<u64>,
-    /// When those phases had ended.
+    /// Instant at which those phases had ended.
     published_ns: Option<i64>,
     succeeded: bool,
-    /// When its sandbox had answered a row for the first time, by the load generator's clock.
+    /// Instant of the first response of its sandbox, by the load generator's clock.
     first_done_ns: Option<u64>,
-    /// When the last of the rows that say they waited for it was sent, by the same clock.
+    /// Send time of the last row that reports to have waited for it, by the same clock.
     last_cold_sent_ns: Option<u64>,
 }
 
@@ -56,10 +56,10 @@ impl Creation {
         }
     }
 
-    /// Whether its sandbox was ready for a row that says that it did not wait for one, sent at `sent_ns`; `None` where nothing
-    /// tells. All phases of a row lie between its arrival and its answer, so that those it tells say when it had arrived at
-    /// the latest; one that does not tell all may have arrived as soon as it was sent. One that queued may have got a
-    /// sandbox that was made meanwhile.
+    /// Returns true if its sandbox was ready for a row that reports no wait, sent at `sent_ns`; `None` if that cannot
+    /// be decided. All phases of a row are between its arrival and its response, so that the reported ones give its
+    /// latest arrival; a row that does not report all may have arrived as soon as it was sent. A queued row may have
+    /// got a sandbox that was made meanwhile.
     fn was_ready_for(&self, row: &Invocation, sent_ns: i64) -> Option<bool> {
         if row.queue_us.is_some_and(|waited| waited > 0) {
             return Some(true);
@@ -70,9 +70,9 @@ impl Creation {
         (!could_be || phases_us(row).is_some() || by(sent_ns)?).then_some(could_be)
     }
 
-    /// What the wait of a row for it leaves of its phases, in microseconds; `None` where a phase is not told. For a row that had
-    /// arrived when it began, that is all of them. For another one it is when they ended, which they had by the time at which the row
-    /// began to run, at the latest.
+    /// The wait of a row for it less its phases, in microseconds; `None` if a phase is not recorded. For a row that had
+    /// arrived when it began, all phases count. For another row only their end counts, which is before the row began to
+    /// run.
     fn left_by_wait_us(&self, row: &Invocation, is_own: bool) -> Option<i64> {
         if is_own {
             return row.cold_us.zip(self.phases_us).map(|(wait, phases)| difference(wait, phases));
@@ -81,8 +81,8 @@ impl Creation {
         run_us.zip(self.published_ns).map(|(run_us, published_ns)| run_us.saturating_sub(published_ns / 1000))
     }
 
-    /// Whether its sandbox had answered before a row was sent that says it waited for it. Nothing that the system says of
-    /// itself decides this but which sandbox answered.
+    /// Returns true if its sandbox had responded before a row was sent that reports to have waited for it. Of the
+    /// system's own reports only the identity of the sandbox is used.
     fn had_answered(&self) -> bool {
         self.first_done_ns.zip(self.last_cold_sent_ns).is_some_and(|(done, sent)| done < sent)
     }
@@ -121,7 +121,7 @@ pub struct Coldness {
     waits: Residuals,
 }
 
-/// What of the whole time of each row its phases leave.
+/// Residuals of the rows: whole time less phases.
 #[derive(Debug, Default)]
 struct Residuals {
     found_us: Vec<i64>,
@@ -307,7 +307,8 @@ mod tests {
 
     const MS: i64 = 1_000_000;
 
-    /// What is found of [`OWN`] where so many of 200 cold rows had their creation begun two seconds before they were sent.
+    /// The result of [`OWN`] if `begun_before` of 200 cold rows had their creation begun two seconds before they were
+    /// sent.
     fn own(begun_before: u64, unknown: bool) -> (Finding, Weight, String) {
         let creation = |index: u64| ColdStart {
             function: "f".to_owned(),

@@ -1,5 +1,5 @@
-//! Whether a system that says what its own build made was the same in every repetition: it may have been built again between
-//! two sessions of a run, from other sources or with another compiler, under the same version.
+//! Identity of a system's build over repetitions, if the system records it: between two sessions of a run it may have
+//! been built again, from other sources or with another compiler, under the same version.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use crate::verify::invariant::Findings;
 
-/// Where a `built.json` has the checksums of programs by name; what else is in it, such as the time that it took, may differ.
+/// JSON pointer of the programs' checksums in a `built.json`; other content, such as the duration of the build, may
+/// differ.
 const PROGRAMS: &str = "/programs";
 
 /// Judges every repetition of each system that leaves a `built.json`, or should by its table in the manifest, by all of them in the
@@ -54,8 +55,8 @@ pub fn check(repetitions: &[&PointDir], known: &BTreeMap<String, SystemFacts>) -
     Ok(all)
 }
 
-/// Whether the table of a system says that its repetitions keep a `built.json`. That of another version of this program is read as far
-/// as it is understood.
+/// Returns true if the table of a system says that its repetitions keep a `built.json`. A table of another version of
+/// this program is read as far as it is understood.
 fn leaves_built(facts: &SystemFacts) -> bool {
     let table: toml::Table = facts.definition.parse().unwrap_or_default();
     let kept = table.get("harvest").and_then(|harvest| harvest.get("keep")?.as_array());
@@ -63,7 +64,7 @@ fn leaves_built(facts: &SystemFacts) -> bool {
     kept.any(|path| Path::new(path).file_name() == Some(OsStr::new(PointDir::BUILT)))
 }
 
-/// What a repetition says that its system is built of.
+/// The programs that a repetition's system is built of.
 fn programs(dir: &PointDir) -> anyhow::Result<Value> {
     let path = dir.built();
     let built: Value = read_json(&path).with_context(|| format!("reading {}", path.display()))?;

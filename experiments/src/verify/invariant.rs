@@ -6,7 +6,7 @@ use record::{Finding, Invariant, Invariants, Scope, Weight};
 
 use crate::exit::Exit;
 
-/// How many of the rows that must keep a rule do not, and of how many nothing tells whether they do.
+/// Counts of the rows that a rule covers: violations, and rows that cannot decide it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Rows that break it.

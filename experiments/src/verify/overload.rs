@@ -1,5 +1,5 @@
-//! Whether the rate of a load was surely too much for the system, which makes warm rows there something to be expected:
-//! one that falls behind keeps its sandboxes for longer than a function is not called.
+//! Test for a rate that the system surely failed. There warm rows are to be expected: a system that falls behind keeps
+//! its sandboxes for longer than the time until a function is invoked again.
 //!
 //! Such rows are marked, and must not flatter. Warm rows only make fewer fail and more be achieved. But rows that are warm at the
 //! beginning and cold at the end take longer and longer of themselves, so growth is looked for before the first warm row only; and
@@ -14,9 +14,9 @@ use stats::{RateWindow, growth, is_long};
 pub struct OverloadTest {
     /// Measured rows, by when they were due, in nanoseconds from the start.
     due_ns: Vec<u64>,
-    /// Those of them that succeeded.
+    /// The measured rows that succeeded.
     answers: Vec<Response>,
-    /// When successes of the warm-up ended: some do within the measured window.
+    /// Ends of the successes of the warm-up: some are within the measured window.
     warmup_done_ns: Vec<u64>,
 }
 
@@ -41,7 +41,7 @@ impl OverloadTest {
         self.answers.extend(done_ns.map(|done_ns| Response { due_ns, done_ns, is_cold }));
     }
 
-    /// Why the rate was surely too much; `None` where it may have been kept up.
+    /// The reason why the rate was surely failed; `None` if the system may have kept up.
     #[must_use]
     pub fn overload(&self, load: Option<&LoadSummary>) -> Option<String> {
         let from_ns = *self.due_ns.iter().min()?;

@@ -1,4 +1,4 @@
-//! What was judged of a run, moved aside while it is made again: where that fails, it is put back.
+//! Backup of a run's previous results while they are made again: if that fails, they are restored.
 //!
 //! Invariants, statistics, claims and page belong together. `repro verify` asks the invariants whether claims still count,
 //! so that none of them may be left beside invariants that it was not made by.
@@ -16,7 +16,7 @@ use crate::run::preparation;
 /// The invariants that were found, and what was judged before, aside.
 #[must_use = "what was judged before is put back, or removed, by `settle`"]
 pub struct ResultsBackup {
-    /// What was found, as it is on record now.
+    /// The new invariants, as they are on record.
     pub invariants: Invariants,
     dir: RunDir,
 }
@@ -71,12 +71,12 @@ fn restore(dir: &RunDir) -> anyhow::Result<()> {
     preparation::remove(&moving)
 }
 
-/// Where parts are that are on their way, one by one: aside, or back.
+/// Directory of files that are being moved, one by one: to the backup, or back.
 pub(super) fn moving(dir: &RunDir) -> PathBuf {
     dir.judged_before().with_extension("moving")
 }
 
-/// Where a part is when it is aside.
+/// Path of a file in the backup.
 fn of(results_backup: &Path, part: &Path) -> PathBuf {
     results_backup.join(part.file_name().unwrap_or_default())
 }

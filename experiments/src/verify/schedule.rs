@@ -15,9 +15,9 @@ const HEADER: &str = "due_ns,function,run_us,memory_mib,phase";
 /// One scheduled invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Due {
-    /// When, in nanoseconds from the start of the run.
+    /// Due time, in nanoseconds from the start of the run.
     pub due_ns: u64,
-    /// Which function, as a position in [`Schedule::functions`].
+    /// The function, as a position in [`Schedule::functions`].
     pub function: u32,
 }
 

@@ -1,4 +1,4 @@
-//! Whether the repetition went undisturbed: the system lived, nothing was left behind, and the machine was quiet.
+//! Surroundings of a repetition: the system lived, nothing was left behind, and the machine was quiet.
 
 use record::{Finding, Invariant, PointDir, ProcessUsage, Weight, read_table};
 
