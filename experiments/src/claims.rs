@@ -1,4 +1,4 @@
-//! The claims about a run's experiment, as the analysis judged them: the last thing that a run says.
+//! The evaluated claims about a run's experiment: the last output of a run.
 
 use std::io;
 
@@ -13,7 +13,7 @@ use crate::{
 /// Digits of a number that is found.
 const DIGITS: i32 = 4;
 
-/// The judged claims of a run; `None` when nobody has judged any yet.
+/// The evaluated claims of a run; `None` if it was not analysed yet.
 ///
 /// # Errors
 /// When the file is malformed.
@@ -39,7 +39,7 @@ fn print(claims: &Claims) -> io::Result<()> {
         let outcome = claim.outcome.as_str().to_owned();
         table.row([id, outcome, found(claim), claim.published.clone(), claim.reason.clone()]);
     }
-    // What a reader must know of them comes before them: their verdicts are the last thing that a run says.
+    // Notes come first, so that the outcomes are the last output of a run.
     for claim in claims.claims.iter().filter(|claim| !claim.note.is_empty()) {
         stdio::print(stdio::visible_lines(&format!("{}: {}\n", claim.id, claim.note)))?;
     }
@@ -62,7 +62,7 @@ fn number(value: f64) -> String {
     format!("{value:.decimals$}")
 }
 
-/// The exit code that judged claims mean: one that does not hold, or rests on what may not be used.
+/// Exit code of evaluated claims: invalid, or not held.
 #[must_use]
 pub fn exit(claims: &Claims) -> Exit {
     let of_claim = |claim: &EvaluatedClaim| {

@@ -29,7 +29,7 @@ use crate::{
     exit::UsageError,
 };
 
-/// One definition, read but not yet settled on a scale.
+/// One definition, read but not yet resolved for a scale.
 #[derive(Clone, Debug)]
 pub struct Definition {
     /// Its id, which is also its file's name.

@@ -23,8 +23,8 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The one that weighs more, of two ways in which one thing ends: nothing that failed is judged, and what is not valid
-    /// holds nothing.
+    /// The code of higher precedence, of two for one command: a failure is not checked for validity, and an invalid run holds no
+    /// claim.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         let weight = |exit| {

@@ -159,11 +159,11 @@ pub fn go_on_inside(programs: &Programs, interrupt: &Interrupt) -> anyhow::Resul
     arguments.extend(["--unbuilt".into(), serde_json::to_string(programs.all_unbuilt())?.into()]);
     let mut child = start(&arguments, false)?;
     let group = Pid::from_raw(i32::try_from(child.id()).context("process ids fit in 31 bits")?);
-    let mut told = 0;
+    let mut forwarded = 0;
     loop {
         let ended = wait_regardless(WAIT_TIMEOUT, || {
-            while told < interrupt.count() {
-                told += 1;
+            while forwarded < interrupt.count() {
+                forwarded += 1;
                 // It fails only when everything has ended.
                 let _ = killpg(group, Signal::SIGINT);
             }

@@ -119,10 +119,10 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Goes on with a run: what is finished need not be done again, if it still depends on the same. That is known when
-    /// programs and schedules are there; until then nothing in the directory is changed. Then its report and all that was judged
-    /// of it are removed, and made again when it has ended. What is finished and does not stand any longer is measured again
-    /// only if `again` says so.
+    /// Resumes a run: a finished step is not repeated if its dependencies are unchanged. These are known once programs and
+    /// schedules exist; until then nothing in the directory is changed. Then its report and the results of its checks are
+    /// removed, and made again at its end. Finished repetitions that are no longer valid are measured again only if `again`
+    /// is set.
     ///
     /// # Errors
     /// When the directory holds no run, or one that cannot be gone on with.
@@ -257,7 +257,7 @@ impl<'a> Run<'a> {
     }
 
     fn all_steps(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
-        let mut told = BTreeSet::new();
+        let mut printed = BTreeSet::new();
         for index in 0..self.resolved.plan.steps.len() {
             self.session.interrupt.check()?;
             let action = self.resolved.plan.steps[index].action.clone();
@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
             }
             if let Some(line) = self.untried(index, &action)? {
                 // What keeps a system from being measured at all is said once.
-                if told.insert(line.clone()) {
+                if printed.insert(line.clone()) {
                     self.session.console.line(&line);
                 }
                 continue;
@@ -285,7 +285,7 @@ impl<'a> Run<'a> {
                 (Err(error), Action::Measure { system, point, repetition }) if !error.is::<Interrupted>() => {
                     let point = self.dir.point(system, point, *repetition);
                     let line = format!("{system}: {}", self.keep_failure(index, &point, &error)?);
-                    if told.insert(line.clone()) {
+                    if printed.insert(line.clone()) {
                         self.session.console.line(&line);
                     }
                 }

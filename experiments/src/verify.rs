@@ -1,5 +1,5 @@
-//! The invariants of a finished run, judged from its files alone: nothing a program said of itself is believed where
-//! the rows can be asked.
+//! The invariants of a finished run, checked from its files alone: where the rows can decide a rule, no program's own
+//! summary is trusted.
 
 pub mod accounting;
 pub mod basis;
@@ -40,11 +40,11 @@ use crate::{
 /// Most missing repetitions that are named in one finding: more are counted.
 const NAMED_MAX: usize = 20;
 
-/// Judges every invariant of a run and leaves what was found in its directory, where claims are judged by it. What was
-/// judged before is aside until [`Judged::settle`], and stays where this run cannot be judged: nothing could be made in its place.
+/// Checks every invariant of a run and records the results in its directory, for the evaluation of claims. The previous results
+/// are kept as a backup until [`ResultsBackup::finish`]; they stay in place if the run cannot be checked.
 ///
 /// # Errors
-/// As of [`judge`], and when something cannot be moved aside or the record not be written.
+/// As of [`check`], and if the previous results cannot be moved or the new ones not be written.
 pub fn check_and_record(dir: &RunDir) -> anyhow::Result<ResultsBackup> {
     let backup = ResultsBackup::begin(dir, check(dir)?)?;
     match write_json(&dir.invariants(), &backup.invariants) {
@@ -53,8 +53,7 @@ pub fn check_and_record(dir: &RunDir) -> anyhow::Result<ResultsBackup> {
     }
 }
 
-/// Removes all that was judged of a run, and what was made from it: invariants, statistics, claims and report. Rows that are
-/// measured from now on must not seem to be what they are about.
+/// Removes the invariants, statistics, claims and report of a run: they are not about the rows that are measured from now on.
 ///
 /// # Errors
 /// When something cannot be removed.
@@ -63,7 +62,7 @@ pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
     results_backup::parts(dir).iter().chain(&unfinished).try_for_each(|path| results_backup::remove(path))
 }
 
-/// Judges every invariant of a run.
+/// Checks every invariant of a run.
 ///
 /// # Errors
 /// When the directory holds no run, or a file of it is malformed (missing ones are findings).
@@ -103,7 +102,7 @@ pub fn check(dir: &RunDir) -> anyhow::Result<Invariants> {
     }
     all.extend(components::check(&known, &manifest.systems)?);
     all.extend(basis::judge_runner(&known));
-    // Each of them was judged by now, if only to be no part of this run.
+    // Foreign repetitions were checked too: they are no part of this run.
     let checked = repetitions.iter().map(checked).collect();
     Ok(Invariants { schema_version: SCHEMA_VERSION, checked, invariants: all })
 }
@@ -201,10 +200,10 @@ fn checked(point: &PointDir) -> CheckedRepetition {
 /// of them does not tell, nothing proves it.
 fn same_schedule(file: [Option<String>; 2], repetitions: &[&PointDir], to: &mut Findings) {
     let replayed = |point: &&PointDir| read_json::<LoadSummary>(&point.loadgen()).ok().map(|load| load.schedule_sha256);
-    let told: Vec<Option<String>> = file.into_iter().chain(repetitions.iter().map(replayed)).collect();
-    let sums: BTreeSet<&str> = told.iter().flatten().map(String::as_str).collect();
+    let checksums: Vec<Option<String>> = file.into_iter().chain(repetitions.iter().map(replayed)).collect();
+    let sums: BTreeSet<&str> = checksums.iter().flatten().map(String::as_str).collect();
     let list: Vec<&str> = sums.iter().map(|sum| sum.get(..12).unwrap_or(sum)).collect();
-    let unproved = told.iter().filter(|sum| sum.is_none()).count() as u64;
+    let unproved = checksums.iter().filter(|sum| sum.is_none()).count() as u64;
     let tally = Tally { broken: u64::from(sums.len() > 1), unproved };
     let silent = if unproved == 0 { "" } else { "; the manifest or a loadgen.json does not tell" };
     let detail = format!("SHA-256 {}{silent}", list.join(", "));

@@ -1,4 +1,4 @@
-//! Which checkout the program works in: the one around the working folder or the one named, and no other.
+//! The program works in the checkout around the working folder or the one named, and in no other.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{

@@ -13,7 +13,7 @@ fn list(checkout: &Path) -> Command {
     command
 }
 
-/// What `repro list` writes to a terminal of so many columns.
+/// Output of `repro list` on a terminal of so many columns.
 fn on_a_terminal(checkout: &Path, columns: u16) -> String {
     let (status, shown) = programs::on_a_terminal(list(checkout), columns).unwrap();
     assert!(status.success(), "{shown}");

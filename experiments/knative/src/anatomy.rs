@@ -1,6 +1,6 @@
-//! What the parts do: every request to the API server, from its own audit log, every object that it shows to the webhook,
-//! from the webhook's log, and every change of an object in the store, from a watch of etcd. This costs some CPU, so only
-//! testbeds that are asked record it.
+//! Records of the components' actions: every request to the API server, from its audit log, every object shown to the
+//! webhook, from the webhook's log, and every change of an object in the store, from a watch of etcd. Recording costs
+//! some CPU, so that it is off by default.
 
 mod audit;
 mod store;
@@ -33,7 +33,7 @@ impl Functions {
     }
 }
 
-/// Where the record lies, in the testbed's folder.
+/// Path of the record in the testbed's folder.
 #[must_use]
 pub fn path(folder: &Path) -> PathBuf {
     folder.join("actions.csv")

@@ -18,7 +18,7 @@ use crate::{
     topology,
 };
 
-/// How long a refused write is tried again: a webhook that has just been registered may not be reachable yet.
+/// Retry time of a refused write: a webhook that has just been registered may not be reachable yet.
 const RETRY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between two tries.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
@@ -88,7 +88,7 @@ async fn apply_once(api: &Api<DynamicObject>, name: &str, object: &Value) -> Res
     }
 }
 
-/// Whether trying again cannot help: the API server understood and refuses what was asked.
+/// Returns true if a retry cannot help: the API server understood the request and refuses it.
 fn is_final(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) => matches!(status.code, 400 | 401 | 405 | 422),

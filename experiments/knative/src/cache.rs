@@ -1,5 +1,4 @@
-//! Where built programs and their manifests are kept: one folder per recipe, outside the checkout, used again by every
-//! later run.
+//! Cache of built programs and their manifests: one folder per recipe, outside the checkout, reused by every later run.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{recipe, versions};
 
-/// What of `built.json` tells one build from another: the checksums of its programs.
+/// The part of `built.json` that identifies a build: the checksums of its programs.
 #[derive(Deserialize)]
 struct BuiltPrograms {
     programs: BTreeMap<String, String>,
@@ -92,7 +91,7 @@ impl Built {
         &self.folder
     }
 
-    /// Where it is while it is being built.
+    /// Folder of a build in progress.
     #[must_use]
     pub fn partial(&self) -> PathBuf {
         let name = self.folder.file_name().unwrap_or_default().display();
@@ -105,13 +104,13 @@ impl Built {
         self.folder.with_file_name("running.lock")
     }
 
-    /// Whether it was built to its end.
+    /// Returns true if the build is complete.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.facts().is_file()
     }
 
-    /// What was built, with what: written last.
+    /// File of the build's facts: written last.
     #[must_use]
     pub fn facts(&self) -> PathBuf {
         self.folder.join("built.json")

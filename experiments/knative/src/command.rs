@@ -1,4 +1,4 @@
-//! What is typed: build, version, start, register, remove.
+//! The command line: build, version, start, register, remove.
 
 use std::{future::Future, os::unix::process::CommandExt, path::PathBuf, str::FromStr, time::Duration};
 
@@ -22,8 +22,8 @@ use crate::{
     versions,
 };
 
-/// How often the parts are looked at while they run.
-const LOOK: Duration = Duration::from_millis(500);
+/// Poll interval of the running components.
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Enters namespaces of its own, and is root in them; what is started ends with it.
 macro_rules! unshare {
@@ -72,18 +72,18 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct Build {
-    /// Where built programs are kept [default: dirigent-baseline in your cache folder]
+    /// Folder of built programs [default: dirigent-baseline in your cache folder]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
 }
 
-/// What a testbed is, however it is used.
+/// Options of every testbed.
 #[derive(Args, Debug)]
-struct Form {
-    /// Where built programs are kept [default: dirigent-baseline in your cache folder]
+struct TestbedOptions {
+    /// Folder of built programs [default: dirigent-baseline in your cache folder]
     #[arg(long, value_name = "DIR")]
     cache: Option<PathBuf>,
-    /// Where everything of the testbed is kept; a disk where writes are durable
+    /// Folder of all files of the testbed, on a disk with durable writes
     #[arg(long, value_name = "DIR")]
     folder: PathBuf,
     /// Hollow nodes
@@ -97,7 +97,7 @@ struct Form {
 #[derive(Args, Debug)]
 struct Start {
     #[command(flatten)]
-    form: Form,
+    form: TestbedOptions,
     /// The form of it
     #[arg(long, value_enum, default_value_t = Variant::Stock)]
     variant: Variant,
@@ -107,7 +107,7 @@ struct Start {
     /// Modelled delay of a sandbox's creation
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = humantime::parse_duration)]
     delay: Duration,
-    /// How functions spend their time: sleep or spin
+    /// Mode of the functions: sleep or spin
     #[arg(long, default_value = "sleep")]
     mode: hollow::Mode,
     /// Begin from what `prepare` kept here, with the same nodes and windows
@@ -121,11 +121,11 @@ struct Start {
 #[derive(Args, Debug)]
 struct Prepare {
     #[command(flatten)]
-    form: Form,
+    form: TestbedOptions,
     /// The functions, one JSON object a line
     #[arg(long, value_name = "FILE")]
     from: PathBuf,
-    /// Where to keep what later testbeds begin from
+    /// Folder of the prepared state that later testbeds start from
     #[arg(long, value_name = "DIR")]
     keep: PathBuf,
 }
@@ -238,7 +238,7 @@ fn on_this_thread(task: impl Future<Output = anyhow::Result<()>>) -> anyhow::Res
     runtime.block_on(task)
 }
 
-impl Form {
+impl TestbedOptions {
     fn settings(self) -> anyhow::Result<Settings> {
         std::fs::create_dir_all(&self.folder).with_context(|| format!("creating {}", self.folder.display()))?;
         Ok(Settings {
@@ -256,7 +256,7 @@ impl Form {
     }
 }
 
-/// What ends a program: SIGTERM and Ctrl-C.
+/// Signals that end a program: SIGTERM and Ctrl-C.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -320,7 +320,7 @@ async fn run_testbed(start: Start) -> anyhow::Result<()> {
     };
     testbed.announce()?;
     stdio::note!("ready: {}, {}", versions::line(), settings.variant);
-    let mut poll = tokio::time::interval(LOOK);
+    let mut poll = tokio::time::interval(POLL_INTERVAL);
     loop {
         tokio::select! {
             () = signals.come() => break,

@@ -31,7 +31,7 @@ pub struct Facts {
     pub versions: String,
     /// The Go toolchain.
     pub go: String,
-    /// How long it took, in seconds.
+    /// Duration in seconds.
     pub seconds: u64,
     /// SHA-256 of each program.
     pub programs: BTreeMap<String, String>,
@@ -113,7 +113,7 @@ fn unpack(folder: &Path, wrapper: &Wrapper) -> anyhow::Result<PathBuf> {
     Ok(module)
 }
 
-/// Where the source of a module lies, fetched if need be.
+/// Folder of a module's source, which is fetched if it is missing.
 fn module_folder(wrapper: &Path, module: &str) -> anyhow::Result<PathBuf> {
     go::output(wrapper, &["mod", "download", module])?;
     let folder = go::output(wrapper, &["list", "-m", "-f", "{{.Dir}}", module])?;

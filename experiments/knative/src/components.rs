@@ -32,24 +32,24 @@ pub struct Component {
     pub environment: Vec<(String, String)>,
 }
 
-/// What the parts are made from.
+/// Inputs of the components' command lines.
 #[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
+pub struct ComponentBuilder<'a> {
     /// The programs.
     pub built: &'a Built,
-    /// Who is who.
+    /// Certificates and tokens.
     pub credentials: &'a Credentials,
-    /// Where data is kept.
+    /// Data folder.
     pub data: &'a Path,
-    /// Which form.
+    /// Variant of the baseline.
     pub variant: Variant,
     /// Workers of each controller; `None`: as released.
     pub workers: Option<u32>,
-    /// Whether the API server logs every request.
+    /// True if the API server logs every request.
     pub audit: bool,
 }
 
-impl Parts<'_> {
+impl ComponentBuilder<'_> {
     fn component(&self, name: &'static str, program: &str, arguments: &[String]) -> Component {
         let mut command = vec![self.built.program(program).display().to_string()];
         command.extend_from_slice(arguments);
@@ -81,18 +81,18 @@ impl Parts<'_> {
         ]
     }
 
-    /// What the parts are started with otherwise than released. That of the tuned form is found by comparing how both forms
-    /// are started.
+    /// Settings of the components that differ from the release. Those of the tuned variant are found by comparing the
+    /// command lines of both variants.
     #[must_use]
     pub fn settings(&self) -> Vec<Setting> {
-        let stock = Parts { variant: Variant::Stock, workers: None, ..*self };
+        let stock = ComponentBuilder { variant: Variant::Stock, workers: None, ..*self };
         let room = "room for the history of thousands of functions";
         let mut settings = vec![Setting::new("etcd", QUOTA_FLAG, QUOTA_BYTES, room)];
         settings.extend(self.all().iter().zip(&stock.all()).flat_map(|(own, stock)| differences(own, stock)));
         settings
     }
 
-    /// Where the stages of the hollow nodes' pods are described.
+    /// File that describes the stages of the hollow nodes' pods.
     #[must_use]
     pub fn stages(&self) -> PathBuf {
         self.data.join("stages.yaml")
@@ -256,7 +256,7 @@ impl Parts<'_> {
     }
 }
 
-/// What a part is started with and the stock form's is not.
+/// Differences of a component's command line from the stock variant's.
 fn differences(own: &Component, stock: &Component) -> Vec<Setting> {
     let tuned = "the tuned form: the best that was found by trying";
     let flags = own.command.iter().skip(1).filter(|flag| !stock.command.contains(flag));
@@ -272,16 +272,16 @@ fn differences(own: &Component, stock: &Component) -> Vec<Setting> {
     settings
 }
 
-/// How large the audit log may become, in MiB: larger than any will.
+/// Size limit of the audit log, in MiB: larger than any will become.
 const AUDIT_MIB: u32 = 1 << 20;
 
-/// How large etcd's store may become.
+/// Size limit of etcd's store.
 const QUOTA_FLAG: &str = "--quota-backend-bytes";
-/// That: twice as much as released.
+/// Twice the released value.
 const QUOTA_BYTES: &str = "4294967296";
 
-/// How much garbage the parts written in Go let pile up before they collect it, in percent of what is in use: a collection
-/// a quarter as often as by default, for memory that is there.
+/// Garbage that components written in Go may accumulate before a collection, in percent of the memory in use: four
+/// times the default, which trades memory that is free for a quarter of the collections.
 const TUNED_GOGC: &str = "400";
 /// The same of the activator, in both variants: its release sets it.
 const ACTIVATOR_GOGC: &str = "500";
@@ -305,10 +305,10 @@ mod tests {
         of(variant, workers, |parts| parts.all())
     }
 
-    fn of<T>(variant: Variant, workers: Option<u32>, what: impl FnOnce(&Parts<'_>) -> T) -> T {
+    fn of<T>(variant: Variant, workers: Option<u32>, what: impl FnOnce(&ComponentBuilder<'_>) -> T) -> T {
         let built = Cache::new(Some("/cache".into())).unwrap().built();
         let credentials = Credentials::in_folder(Path::new("/credentials"));
-        let parts = Parts {
+        let parts = ComponentBuilder {
             built: &built,
             credentials: &credentials,
             data: Path::new("/data"),

@@ -144,7 +144,7 @@ struct Creations {
     /// Replicas last seen of each revision, and when they last rose from none.
     scaled: HashMap<String, (i32, i64)>,
     open: HashMap<String, Open>,
-    /// Which pod of those under way has an address.
+    /// Names of pods under creation, by address.
     by_address: HashMap<String, String>,
 }
 

@@ -1,4 +1,5 @@
-//! Who is who: the API server's certificate, the key that signs service accounts' tokens, and a token for each part.
+//! Credentials: the API server's certificate, the key that signs service accounts' tokens, and a token for each
+//! component.
 
 use std::{
     fs,
@@ -72,7 +73,7 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// Those in `folder`, which [`make`](Self::make) made.
+    /// Credentials in `folder`, which [`make`](Self::make) made.
     #[must_use]
     pub fn in_folder(folder: &Path) -> Self {
         Self { folder: folder.to_owned() }

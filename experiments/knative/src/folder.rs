@@ -15,13 +15,13 @@ use nix::{
 };
 
 /// Holds the folder, the machine and the network namespace for one testbed, for as long as its process lives.
-pub struct Only {
+pub struct TestbedLock {
     _folder: Flock<File>,
     _machine: Flock<File>,
     _network: UnixListener,
 }
 
-impl Only {
+impl TestbedLock {
     /// Takes all three; `machine` is the lock's file of whoever shares the cache of built programs.
     ///
     /// # Errors
@@ -79,7 +79,7 @@ pub fn remove_data(folder: &Path) -> anyhow::Result<()> {
     removed(&data, fs::remove_dir_all(&data))
 }
 
-/// That something was not there is no error.
+/// Ignores the error that the file did not exist.
 fn removed(path: &Path, result: io::Result<()>) -> anyhow::Result<()> {
     match result {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -97,12 +97,12 @@ mod tests {
     fn a_folder_holds_one_testbed_and_what_a_killed_one_left_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let machine = folder.path().join("machine");
-        for (held, told) in
+        for (held, reason) in
             [(folder.path().join("lock"), "already: choose another folder"), (machine.clone(), "measure each other")]
         {
             let held = lock(&held).unwrap().unwrap();
-            let refused = Only::take(folder.path(), &machine).map(drop).unwrap_err().to_string();
-            assert!(refused.contains(told), "{refused}");
+            let refused = TestbedLock::take(folder.path(), &machine).map(drop).unwrap_err().to_string();
+            assert!(refused.contains(reason), "{refused}");
             drop(held);
         }
         fs::create_dir_all(folder.path().join("etcd/member")).unwrap();

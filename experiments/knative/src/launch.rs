@@ -1,6 +1,6 @@
-//! How a part of the testbed begins: this program starts itself again, enters a network namespace of its own where the
-//! part needs one, puts the testbed's name service in place, and becomes the part. So nothing has to run between fork
-//! and exec, which could not be safe.
+//! Launch of a component of the testbed: this program starts itself again, enters a network namespace of its own if the
+//! component needs one, installs the testbed's name service, and executes the component. So nothing has to run between
+//! fork and exec, which could not be safe.
 
 use std::{
     ffi::OsString,

@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep};
 
 use crate::topology::{BRIDGE, CONTROL_PLANE, CONTROLLER, NODES, PODS, PODS_PREFIX, PREFIX};
 
-/// How long a process may take to be in its own namespace, or a link to arrive there.
-const WITHIN: Duration = Duration::from_secs(10);
+/// Time for a process to enter its own namespace, or for a link to arrive there.
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// The routing table of local addresses (`RT_TABLE_LOCAL`).
 const LOCAL_TABLE: u32 = 255;
 /// Time between two looks.
-const LOOK: Duration = Duration::from_millis(2);
+const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The network namespace that this process is in.
 pub struct Network {
@@ -120,12 +120,12 @@ impl Network {
     pub async fn configure(&self, address: Ipv4Addr) -> anyhow::Result<()> {
         self.up("lo").await?;
         let link = far(address.octets()[3]);
-        let deadline = Instant::now() + WITHIN;
+        let deadline = Instant::now() + TIMEOUT;
         while self.index(&link).await.is_err() {
             if Instant::now() >= deadline {
-                bail!("no link arrived within {} s", WITHIN.as_secs());
+                bail!("no link arrived within {} s", TIMEOUT.as_secs());
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
         self.address(&link, address).await?;
         self.up(&link).await?;
@@ -187,12 +187,12 @@ fn namespace(path: &Path) -> std::io::Result<std::path::PathBuf> {
 
 /// Looks until there is something, or it takes too long.
 async fn wait<T>(mut poll: impl FnMut() -> Option<T>) -> Option<T> {
-    let deadline = Instant::now() + WITHIN;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         match poll() {
             Some(found) => return Some(found),
             None if Instant::now() >= deadline => return None,
-            None => sleep(LOOK).await,
+            None => sleep(POLL_INTERVAL).await,
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What answers for every pod: the same function server as in our own hollow sandboxes, behind one wildcard listener
-//! for all pods' addresses. A watch of pods says which address is whose; the same watch records each pod's life.
+//! Server of all pods: the same function server as in our own hollow sandboxes, behind one wildcard listener for the
+//! addresses of all pods. A watch of pods maps addresses to pods, and records each pod's life.
 //!
 //! It also ends pods, as a kubelet and the queue-proxy in them do: one that is to be deleted drains first, because scaling
 //! down must not break invocations that still run, nor those that the activator still sends it, and is gone once nothing has
@@ -42,13 +42,13 @@ use crate::{
 const MAX_MEMORY_MIB: u32 = 0;
 
 /// Time between two looks at whether a pod that drains still runs something, or got more.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// A pod that drains is gone when nothing has come for so long: the quiet period of Knative's queue-proxy
 /// (`drainSleepDuration` in its `pkg/queue/sharedmain/main.go`).
 const QUIET: Duration = Duration::from_secs(30);
-/// What a pod may drain for when it does not say.
+/// Drain time of a pod that does not set one.
 const GRACE: Duration = Duration::from_secs(30);
-/// How often the API server is asked to remove a pod before it is left to it, and the time between.
+/// Requests to the API server to remove a pod, before the removal is left to it, and the time between them.
 const ATTEMPTS: u32 = 30;
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -174,7 +174,7 @@ async fn drain(client: Client, sandboxes: Arc<Sandboxes>, serving: Serving, pod:
     let deadline = Instant::now() + grace.map_or(GRACE, Duration::from_secs);
     let (mut begun, mut since) = (serving.function.begun(), Instant::now());
     while since.elapsed() < QUIET && Instant::now() < deadline {
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
         let now = serving.function.begun();
         if serving.function.running() > 0 || now != begun {
             (begun, since) = (now, Instant::now());
@@ -244,7 +244,7 @@ mod tests {
                 assert!(kubelet.sandboxes.connection(address).is_ok(), "{second} s after it was to be deleted");
                 pass(Duration::from_secs(1)).await;
             }
-            pass(2 * LOOK).await;
+            pass(2 * POLL_INTERVAL).await;
             assert!(kubelet.sandboxes.connection(address).is_err());
         }
     }
@@ -253,7 +253,7 @@ mod tests {
     async fn pass(time: Duration) {
         let until = Instant::now() + time;
         while Instant::now() < until {
-            tokio::time::advance(LOOK).await;
+            tokio::time::advance(POLL_INTERVAL).await;
             tokio::task::yield_now().await;
         }
     }

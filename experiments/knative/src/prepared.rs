@@ -1,6 +1,6 @@
-//! What a testbed may begin from instead of nothing: the store of one in which every function is registered, none has a
-//! sandbox and nothing is left to do, with the credentials and settings that are in it. Registering takes minutes, so it
-//! is done once, and every repetition begins from a copy.
+//! Prepared state of a testbed: the store of one in which every function is registered, none has a sandbox and the
+//! controllers are idle, with its credentials and settings. Registering takes minutes, so it is done once, and every
+//! repetition begins with a copy.
 
 use std::{
     fs::{self, File},
@@ -13,21 +13,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::versions;
 
-/// What is copied, of the folder of a testbed.
+/// Folders of a testbed that are copied.
 const FOLDERS: [&str; 2] = ["etcd", "credentials"];
 
 /// A folder with such a state.
 #[derive(Clone, Debug)]
 pub struct Prepared(PathBuf);
 
-/// What it was made with; written last.
+/// The inputs that it was made with; written last.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Facts {
     /// Version of this document.
     pub schema_version: u32,
     /// Versions of what wrote the store.
     pub versions: String,
-    /// What was set otherwise than released.
+    /// Settings that differ from the release.
     pub settings: Vec<Setting>,
     /// Hollow nodes.
     pub nodes: u32,
@@ -36,7 +36,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Those of a state made by this program.
+    /// Facts of a state made by this program.
     #[must_use]
     pub fn new(settings: Vec<Setting>, nodes: u32, functions: usize) -> Self {
         let versions = versions::line();

@@ -1,6 +1,6 @@
-//! Whether the control plane has anything left to do. That functions are ready and no sandbox is there does not mean that
-//! its controllers have caught up, or that the tokens of their limits are back: they are when nothing but leases has been
-//! written for a while. Writes are counted as requests, because many change nothing in the store and cost all the same.
+//! Wait for an idle control plane. That functions are ready and no sandbox exists does not mean that its controllers
+//! have caught up, or that the tokens of their rate limits are back: they are when nothing but leases has been written
+//! for a while. Writes are counted as requests, because many change nothing in the store and cost all the same.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::creations;
 /// A window in which writes are counted.
 const WINDOW: Duration = Duration::from_secs(5);
 /// Most writes in a window of a cluster at rest: what nodes and the API server itself renew.
-const WRITES: f64 = 10.0;
+const MAX_WRITES: f64 = 10.0;
 /// So many calm windows in a row: by then the largest of the limits' bursts, 100 tokens at 50 a second, is back too.
 const WINDOWS: u32 = 2;
-/// How long it may take.
-const WITHIN: Duration = Duration::from_secs(300);
-/// How often progress is said.
-const SAY: Duration = Duration::from_secs(15);
+/// Longest wait.
+const TIMEOUT: Duration = Duration::from_secs(300);
+/// Interval of progress messages.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Waits until nothing but leases is written any more and no sandbox of a function is there.
 ///
@@ -39,13 +39,13 @@ pub async fn wait(client: &Client) -> anyhow::Result<()> {
         let now = writes(client).await?;
         let sandboxes = pods.list(&ours).await.context("listing sandboxes")?.items.len();
         let written = now - before;
-        calm = if written <= WRITES && sandboxes == 0 { calm + 1 } else { 0 };
+        calm = if written <= MAX_WRITES && sandboxes == 0 { calm + 1 } else { 0 };
         before = now;
         let state = format!("{written} writes in the last {} s, {sandboxes} sandboxes", WINDOW.as_secs());
-        if calm == 0 && began.elapsed() >= WITHIN {
-            bail!("the cluster is not quiet after {} s: {state}", WITHIN.as_secs());
+        if calm == 0 && began.elapsed() >= TIMEOUT {
+            bail!("the cluster is not quiet after {} s: {state}", TIMEOUT.as_secs());
         }
-        if said.elapsed() >= SAY {
+        if said.elapsed() >= PROGRESS_INTERVAL {
             said = Instant::now();
             stdio::note!("not quiet yet: {state}");
         }

@@ -1,5 +1,5 @@
-//! What is built from which Go modules: one wrapper module per release, so that each keeps the dependencies it was
-//! released with; and the two lines that the tuned variant has otherwise.
+//! Recipe of the build from Go modules: one wrapper module per release, so that each keeps the dependencies it was
+//! released with; and the two lines that differ in the tuned variant.
 
 use std::fmt::Write;
 

@@ -20,14 +20,14 @@ use crate::{
 
 /// Registrations under way at once: more only wait in the controller's own limit.
 const PARALLEL: usize = 16;
-/// How long a service may take to be ready once all are written: the controller's limit lets about two a second through.
+/// Time for a service to be ready once all are written: the controller's rate limit lets about two a second through.
 const READY_TIMEOUT: Duration = Duration::from_secs(120);
-/// What each further function adds to that.
+/// Further time per function.
 const READY_TIMEOUT_PER_FUNCTION: Duration = Duration::from_secs(2);
 /// Time between two looks.
-const LOOK: Duration = Duration::from_millis(500);
-/// How often progress is said.
-const SAY: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval of progress messages.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
 fn services(client: &Client) -> Api<DynamicObject> {
     let resource = api::resource("serving.knative.dev", "v1", "Service");
@@ -85,15 +85,15 @@ async fn wait_ready(services: &Api<DynamicObject>, names: &[&str], began: Instan
         if began.elapsed() >= within {
             bail!("{done} of {} functions are ready after {} s; {first} is not", names.len(), within.as_secs());
         }
-        if said.elapsed() >= SAY {
+        if said.elapsed() >= PROGRESS_INTERVAL {
             said = Instant::now();
             stdio::note!("{done} of {} functions ready", names.len());
         }
-        sleep(LOOK).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// Whether `actual` says everything that `wanted` says; it may say more, which are defaults.
+/// Returns true if `actual` has everything that `wanted` has; it may have more, which are defaults.
 fn contains(actual: &Value, wanted: &Value) -> bool {
     match (actual, wanted) {
         (Value::Object(actual), Value::Object(wanted)) => {
@@ -148,8 +148,8 @@ mod tests {
 
     #[tokio::test]
     async fn only_what_was_registered_here_is_asked_for_and_removed() {
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&asked);
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&requests);
         let server = tower::service_fn(move |request: Request<Body>| {
             kept.lock().unwrap().push(format!("{} {}", request.method(), request.uri()));
             let service = json!({ "metadata": { "name": "f" } });
@@ -160,12 +160,15 @@ mod tests {
             async move { Ok::<_, Infallible>(Response::new(Body::from(answer.to_string().into_bytes()))) }
         });
         assert_eq!(remove(&Client::new(server, NAMESPACE)).await.unwrap(), 1);
-        let asked = asked.lock().unwrap();
+        let requests = requests.lock().unwrap();
         let services = format!("/apis/serving.knative.dev/v1/namespaces/{NAMESPACE}/services");
-        assert!(asked[0].starts_with(&format!("GET {services}?")), "{asked:?}");
-        assert!(asked[0].contains("labelSelector=app.kubernetes.io%2Fmanaged-by%3Ddirigent-testbed"), "{asked:?}");
-        assert!(asked[1].starts_with(&format!("DELETE {services}/f")), "{asked:?}");
-        assert_eq!(asked.len(), 2);
+        assert!(requests[0].starts_with(&format!("GET {services}?")), "{requests:?}");
+        assert!(
+            requests[0].contains("labelSelector=app.kubernetes.io%2Fmanaged-by%3Ddirigent-testbed"),
+            "{requests:?}"
+        );
+        assert!(requests[1].starts_with(&format!("DELETE {services}/f")), "{requests:?}");
+        assert_eq!(requests.len(), 2);
     }
 
     #[test]

@@ -22,8 +22,8 @@ use tokio::{
 use crate::{components::Component, launch, network::Network, topology};
 
 /// Time between two looks at something that is to become true.
-const LOOK: Duration = Duration::from_millis(50);
-/// How long a killed part may take to be gone.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Time for a killed component to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The parts that run. Must be used from one thread that lives as long as they do, because the system ties a child to
@@ -33,10 +33,10 @@ pub struct Supervisor {
     names: PathBuf,
     logs: PathBuf,
     network: Network,
-    parts: Vec<Part>,
+    components: Vec<RunningComponent>,
 }
 
-struct Part {
+struct RunningComponent {
     name: &'static str,
     pid: u32,
     log: PathBuf,
@@ -57,7 +57,7 @@ impl Supervisor {
         let network = Network::here()?;
         network.make_bridge().await?;
         let own = std::env::current_exe().context("finding this program's own file")?;
-        Ok(Self { own, names: folder.to_owned(), logs, network, parts: Vec::new() })
+        Ok(Self { own, names: folder.to_owned(), logs, network, components: Vec::new() })
     }
 
     /// Starts a part; with its own address it is connected to the bridge.
@@ -82,7 +82,7 @@ impl Supervisor {
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file).kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("starting {}", component.name))?;
         let pid = child.id().context("a child that has just been started has an id")?;
-        self.parts.push(Part { name: component.name, pid, log, child });
+        self.components.push(RunningComponent { name: component.name, pid, log, child });
         if let Some(address) = component.address {
             let connected = self.network.connect(pid, address).await;
             connected.with_context(|| format!("connecting {}; {}", component.name, self.excerpt(component.name)))?;
@@ -93,7 +93,7 @@ impl Supervisor {
     /// Roles and process ids.
     #[must_use]
     pub fn members(&self) -> BTreeMap<&'static str, u32> {
-        self.parts.iter().map(|part| (part.name, part.pid)).collect()
+        self.components.iter().map(|component| (component.name, component.pid)).collect()
     }
 
     /// Waits until `look` is content, at most `within`; gives up when a part ends.
@@ -116,7 +116,7 @@ impl Supervisor {
             if Instant::now() >= deadline {
                 bail!("{name} is not ready within {} s: {reason:#}; {}", within.as_secs(), self.excerpt(name));
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -125,16 +125,20 @@ impl Supervisor {
     /// # Errors
     /// With its name and the end of its log.
     pub fn check(&mut self) -> anyhow::Result<()> {
-        for part in &mut self.parts {
-            if let Some(status) = part.child.try_wait().context("asking for a child's state")? {
-                return Err(anyhow!("{} ended ({status}); {}", part.name, log::excerpt(&part.log)));
+        for component in &mut self.components {
+            if let Some(status) = component.child.try_wait().context("asking for a child's state")? {
+                return Err(anyhow!("{} ended ({status}); {}", component.name, log::excerpt(&component.log)));
             }
         }
         Ok(())
     }
 
     fn excerpt(&self, name: &str) -> String {
-        self.parts.iter().find(|part| part.name == name).map(|part| log::excerpt(&part.log)).unwrap_or_default()
+        self.components
+            .iter()
+            .find(|component| component.name == name)
+            .map(|component| log::excerpt(&component.log))
+            .unwrap_or_default()
     }
 
     /// Asks a part to end by itself, which one does that writes something down last, and waits a moment for it.
@@ -142,11 +146,13 @@ impl Supervisor {
     /// # Errors
     /// When it does not end in time.
     pub async fn finish(&mut self, name: &str) -> anyhow::Result<()> {
-        let Some(part) = self.parts.iter_mut().find(|part| part.name == name) else { return Ok(()) };
-        let pid = i32::try_from(part.pid).context("process ids fit in 31 bits")?;
+        let Some(component) = self.components.iter_mut().find(|component| component.name == name) else {
+            return Ok(());
+        };
+        let pid = i32::try_from(component.pid).context("process ids fit in 31 bits")?;
         // Fails only when it has ended already.
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
-        let ended = tokio::time::timeout(KILL_TIMEOUT, part.child.wait()).await;
+        let ended = tokio::time::timeout(KILL_TIMEOUT, component.child.wait()).await;
         ended.with_context(|| format!("{name} does not end"))?.context("waiting for a child").map(drop)
     }
 
@@ -155,15 +161,15 @@ impl Supervisor {
     /// # Errors
     /// When a part does not end or the bridge cannot be removed.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
-        for part in self.parts.iter_mut().rev() {
+        for component in self.components.iter_mut().rev() {
             // Fails only when it has ended already.
-            let _ = part.child.start_kill();
+            let _ = component.child.start_kill();
         }
-        for part in self.parts.iter_mut().rev() {
-            let gone = tokio::time::timeout(KILL_TIMEOUT, part.child.wait()).await;
-            gone.with_context(|| format!("{} does not end", part.name))?.context("waiting for a child")?;
+        for component in self.components.iter_mut().rev() {
+            let gone = tokio::time::timeout(KILL_TIMEOUT, component.child.wait()).await;
+            gone.with_context(|| format!("{} does not end", component.name))?.context("waiting for a child")?;
         }
-        self.parts.clear();
+        self.components.clear();
         self.network.remove_bridge().await
     }
 }

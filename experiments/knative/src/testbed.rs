@@ -21,9 +21,9 @@ use crate::{
     anatomy::{self, Changes, Functions},
     api,
     cache::Built,
-    components::{Component, Parts},
+    components::{Component, ComponentBuilder},
     credentials::{Credentials, Identity},
-    folder::{Only, clear, remove_data},
+    folder::{TestbedLock, clear, remove_data},
     objects::{manifests, nodes, services, stages},
     prepared::{Facts, Prepared},
     register,
@@ -33,19 +33,19 @@ use crate::{
     versions,
 };
 
-/// How long one part may take to be ready; on a busy machine the API server takes the longest.
+/// Time for one component to be ready; on a busy machine the API server takes the longest.
 const READY_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// What a testbed is made of.
+/// Settings of a testbed.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The programs.
     pub built: Built,
-    /// Which form.
+    /// Variant of the baseline.
     pub variant: Variant,
     /// Workers of each controller; `None`: as released.
     pub workers: Option<u32>,
-    /// Where everything of it is kept; must be on a disk where writes are made durable.
+    /// Folder of all its files; must be on a disk with durable writes.
     pub folder: PathBuf,
     /// Hollow nodes.
     pub nodes: u32,
@@ -53,16 +53,16 @@ pub struct Settings {
     pub delay: Duration,
     /// Windows of the autoscaler; `None`: as released.
     pub windows: Option<manifests::Windows>,
-    /// How functions spend their time: `sleep` or `spin`.
+    /// Mode of the functions: `sleep` or `spin`.
     pub mode: hollow::Mode,
     /// The state it begins from; `None`: nothing is registered.
     pub prepared: Option<Prepared>,
-    /// Whether every request to the API server and every change in the store are recorded.
+    /// True if every request to the API server and every change in the store are recorded.
     pub anatomy: bool,
 }
 
 impl Settings {
-    /// What is set otherwise than released in ConfigMaps.
+    /// Settings in ConfigMaps that differ from the release.
     #[must_use]
     pub fn config_maps(&self) -> Vec<Setting> {
         manifests::settings(self.windows.as_ref())
@@ -75,7 +75,7 @@ pub struct Testbed {
     folder: PathBuf,
     client: Client,
     changes: Option<Changes>,
-    _only: Only,
+    _only: TestbedLock,
 }
 
 impl Testbed {
@@ -85,7 +85,7 @@ impl Testbed {
     /// When a part does not start, or is of another version than promised: with the end of its log.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         settings.built.require()?;
-        let only = Only::take(&settings.folder, &settings.built.running())?;
+        let only = TestbedLock::take(&settings.folder, &settings.built.running())?;
         clear(&settings.folder)?;
         let mut supervisor = Supervisor::new(&settings.folder).await.context("making the network")?;
         match start_all(settings, &mut supervisor).await {
@@ -169,16 +169,16 @@ async fn start_all(settings: &Settings, supervisor: &mut Supervisor) -> anyhow::
     record::write_json(&folder.join(anatomy::POLICY), &anatomy::policy())?;
     let Settings { built, variant, workers, anatomy: audit, .. } = settings;
     let (variant, workers, audit) = (*variant, *workers, *audit);
-    let parts = Parts { built, credentials: &credentials, data: folder, variant, workers, audit };
-    record::write_json(&folder.join("settings.json"), &[config_maps.clone(), parts.settings()].concat())?;
+    let components = ComponentBuilder { built, credentials: &credentials, data: folder, variant, workers, audit };
+    record::write_json(&folder.join("settings.json"), &[config_maps.clone(), components.settings()].concat())?;
     fs::copy(built.facts(), folder.join("built.json")).context("keeping what was built")?;
     let client = api::client(&credentials, Identity::Admin)?;
     let store = Store { client: &client, is_new: settings.prepared.is_none() };
-    kubernetes(supervisor, &parts, &store).await?;
+    kubernetes(supervisor, &components, &store).await?;
     store.apply(&manifests::before_webhook(&settings.built.manifests(), &config_maps)?).await?;
     store.apply(&services::all()).await?;
-    serving(supervisor, &parts, &store).await?;
-    hollow_nodes(settings, supervisor, &parts, &store).await?;
+    serving(supervisor, &components, &store).await?;
+    hollow_nodes(settings, supervisor, &components, &store).await?;
     let changes = settings.anatomy.then(Changes::follow).transpose()?;
     Ok((client, changes))
 }
@@ -214,11 +214,15 @@ impl Store<'_> {
 }
 
 /// etcd, API server (of the promised version), controller manager, scheduler.
-async fn kubernetes(supervisor: &mut Supervisor, parts: &Parts<'_>, store: &Store<'_>) -> anyhow::Result<()> {
+async fn kubernetes(
+    supervisor: &mut Supervisor,
+    components: &ComponentBuilder<'_>,
+    store: &Store<'_>,
+) -> anyhow::Result<()> {
     let client = store.client;
-    supervisor.start(&parts.etcd()).await?;
+    supervisor.start(&components.etcd()).await?;
     supervisor.wait("etcd", READY_TIMEOUT, async || connects(([127, 0, 0, 1], ETCD_PORT)).await).await?;
-    supervisor.start(&parts.api_server()).await?;
+    supervisor.start(&components.api_server()).await?;
     let ready = async || {
         let request = http::Request::get("/readyz").body(Vec::new())?;
         Ok(client.request_text(request).await.map(drop)?)
@@ -229,25 +233,29 @@ async fn kubernetes(supervisor: &mut Supervisor, parts: &Parts<'_>, store: &Stor
         bail!("the API server says it is {version}, expected {}", versions::git_version());
     }
     store.forget_leases().await?;
-    supervisor.start(&parts.controller_manager()).await?;
-    supervisor.start(&parts.scheduler()).await?;
+    supervisor.start(&components.controller_manager()).await?;
+    supervisor.start(&components.scheduler()).await?;
     let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
     let account = async || Ok(accounts.get("default").await.map(drop)?);
     supervisor.wait("kube-controller-manager", READY_TIMEOUT, account).await
 }
 
 /// Knative's own parts; its controller may act only when the controller manager has aggregated its role.
-async fn serving(supervisor: &mut Supervisor, parts: &Parts<'_>, store: &Store<'_>) -> anyhow::Result<()> {
-    let services: Api<Service> = Api::all(api::client(parts.credentials, Identity::Controller)?);
+async fn serving(
+    supervisor: &mut Supervisor,
+    components: &ComponentBuilder<'_>,
+    store: &Store<'_>,
+) -> anyhow::Result<()> {
+    let services: Api<Service> = Api::all(api::client(components.credentials, Identity::Controller)?);
     let allowed = async || Ok(services.list(&ListParams::default().limit(1)).await.map(drop)?);
     supervisor.wait("kube-controller-manager", READY_TIMEOUT, allowed).await?;
-    supervisor.start(&parts.webhook()).await?;
+    supervisor.start(&components.webhook()).await?;
     supervisor.wait("webhook", READY_TIMEOUT, async || connects((WEBHOOK.octets(), 8443)).await).await?;
-    store.apply(&manifests::webhooks(&parts.built.manifests())?).await?;
-    supervisor.start(&parts.controller()).await?;
-    supervisor.start(&parts.autoscaler()).await?;
+    store.apply(&manifests::webhooks(&components.built.manifests())?).await?;
+    supervisor.start(&components.controller()).await?;
+    supervisor.start(&components.autoscaler()).await?;
     supervisor.wait("autoscaler", READY_TIMEOUT, async || connects((AUTOSCALER.octets(), 8080)).await).await?;
-    supervisor.start(&parts.activator()).await?;
+    supervisor.start(&components.activator()).await?;
     supervisor.wait("controller", READY_TIMEOUT, async || connects((CONTROLLER.octets(), 8080)).await).await?;
     supervisor.wait("activator", READY_TIMEOUT, activator_ready).await
 }
@@ -256,13 +264,13 @@ async fn serving(supervisor: &mut Supervisor, parts: &Parts<'_>, store: &Store<'
 async fn hollow_nodes(
     settings: &Settings,
     supervisor: &mut Supervisor,
-    parts: &Parts<'_>,
+    components: &ComponentBuilder<'_>,
     store: &Store<'_>,
 ) -> anyhow::Result<()> {
     let pods = Component {
         name: "pods",
         address: Some(NODES),
-        command: pods_command(settings, parts.credentials)?,
+        command: pods_command(settings, components.credentials)?,
         environment: Vec::new(),
     };
     supervisor.start(&pods).await?;
@@ -270,9 +278,9 @@ async fn hollow_nodes(
     let there = async || up.exists().then_some(()).context("it does not watch the pods yet");
     supervisor.wait("pods", READY_TIMEOUT, there).await?;
     store.apply(&nodes::names(settings.nodes).map(|name| nodes::node(&name)).collect::<Vec<_>>()).await?;
-    let path = parts.stages();
+    let path = components.stages();
     fs::write(&path, stages::configuration(settings.delay)).with_context(|| format!("writing {}", path.display()))?;
-    supervisor.start(&parts.kwok()).await?;
+    supervisor.start(&components.kwok()).await?;
     let nodes: Api<Node> = Api::all(store.client.clone());
     let leases: Api<Lease> = Api::namespaced(store.client.clone(), "kube-node-lease");
     let expected = settings.nodes as usize;
@@ -311,7 +319,7 @@ async fn connects(address: impl Into<std::net::SocketAddr>) -> anyhow::Result<()
     TcpStream::connect(address).await.map(drop).with_context(|| format!("connecting to {address}"))
 }
 
-/// What a kubelet would ask the activator: it is ready when it is connected to the autoscaler.
+/// The activator's readiness probe, which a kubelet would send: it is ready when it is connected to the autoscaler.
 async fn activator_ready() -> anyhow::Result<()> {
     let answer = tokio::task::spawn_blocking(|| {
         let within = Some(Duration::from_secs(2));

@@ -35,13 +35,13 @@ pub const ACTIVATOR_PORT: u16 = 8012;
 /// A pod's ports for invocations: HTTP/1.1, and HTTP/2 with prior knowledge.
 pub const POD_PORTS: [u16; 2] = [8012, 8013];
 
-/// Where the API server answers.
+/// Address of the API server.
 #[must_use]
 pub fn api() -> String {
     format!("https://{CONTROL_PLANE}:{API_PORT}")
 }
 
-/// What stands in the hosts file of every process: the whole name service.
+/// Content of the hosts file of every process: the whole name service.
 #[must_use]
 pub fn hosts() -> String {
     format!(

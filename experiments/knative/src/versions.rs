@@ -17,7 +17,7 @@ pub fn line() -> String {
     format!("Knative {KNATIVE}, Kubernetes {KUBERNETES}, etcd {ETCD}, KWOK {KWOK}")
 }
 
-/// What the API server's `/version` must say.
+/// The version that the API server's `/version` must report.
 #[must_use]
 pub fn git_version() -> String {
     format!("v{KUBERNETES}")

@@ -1,4 +1,4 @@
-//! Where a testbed may be started: only in a network namespace of its own.
+//! A testbed starts only in a network namespace of its own.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{

@@ -26,7 +26,7 @@ use crate::{
     table::{Format, TextTable},
 };
 
-/// Cores below which load generator and system share too few to be told apart.
+/// Cores below which load generator and system share too many to be told apart.
 const CORES_MIN: u32 = 2;
 /// Memory below which the main experiment does not fit, in MiB.
 const MEMORY_MIB_MIN: u64 = 4096;
@@ -36,7 +36,7 @@ const DISK_MIB_MIN: u64 = 8192;
 const OPEN_FILES_MIN: u64 = 8192;
 /// Sleeping later than this at p99 makes short runs invalid, in nanoseconds.
 const OVERSLEEP_MAX_NS: i64 = 1_000_000;
-/// The real-time priority that the load generator asks for.
+/// Real-time priority of the load generator.
 const REAL_TIME: u64 = 2;
 /// The capability that permits it whatever the limit, as a bit of `CapEff` (`CAP_SYS_NICE`).
 const NICE: u64 = 1 << 23;

@@ -137,7 +137,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         session.process = inside.runner;
     }
     let resumed = arguments.resume.as_deref().map(|dir| resumed(dir, &session)).transpose()?;
-    // Nothing is enclosed for a system that cannot run here: its step says so.
+    // A system that cannot run here needs no isolation: its step gives the reason.
     let needs_it = |system: &System| system.isolated && needs::missing(system).is_empty();
     if arguments.isolated.is_none() && resolved.systems.iter().any(|(_, system)| needs_it(system)) {
         return isolate(arguments, checkout, (&resolved, resumed), &session);

@@ -1,4 +1,4 @@
-//! `verify`: the invariants of a finished run, from its files alone, and its claims as they were judged.
+//! `verify`: the invariants of a finished run, from its files alone, and its evaluated claims.
 
 use std::path::PathBuf;
 

@@ -51,7 +51,7 @@ struct Draft<'a> {
     over: TomlTable<'a>,
 }
 
-/// A dotted key in its parts, and the values it takes.
+/// A dotted key in its segments, and the values it takes.
 struct Axis<'a> {
     path: Vec<Spanned<DeString<'a>>>,
     values: Vec<Spanned<DeValue<'a>>>,
@@ -263,7 +263,8 @@ fn name_part(text: &str) -> String {
     text.chars().map(kept).collect::<String>().trim_start_matches(['.', '-', '_']).to_owned()
 }
 
-/// The points as one settled definition: what they share, then each with what makes it different. [`read`] reads it.
+/// The points as one resolved definition: their shared settings, then each point with its own values. [`read`] reads
+/// it.
 #[must_use]
 pub fn to_toml(points: &[Point]) -> String {
     let whole = |point: &Point| Value::try_from(&point.settings).expect("settings are tables of plain values");
@@ -296,7 +297,7 @@ pub fn to_toml(points: &[Point]) -> String {
     toml::to_string(&shared).expect("settings are tables of plain values")
 }
 
-/// The table that holds a dotted key, and the key's last part.
+/// The table that holds a dotted key, and the key's last segment.
 fn split<'k, 'v>(key: &'k str, value: &'v mut Value) -> (Option<&'v mut toml::Table>, &'k str) {
     let (above, last) = key.rsplit_once('.').unwrap_or(("", key));
     let parts = above.split('.').filter(|part| !part.is_empty());

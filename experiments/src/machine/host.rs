@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Display, fs, path::Path, thread};
 use nix::sys::utsname::uname;
 use record::HostFacts;
 
-/// Gathers the facts; one that the system does not tell stays empty.
+/// Gathers the facts; an unknown one stays empty.
 #[must_use]
 pub fn facts() -> HostFacts {
     HostFacts {

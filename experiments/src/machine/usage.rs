@@ -25,7 +25,7 @@ use crate::machine::{
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Poll interval of the sampler for its end.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Name of the whole machine's row.
 pub const MACHINE: &str = ProcessUsage::MACHINE;
@@ -69,7 +69,7 @@ pub struct Sample {
     pub processes: BTreeMap<String, Used>,
 }
 
-/// Takes samples until it is told to end.
+/// Takes samples until it is stopped.
 #[derive(Debug)]
 pub struct Sampler {
     samples: Arc<Mutex<Vec<Sample>>>,
@@ -89,14 +89,14 @@ impl Sampler {
         let thread = thread::Builder::new().name("sampler".to_owned()).spawn(move || {
             let mut watch = Watch { processes, disks: disk::physical(), last: BTreeMap::new() };
             let mut due = 0;
-            let looks_per_sample = INTERVAL.as_millis() / LOOK.as_millis();
+            let looks_per_sample = INTERVAL.as_millis() / POLL_INTERVAL.as_millis();
             while !ending.load(Ordering::SeqCst) {
                 if due == 0 {
                     kept.lock().unwrap_or_else(PoisonError::into_inner).extend(watch.sample());
                     due = looks_per_sample;
                 }
                 due -= 1;
-                thread::sleep(LOOK);
+                thread::sleep(POLL_INTERVAL);
             }
             kept.lock().unwrap_or_else(PoisonError::into_inner).extend(watch.sample());
         })?;

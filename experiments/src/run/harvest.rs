@@ -24,11 +24,11 @@ pub fn coldstarts(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::R
 }
 
 /// Copies the rows of a table, each after `told` has changed it; how many.
-fn copy<T: Serialize + DeserializeOwned>(from: &Path, to: &Path, told: impl Fn(&mut T)) -> anyhow::Result<usize> {
+fn copy<T: Serialize + DeserializeOwned>(from: &Path, to: &Path, adjust: impl Fn(&mut T)) -> anyhow::Result<usize> {
     let mut rows: Vec<T> = read_table(from)?;
     let mut writer = TableWriter::create(to)?;
     for row in &mut rows {
-        told(row);
+        adjust(row);
         writer.write(row)?;
     }
     writer.flush()?;

@@ -100,7 +100,7 @@ pub fn revision(root: &Path) -> String {
 /// The facts about a system: its version, its table, and the checksums of its programs.
 ///
 /// # Errors
-/// When it does not tell its version: no version, no measurement.
+/// If the version command fails: no version, no measurement.
 pub fn system(system: &System, programs: &Programs) -> anyhow::Result<SystemFacts> {
     let values = programs.values(system);
     let command = values.expand_all(&system.version).context("the command for its version")?;

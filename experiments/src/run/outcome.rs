@@ -1,6 +1,7 @@
-//! What becomes of a repetition that is tried: what was said and kept of an earlier try stays until there is something in its
-//! place. One that failed leaves a reason and no rows, so that it is neither counted nor forgotten. Where it was the system that failed,
-//! that is its result, and is not tried again for nothing: else who stops a run and goes on with it often enough had no failure.
+//! Outcome of a repetition that is tried: the record of an earlier try stays until it is replaced. A failed repetition
+//! leaves a reason and no rows, so that it is neither counted nor forgotten. If the system failed, that is its result,
+//! and it is tried again only if a dependency has changed: otherwise a user could interrupt and resume a run until it
+//! has no failure.
 
 use std::fs;
 
@@ -160,9 +161,9 @@ impl Run<'_> {
         Ok(reason)
     }
 
-    /// Why a repetition that has no rows is not tried, if it is not. Either the system failed in it, and nothing that this depends on
-    /// has changed; or it cannot be tried here. That says nothing of the system, so that it replaces nothing on record: neither what
-    /// was measured nor what failed.
+    /// The reason not to try a repetition that has no rows; `None` if it is to be tried. Either the system failed in
+    /// it, and no dependency of that result has changed; or it cannot be tried here. The latter says nothing about the
+    /// system, so that it replaces neither rows nor a failure on record.
     pub(super) fn untried(&mut self, index: usize, action: &Action) -> anyhow::Result<Option<String>> {
         let Action::Measure { system, point, repetition } = action else { return Ok(None) };
         let point = self.dir.point(system, point, *repetition);

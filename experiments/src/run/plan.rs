@@ -211,8 +211,8 @@ fn interleaved(points: &[Point], repetition: u32) -> impl Iterator<Item = (&Poin
             all.push(system);
         }
     }
-    let turn = (repetition.saturating_sub(1) as usize).checked_rem(all.len()).unwrap_or(0);
-    all.rotate_left(turn);
+    let rotation = (repetition.saturating_sub(1) as usize).checked_rem(all.len()).unwrap_or(0);
+    all.rotate_left(rotation);
     let is_of = |point: &Point| all.first().is_some_and(|first| point.settings.systems.contains(first));
     let first = points.iter().position(is_of).unwrap_or(0);
     points[first..].iter().chain(&points[..first]).map(move |point| {
@@ -348,7 +348,7 @@ mod tests {
         ");
     }
 
-    /// As in the comparison that decides: no two systems share a point.
+    /// No two systems share a point, as in the cold-start comparison.
     #[test]
     fn systems_take_turns_where_each_has_points_of_its_own() {
         let point = |name: &str, system: &str, rate: u32| {

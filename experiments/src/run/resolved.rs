@@ -71,7 +71,7 @@ impl ResolvedExperiment {
         text
     }
 
-    /// Its settings as one settled definition.
+    /// Its settings as one resolved definition.
     #[must_use]
     pub fn to_toml(&self) -> String {
         points::to_toml(&self.points)
@@ -96,18 +96,18 @@ impl ResolvedExperiment {
     }
 }
 
-/// Every system makes sandboxes of the kind that is asked for: with others it would be measured at something else.
+/// Checks that every system has the wanted runtime: with another one, another quantity would be measured.
 fn each_has_its_runtime(points: &[Point], systems: &[(String, System)], is_typed: bool) -> Result<(), UsageError> {
     for (name, system) in systems {
         let has = |runtime: &String| system.runtimes.is_empty() || system.runtimes.contains(runtime);
         let measured = points.iter().filter(|point| point.settings.systems.contains(name));
-        let asked = measured.map(|point| &point.settings.sandbox.runtime).find(|runtime| !has(runtime));
-        if let Some(asked) = asked {
+        let wanted = measured.map(|point| &point.settings.sandbox.runtime).find(|runtime| !has(runtime));
+        if let Some(wanted) = wanted {
             let offered = system.runtimes.join(" or ");
             return Err(UsageError(if is_typed {
-                format!("--runtime {asked}: {name} has no such runtime, but {offered}")
+                format!("--runtime {wanted}: {name} has no such runtime, but {offered}")
             } else {
-                format!("{name} has no runtime {asked}: add --runtime {offered}, for all systems")
+                format!("{name} has no runtime {wanted}: add --runtime {offered}, for all systems")
             }));
         }
     }

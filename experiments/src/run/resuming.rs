@@ -267,7 +267,7 @@ fn complete_facts(point: &PointDir, before: &Manifest, fingerprint: &str) -> any
         fingerprint: fingerprint.to_owned(),
         system: system.clone(),
         loadgen: loadgen.clone(),
-        // Nothing tells it.
+        // Neither has it.
         runner: String::new(),
         git_revision: before.git_revision.clone(),
         host: before.host.clone(),

@@ -264,7 +264,7 @@ impl Run<'_> {
         if facts.interrupted { Err(Interrupted.into()) } else { Ok(()) }
     }
 
-    /// Invariants first: claims are judged by them, and the page says what is broken.
+    /// Invariants first: claims depend on them, and the page shows the broken ones.
     pub(super) fn report(&mut self) -> anyhow::Result<()> {
         preparation::forget(&self.dir)?;
         let backup = verify::check_and_record(&self.dir).context("checking the invariants")?;
@@ -311,6 +311,6 @@ fn analyse(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Resu
 /// Returns true if this analysis accepts [`UNDER_LOCK`]: in a folder given by the user it may be of an earlier
 /// revision, which locks nothing. If it cannot be started, making the report fails with the reason.
 fn knows_under_lock(analysis: &str) -> bool {
-    let asked = Command::new(analysis).args(["report", "--help"]).stdin(Stdio::null()).output();
-    asked.is_ok_and(|asked| String::from_utf8_lossy(&asked.stdout).contains(UNDER_LOCK))
+    let help = Command::new(analysis).args(["report", "--help"]).stdin(Stdio::null()).output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains(UNDER_LOCK))
 }

@@ -237,7 +237,7 @@ impl<'a> Cluster<'a> {
         }
         let (session, processes) = (self.session, &mut self.processes);
         wait_regardless(self.system.stop.grace, || {
-            // No short cut: each is asked, so that each is reaped.
+            // Not `any`: every process must be polled, so that every one is reaped.
             let running = processes.iter_mut().filter_map(|process| process.ended().is_none().then_some(())).count();
             (running == 0 || session.interrupt.count() > 1).then_some(())
         });

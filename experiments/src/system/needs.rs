@@ -63,11 +63,11 @@ impl Need {
             self.open_files.is_some(),
             self.disk_mib.is_some(),
         ];
-        let told = match &self.least {
+        let has_version = match &self.least {
             None => self.version.is_empty(),
             Some(least) => self.program.is_some() && !self.version.is_empty() && version(least).is_some(),
         };
-        given.into_iter().filter(|given| *given).count() == 1 && told
+        given.into_iter().filter(|given| *given).count() == 1 && has_version
     }
 }
 
@@ -132,8 +132,8 @@ fn on_search_path(program: &str) -> bool {
 fn too_old(program: &str, need: &Need) -> Option<String> {
     let least = need.least.as_deref()?;
     let output = Command::new(program).args(&need.version).stdin(Stdio::null()).output().ok()?;
-    let told = String::from_utf8_lossy(&output.stdout);
-    let (text, found) = told.split_whitespace().find_map(version)?;
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let (text, found) = printed.split_whitespace().find_map(version)?;
     (found < version(least)?.1).then(|| format!("{program} {text} instead of {least}"))
 }
 

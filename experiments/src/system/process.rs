@@ -44,7 +44,7 @@ impl Process {
         self.status
     }
 
-    /// Sends a signal, unless it has ended: its id may be somebody else's by then.
+    /// Sends a signal, unless the process has ended: its id may be reused by then.
     pub fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
             // The only possible failure is that it ended this instant.

@@ -17,9 +17,9 @@ use crate::verify::invariant::{Findings, Tally};
 /// each, and takes the wall clock once per creation.
 pub const CLOCK_TOLERANCE_NS: i64 = 1_000_000;
 
-/// Longest time for which a sandbox may have been ready on its worker, in nanoseconds, when a row that then waits for it is sent. The
-/// news takes a few milliseconds; where it takes longer, such rows are told, because much of what a cold start costs was
-/// over before they came.
+/// Longest time for which a sandbox may have been ready on its worker, in nanoseconds, when a row that waits for it is sent. The
+/// notification of the data plane takes a few milliseconds. Rows that are sent later are reported, because most of the cold
+/// start was over before they arrived.
 pub const MAX_NOTIFICATION_NS: i64 = 100_000_000;
 
 /// Greatest share of cold rows whose creation may have begun before they arrived: such rows wait for what is left of it.
@@ -49,7 +49,7 @@ struct Creation {
 
 impl Creation {
     /// Its sandbox answered a row.
-    fn answers(&mut self, row: &Invocation, sent_ns: u64) {
+    fn note_response(&mut self, row: &Invocation, sent_ns: u64) {
         self.first_done_ns = self.first_done_ns.into_iter().chain(row.done_ns).min();
         if row.cold == Some(1) {
             self.last_cold_sent_ns = self.last_cold_sent_ns.max(Some(sent_ns));
@@ -65,7 +65,7 @@ impl Creation {
             return Some(true);
         }
         let by = |ns: i64| self.ready_ns.map(|ready| ready <= ns.saturating_add(CLOCK_TOLERANCE_NS));
-        let latest_ns = row.done_ns?.saturating_sub(told_us(row).saturating_mul(1000));
+        let latest_ns = row.done_ns?.saturating_sub(reported_us(row).saturating_mul(1000));
         let could_be = by(i64::try_from(latest_ns).unwrap_or(i64::MAX))?;
         (!could_be || phases_us(row).is_some() || by(sent_ns)?).then_some(could_be)
     }
@@ -83,7 +83,7 @@ impl Creation {
 
     /// Returns true if its sandbox had responded before a row was sent that reports to have waited for it. Of the
     /// system's own reports only the identity of the sandbox is used.
-    fn had_answered(&self) -> bool {
+    fn had_responded(&self) -> bool {
         self.first_done_ns.zip(self.last_cold_sent_ns).is_some_and(|(done, sent)| done < sent)
     }
 }
@@ -125,7 +125,7 @@ pub struct Coldness {
 #[derive(Debug, Default)]
 struct Residuals {
     found_us: Vec<i64>,
-    /// Rows that do not tell a phase, or the whole.
+    /// Rows without a phase, or without the whole.
     unproved: u64,
 }
 
@@ -194,7 +194,7 @@ impl Coldness {
         self.latency.note(whole_us.zip(phases_us(row)).map(|(whole, phases)| difference(whole, phases)));
         let mut creation = row.sandbox.as_ref().and_then(|sandbox| self.creations.get_mut(sandbox));
         if let Some(creation) = &mut creation {
-            creation.answers(row, sent);
+            creation.note_response(row, sent);
         }
         let creation = creation.filter(|creation| creation.succeeded && creation.function == row.function);
         let arrived = i64::try_from(sent).unwrap_or(i64::MAX);
@@ -248,7 +248,7 @@ impl Coldness {
             self.ids_twice
         );
         to.each(NEW, tally(self.not_created + self.ids_twice), detail);
-        let older = self.creations.values().filter(|creation| creation.had_answered()).count() as u64;
+        let older = self.creations.values().filter(|creation| creation.had_responded()).count() as u64;
         to.each(FIRST, tally(older), format!("{older} sandboxes had"));
         let shared = self.cold - self.not_created - self.own_creation;
         let detail = format!(
@@ -279,13 +279,13 @@ impl Coldness {
     }
 }
 
-/// The phases of a row in all; `None` unless it tells all of them.
+/// Sum of a row's phases; `None` unless it reports all of them.
 fn phases_us(row: &Invocation) -> Option<u64> {
-    [row.queue_us, row.cold_us, row.exec_us].iter().all(Option::is_some).then(|| told_us(row))
+    [row.queue_us, row.cold_us, row.exec_us].iter().all(Option::is_some).then(|| reported_us(row))
 }
 
-/// The phases that a row tells, in all. What it tells may be anything, so that the sum saturates.
-fn told_us(row: &Invocation) -> u64 {
+/// Sum of the phases that a row reports. Reported values are arbitrary, so that the sum saturates.
+fn reported_us(row: &Invocation) -> u64 {
     [row.queue_us, row.cold_us, row.exec_us].into_iter().flatten().fold(0, u64::saturating_add)
 }
 

@@ -29,8 +29,9 @@ pub fn check(repetitions: &[&PointDir], known: &BTreeMap<String, SystemFacts>) -
     }
     let mut all = Vec::new();
     for (system, of_system) in systems {
-        let (told, silent): (Vec<&PointDir>, Vec<&PointDir>) = of_system.iter().partition(|dir| dir.built().is_file());
-        let built = told.iter().map(|dir| programs(dir)).collect::<anyhow::Result<Vec<Value>>>()?;
+        let (recorded, unrecorded): (Vec<&PointDir>, Vec<&PointDir>) =
+            of_system.iter().partition(|dir| dir.built().is_file());
+        let built = recorded.iter().map(|dir| programs(dir)).collect::<anyhow::Result<Vec<Value>>>()?;
         let is_expected = || known.get(system).is_some_and(leaves_built);
         if built.is_empty() && !is_expected() {
             continue;
@@ -39,10 +40,10 @@ pub fn check(repetitions: &[&PointDir], known: &BTreeMap<String, SystemFacts>) -
         let names: Vec<&str> = names.into_iter().map(String::as_str).collect();
         let (finding, detail) = if built.iter().any(|one| *one != built[0]) {
             (Finding::NotHeld, format!("{system} was built again between two of them: {}", names.join(", ")))
-        } else if silent.is_empty() {
+        } else if unrecorded.is_empty() {
             (Finding::Held, format!("{system}, {} repetitions", built.len()))
         } else {
-            (Finding::NotMeasured, format!("{system}: {} repetitions have no built.json", silent.len()))
+            (Finding::NotMeasured, format!("{system}: {} repetitions have no built.json", unrecorded.len()))
         };
         let [.., of_what] = Invariant::IDENTITY;
         for PointDir { system, point, repetition, .. } in of_system {

@@ -113,7 +113,7 @@ impl Findings {
     }
 }
 
-/// The exit code that judged invariants mean.
+/// Exit code of the invariants.
 #[must_use]
 pub fn exit(invariants: &Invariants) -> Exit {
     let missed = |one: &Invariant| one.weight == Weight::Threshold && one.finding == Finding::NotHeld;

@@ -1,7 +1,7 @@
 //! Backup of a run's previous results while they are made again: if that fails, they are restored.
 //!
-//! Invariants, statistics, claims and page belong together. `repro verify` asks the invariants whether claims still count,
-//! so that none of them may be left beside invariants that it was not made by.
+//! Invariants, statistics, claims and page belong together: claims are valid only with the invariants that they were evaluated
+//! with, so that all four are replaced or restored at once.
 
 use std::{
     fs, io,
@@ -13,8 +13,8 @@ use record::{Invariants, RunDir};
 
 use crate::run::preparation;
 
-/// The invariants that were found, and what was judged before, aside.
-#[must_use = "what was judged before is put back, or removed, by `settle`"]
+/// The new invariants, and the previous results as a backup.
+#[must_use = "the previous results are restored, or removed, by `finish`"]
 pub struct ResultsBackup {
     /// The new invariants, as they are on record.
     pub invariants: Invariants,
@@ -22,7 +22,7 @@ pub struct ResultsBackup {
 }
 
 impl ResultsBackup {
-    /// Moves aside what was judged of a run. What a killed process left aside is put back before.
+    /// Moves the previous results of a run to the backup. A backup that a killed process left is restored first.
     pub(super) fn begin(dir: &RunDir, invariants: Invariants) -> anyhow::Result<Self> {
         restore(dir)?;
         let (results_backup, moving) = (dir.judged_before(), moving(dir));
@@ -35,10 +35,10 @@ impl ResultsBackup {
         Ok(Self { invariants, dir: dir.clone() })
     }
 
-    /// Ends it: where what was to be made was made, what was judged before is removed, and else it is put back.
+    /// Removes the backup if the new results were made, else restores it.
     ///
     /// # Errors
-    /// That of what was to be made; or when something cannot be moved or removed.
+    /// The error of `made`; or if a file cannot be moved or removed.
     pub fn finish<T>(self, made: anyhow::Result<T>) -> anyhow::Result<T> {
         match made {
             Ok(made) => preparation::remove(&self.dir.judged_before()).map(|()| made),
@@ -50,14 +50,14 @@ impl ResultsBackup {
     }
 }
 
-/// Invariants, statistics, claims and page. Claims first: of what is left when a move is interrupted, they are what would be
-/// believed.
+/// Invariants, statistics, claims and page. Claims are moved first: after an interrupted move, stale claims would be the most
+/// misleading of them.
 pub(super) fn parts(dir: &RunDir) -> [PathBuf; 4] {
     [dir.claims(), dir.invariants(), dir.summary(), dir.report()]
 }
 
-/// Puts back what is aside, in place of what was made since; nothing where nothing is. Whenever it ends early it can be done
-/// again. Claims come last.
+/// Restores the backup, replacing the results made since; does nothing without a backup. It can be repeated after an
+/// interruption. Claims come last.
 fn restore(dir: &RunDir) -> anyhow::Result<()> {
     let (results_backup, moving) = (dir.judged_before(), moving(dir));
     if results_backup.exists() {

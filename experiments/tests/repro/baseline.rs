@@ -43,7 +43,7 @@ cold_share_min = 1.0
 [scales.laptop]
 "#;
 
-/// What the baseline could leave on a machine.
+/// Traces that the baseline could leave on a machine.
 #[derive(Debug, PartialEq, Eq)]
 struct Traces {
     /// Network devices that this process sees.
@@ -75,7 +75,7 @@ impl Traces {
     }
 }
 
-/// Where built programs lie, within the user's caches.
+/// Folder of built programs, within the user's caches.
 const CACHE: &str = "/dirigent-baseline/";
 
 #[test]

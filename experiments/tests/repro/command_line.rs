@@ -1,4 +1,4 @@
-//! What a user types: plans, lists, and mistakes answered with exit code 2 and the place of the mistake.
+//! The command line: plans, lists, and mistakes, which end with exit code 2 and the location of the mistake.
 
 use std::path::Path;
 

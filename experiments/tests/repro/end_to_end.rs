@@ -65,7 +65,7 @@ failed_share_max = 0.0
 [scales.laptop]
 "#;
 
-/// What a machine that runs other tests at the same time cannot be held to.
+/// Rules that depend on timing, which a machine that runs other tests at the same time cannot keep.
 const TIMING: [&str; 4] = [
     "lag p99 within max(1 ms, 2 % of median latency)",
     "at least 99.5 % were sent",
@@ -107,8 +107,8 @@ fn run_and_judge_with(
     };
     let out_text = out.to_str().unwrap();
     let output = repro(&[&["run", "short", "--out", out_text, "--programs", bin], options].concat());
-    let told = said(&output);
-    assert!(matches!(output.status.code(), Some(0 | 3)), "{told}");
+    let printed = said(&output);
+    assert!(matches!(output.status.code(), Some(0 | 3)), "{printed}");
     let judged = repro(&["verify", out_text, "--all", "--format", "json"]);
     let invariants: serde_json::Value = serde_json::from_slice(&judged.stdout).expect("verify prints JSON");
     for one in invariants.as_array().unwrap() {
@@ -122,7 +122,7 @@ fn run_and_judge_with(
             "not measured" => unjudged || share_is_known,
             _ => TIMING.contains(&rule),
         };
-        assert!(fine, "{one:#}\n{told}");
+        assert!(fine, "{one:#}\n{printed}");
     }
     let run = RunDir(out.clone());
     assert!(matches!(run.read_manifest().unwrap().exit, ExitState::Done | ExitState::Invalid));

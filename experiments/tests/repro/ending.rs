@@ -1,4 +1,4 @@
-//! What a run says last, what it says of its invariants, and how it is kept from filling a disk.
+//! The end of a run's output, its summary of invariants, and the protection of the disk.
 
 use std::{
     fs::{self, File},

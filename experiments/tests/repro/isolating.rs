@@ -21,7 +21,7 @@ use crate::toy::{Toy, is_alive, said, wait_until};
 /// A user without any rights, on every machine.
 const NOBODY: u32 = 65534;
 
-/// What the way inside says when the kernel refuses it; anything else it says is a fault of ours.
+/// Messages of a kernel that refuses namespaces; any other message is a defect of the program.
 const REFUSALS: [&str; 3] = ["this user may not make namespaces", "writing /proc/self/", "mounting /proc"];
 
 /// The toy checkout, its system enclosed; `None` where no private namespace may be made, which is said.
@@ -40,7 +40,7 @@ fn enclosed(test: &str, behaviour: &str) -> Option<Toy> {
     Some(toy)
 }
 
-/// What root's own way leaves out: the namespace of users.
+/// The user namespace, which root does not need.
 #[test]
 fn an_ordinary_user_may_go_inside_too_root() {
     if !getuid().is_root() {

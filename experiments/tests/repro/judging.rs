@@ -24,7 +24,7 @@ fn judge(toy: &Toy, rule: &str) -> (Option<i32>, String) {
     (output.status.code(), line["verdict"].as_str().unwrap().to_owned())
 }
 
-/// What happens to the verdict when the rows are changed.
+/// Result of an invariant after a change of the rows.
 pub(crate) fn judge_changed(toy: &Toy, change: impl FnOnce(&mut Vec<Invocation>), rule: &str) -> (Option<i32>, String) {
     let mut changed = rows();
     change(&mut changed);

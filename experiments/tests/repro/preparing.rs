@@ -1,4 +1,4 @@
-//! What is prepared once: how often, for whom, and what becomes of it.
+//! Preparation: its number, its scope, and its removal.
 
 use std::fs;
 

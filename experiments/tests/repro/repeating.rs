@@ -68,11 +68,12 @@ fn each_repetition_has_its_own_seed_and_another_system_first_and_all_systems_its
     let toy = with_twin("");
     let output = toy.run(&["--repetitions", "2", "--seed", "7"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let told = said(&output);
-    let measured = told.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split("measure ").nth(1));
+    let printed = said(&output);
+    let measured =
+        printed.lines().filter(|line| line.starts_with('[')).filter_map(|line| line.split("measure ").nth(1));
     let order = ["toy, point replay, repetition 1", "twin, point replay, repetition 1"];
     let order = order.into_iter().chain(["twin, point replay, repetition 2", "toy, point replay, repetition 2"]);
-    assert_eq!(measured.collect::<Vec<_>>(), order.collect::<Vec<_>>(), "{told}");
+    assert_eq!(measured.collect::<Vec<_>>(), order.collect::<Vec<_>>(), "{printed}");
     let seeds = toy.manifest().seeds;
     let seed = |name: &str| seeds.get(name).copied();
     assert_eq!([seed("schedule"), seed("repetition-1"), seed("repetition-2")], [Some(7), Some(7), Some(8)]);

@@ -39,12 +39,15 @@ fn a_report_that_cannot_be_made_again_leaves_the_one_that_there_is() {
             }
             None => fs::remove_file(&analysis).unwrap(),
         }
-        let (code, told) = toy.again("report");
-        assert!(code == Some(1) || code == Some(2), "{text:?}: {told}");
-        assert!(texts() == before, "{text:?}: what was judged before has changed: {told}");
+        let (code, printed) = toy.again("report");
+        assert!(code == Some(1) || code == Some(2), "{text:?}: {printed}");
+        assert!(texts() == before, "{text:?}: what was judged before has changed: {printed}");
         assert!(!run.judged_before().exists());
-        let (code, told) = toy.again("verify");
-        assert!(code == Some(3) && told.contains("and count for nothing"), "what is stale is never valid: {told}");
+        let (code, printed) = toy.again("verify");
+        assert!(
+            code == Some(3) && printed.contains("and count for nothing"),
+            "what is stale is never valid: {printed}"
+        );
     }
     toy.write("bin/analysis", &program);
     // What a process left that was killed meanwhile is put back, also if it is the last that was judged.

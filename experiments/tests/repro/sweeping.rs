@@ -11,13 +11,13 @@ fn every_point_is_measured_with_its_own_settings_and_judged() {
     let output = toy.run_experiment("sweep", &["--points", "rate-4,quiet"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     toy.assert_exit(ExitState::Done);
-    let told = said(&output);
-    let place = |text: &str| told.find(text).unwrap_or_else(|| panic!("expected {text:?} in {told}"));
+    let printed = said(&output);
+    let place = |text: &str| printed.find(text).unwrap_or_else(|| panic!("expected {text:?} in {printed}"));
     assert!(
         place("measure toy, point rate-4, repetition 1") < place("measure toy, point quiet, repetition 1"),
-        "{told}"
+        "{printed}"
     );
-    assert!(!told.contains("point rate-2"), "only what was chosen is measured: {told}");
+    assert!(!printed.contains("point rate-2"), "only what was chosen is measured: {printed}");
     for (point, nodes) in [("rate-4", 3), ("quiet", 5)] {
         let found = toy.out().point("toy", point, 1);
         let config = std::fs::read_to_string(found.path.join("config.toml")).unwrap();

@@ -235,7 +235,7 @@ impl Toy {
         self.write(place, &text.replace(from, to));
     }
 
-    /// What the load generator will leave.
+    /// Sets the rows that the load generator will leave.
     pub(crate) fn set_rows(&self, rows: &[Invocation]) {
         write_rows(&self.path("bin/invocations.csv.zst"), rows);
     }
@@ -331,7 +331,7 @@ pub(crate) fn write_rows(path: &Path, rows: &[Invocation]) {
     writer.flush().unwrap();
 }
 
-/// Whether a process lives; a zombie, which only waits for its parent to ask, does not.
+/// Returns true if a process lives; a zombie does not.
 pub(crate) fn is_alive(pid: i32) -> bool {
     Stat::read(pid).is_some_and(|stat| stat.state != 'Z')
 }

@@ -18,13 +18,13 @@ use super::Functions;
 pub const POLICY: &str = "audit-policy.json";
 /// The log's file there.
 pub const LOG: &str = "audit.log";
-/// What a service account's name begins with.
+/// Prefix of a service account's name.
 const CONTROLLERS: &str = "system:serviceaccount:kube-system:";
 /// The testbed itself, which is no part of what is measured.
 const TESTBED: &str = "admin";
 
-/// What is logged: who asked what when, once it was answered; no watches, which are answered when they end, and no
-/// leases. JSON is YAML.
+/// The audit policy: actor, verb, object and time of each request once it has its response; no watches, whose response
+/// is complete when they end, and no leases. JSON is YAML.
 #[must_use]
 pub fn policy() -> Value {
     json!({

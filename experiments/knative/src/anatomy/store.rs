@@ -15,7 +15,7 @@ use serde_json::json;
 use super::Functions;
 use crate::topology::ETCD_PORT;
 
-/// Where the API server keeps its objects, and the first key after them.
+/// Prefix of the API server's objects.
 const FROM: &str = "/registry/";
 const TO: &str = "/registry0";
 

@@ -15,7 +15,7 @@ use super::Functions;
 
 /// The log's file in the testbed's folder.
 pub(super) const LOG: &str = "logs/webhook.log";
-/// What the message begins with that it writes once for each answer.
+/// Prefix of the message that it logs once for each response.
 const ANSWERED: &str = "remote admission controller audit annotations";
 
 #[derive(Deserialize)]

@@ -12,13 +12,13 @@ use std::{
 use anyhow::{Context, bail};
 use indicatif::ProgressBar;
 
-/// How to get a Go toolchain that builds the baseline.
+/// Remedy if there is no Go toolchain that builds the baseline.
 pub(super) const FIX: &str = "install Go 1.21 or newer: https://go.dev/doc/install";
 
 /// The oldest release that does.
 const OLDEST: (u32, u32) = (1, 21);
 
-/// How often a line is printed where there is no terminal.
+/// Interval of lines where there is no terminal.
 const PLAIN_LINE: Duration = Duration::from_secs(15);
 
 /// Lines of a failed build that are worth repeating.
@@ -49,8 +49,8 @@ fn release(version: &str) -> Option<(u32, u32)> {
 /// # Errors
 /// When it was not, or `go` cannot tell.
 pub(super) fn require_module(folder: &Path, program: &Path, module: &str, version: &str) -> anyhow::Result<()> {
-    let told = output(folder, &[OsStr::new("version"), OsStr::new("-m"), program.as_os_str()])?;
-    let found = told.lines().any(|line| line.split_whitespace().skip(1).take(2).eq([module, version]));
+    let version_output = output(folder, &[OsStr::new("version"), OsStr::new("-m"), program.as_os_str()])?;
+    let found = version_output.lines().any(|line| line.split_whitespace().skip(1).take(2).eq([module, version]));
     if !found {
         bail!("{} was not built from {module} {version}", program.display());
     }
@@ -106,7 +106,7 @@ pub(super) fn build<S: AsRef<OsStr>>(folder: &Path, what: &str, arguments: &[S])
     Ok(())
 }
 
-/// What a build has done so far.
+/// Progress of a build.
 struct Progress {
     what: String,
     bar: ProgressBar,

@@ -13,7 +13,7 @@ pub const NAMESPACE: &str = "default";
 /// Longest name: Knative appends to it, and the whole must be a DNS label.
 const NAME_MAX: usize = 40;
 
-/// What is used of a line of `functions.ndjson`.
+/// The fields of a line of `functions.ndjson` that are used.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Function {
     /// Its name.

@@ -1,4 +1,4 @@
-//! What KWOK does to nodes, pods and ingresses, as its stages: the hollow kubelet.
+//! KWOK's stages of nodes, pods and ingresses: the hollow kubelet.
 //!
 //! A pod becomes ready in two steps, as with a real kubelet: after the modelled delay of its creation it has an address
 //! and runs, and then it is ready. The delay is constant, like that of our own hollow sandboxes. How a pod ends is in
