@@ -182,7 +182,7 @@ fn a_repetition_whose_system_ended_early_is_named_as_what_it_counts_as() {
 }
 
 #[test]
-fn what_else_used_the_machine_is_told_with_its_marks() {
+fn other_use_of_the_machine_is_shown_with_its_marks() {
     let (fixture, page) = page();
     let machine = |page: &str| between(page, "<h3 id=\"machine\">", "<h3>")[0].to_owned();
     assert!(machine(&page).contains("not measured: nobody sampled the machine"), "{}", machine(&page));

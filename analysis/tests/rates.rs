@@ -181,7 +181,7 @@ fn every_figure_says_that_sandboxes_are_hollow_where_they_are() {
 }
 
 #[test]
-fn what_the_parts_of_a_system_do_for_a_cold_start_is_told_and_drawn_where_it_was_recorded() {
+fn the_actions_of_a_cold_start_are_listed_and_drawn_where_they_were_recorded() {
     let definition = "[load]\nkind = \"rate\"\nrate = 2\ncooldown = \"1s\"\ntimeout = \"1s\"\n";
     let fixture = Fixture::of_rates("anatomy", definition, &["dirigent", "knative"]);
     fixture.minute(("dirigent", "replay", 1), 2, true);

@@ -101,7 +101,7 @@ pub fn check(dir: &RunDir) -> anyhow::Result<Invariants> {
         }
     }
     all.extend(components::check(&known, &manifest.systems)?);
-    all.extend(basis::judge_runner(&known));
+    all.extend(basis::check_runner(&known));
     // Foreign repetitions were checked too: they are no part of this run.
     let checked = repetitions.iter().map(checked).collect();
     Ok(Invariants { schema_version: SCHEMA_VERSION, checked, invariants: all })

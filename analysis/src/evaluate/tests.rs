@@ -209,7 +209,7 @@ fn a_late_generator_voids_only_the_points_that_it_touched() {
 }
 
 #[test]
-fn a_window_too_short_to_judge_is_passed_over_and_alone_measures_nothing() {
+fn a_window_too_short_to_test_is_passed_over_and_alone_measures_nothing() {
     let mut rig = Rig::sweep([4500; 5]);
     rig.minute(("dirigent-kpa", 1000.0, 1), Minute::Short);
     assert_outcome(&rig, ClaimOutcome::Held, "");
@@ -310,7 +310,7 @@ fn an_outcome_that_depends_on_how_failures_count_is_not_held() {
 }
 
 #[test]
-fn beside_a_claim_stands_the_ratio_to_another_form_or_why_there_is_none() {
+fn a_claim_shows_the_ratio_to_another_variant_or_why_there_is_none() {
     let mut rig = Rig::sweep([4500; 5]);
     assert_eq!(rig.first().secondary[0].reason, "this run has no rows of `knative-tuned`");
     for number in 1..=5 {

@@ -50,7 +50,7 @@ fn repetition(number: u32, operations: u64, processes: &[(&str, u64)], sustained
 }
 
 #[test]
-fn cpu_time_is_told_per_answer_by_role_and_for_system_and_machine() {
+fn cpu_time_is_per_response_by_role_and_for_system_and_machine() {
     let processes = [
         ("control-plane", 1_000),
         ("worker-1", 300),

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn without_cold_starts_nothing_is_told() {
+    fn without_cold_starts_the_anatomy_is_empty() {
         let found = summary(&Rows::default(), &[action("autoscaler", "patch", "deployments", 1)]);
         assert_eq!(found, Anatomy::default());
     }

@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_takes_most_of_its_cores_is_told() {
+    fn a_generator_that_takes_most_of_its_cores_is_noted() {
         assert_eq!(crowded(1.4, 2.0), None);
         assert!(crowded(1.5, 2.0).is_some_and(|said| said.contains("1.5 of 2 cores")));
         assert_eq!(crowded(1.0, 0.0), None);

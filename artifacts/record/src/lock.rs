@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_is_told_who_holds_it_and_takes_it_when_the_first_is_gone() {
+    fn a_second_process_learns_the_holder_and_takes_the_lock_when_the_first_is_gone() {
         let folder = tempfile::tempdir().unwrap();
         let directory = folder.path().join("new");
         let first = DirectoryLock::take(&directory, &holder("repro run toy")).unwrap();

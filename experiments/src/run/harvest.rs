@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn creations_are_told_from_the_start_of_the_run() {
+    fn creations_are_timed_from_the_start_of_the_run() {
         let folder = tempfile::tempdir().unwrap();
         let from = folder.path().join("from.csv");
         let header = "function,sandbox,node,requested_ns,decide_us,place_us,dispatch_us,create_us,ready_us,publish_us,\
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn actions_are_told_from_the_start_of_the_run_and_need_not_be_there() {
+    fn actions_are_timed_from_the_start_of_the_run_and_need_not_exist() {
         let folder = tempfile::tempdir().unwrap();
         let point = RunDir(folder.path().to_owned()).point("s", "p", 1);
         std::fs::create_dir_all(&point.path).unwrap();

@@ -62,7 +62,7 @@ pub fn check(
 /// Marks a run that several versions of the runner measured, where repetitions tell them. What it makes of a system's records may
 /// differ between them.
 #[must_use]
-pub fn judge_runner(repetitions: &[&PointDir]) -> Vec<Invariant> {
+pub fn check_runner(repetitions: &[&PointDir]) -> Vec<Invariant> {
     let facts = repetitions.iter().filter_map(|point| read_json::<RepetitionFacts>(&point.facts()).ok());
     let versions: BTreeSet<String> =
         facts.filter_map(|facts| facts.measured_with).map(|basis| basis.runner).filter(|one| !one.is_empty()).collect();

@@ -10,7 +10,7 @@ use std::{
 
 use record::{ColdStart, InvocationReader, Outcome, Setting, read_table};
 
-use crate::end_to_end::run_and_judge;
+use crate::end_to_end::run_and_check;
 
 /// Two functions in turn, each called again 25 s later: by then it has scaled to zero.
 const DEFINITION: &str = r#"
@@ -89,7 +89,7 @@ fn from_nothing_to_zero_and_to_nothing_knative() {
     let knative = programs::path("knative").unwrap();
     let built = Command::new(&knative).arg("build").stdin(Stdio::null()).status().unwrap();
     assert!(built.success(), "building the baseline: {built}");
-    let (checkout, run) = run_and_judge(DEFINITION, &[], &["knative"]);
+    let (checkout, run) = run_and_check(DEFINITION, &[], &["knative"]);
     let point = run.point("knative", "replay", 1);
     let rows: Vec<_> = InvocationReader::open(&point.invocations()).unwrap().map(Result::unwrap).collect();
     let mut sandboxes: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

@@ -83,11 +83,11 @@ fn systems() -> String {
 }
 
 /// Runs a definition from start to report, and judges the run: nothing may be wrong that does not depend on timing.
-pub(crate) fn run_and_judge(definition: &str, options: &[&str], of_systems: &[&str]) -> (tempfile::TempDir, RunDir) {
-    run_and_judge_with(&systems(), definition, options, of_systems)
+pub(crate) fn run_and_check(definition: &str, options: &[&str], of_systems: &[&str]) -> (tempfile::TempDir, RunDir) {
+    run_and_check_with(&systems(), definition, options, of_systems)
 }
 
-fn run_and_judge_with(
+fn run_and_check_with(
     systems: &str,
     definition: &str,
     options: &[&str],
@@ -109,8 +109,8 @@ fn run_and_judge_with(
     let output = repro(&[&["run", "short", "--out", out_text, "--programs", bin], options].concat());
     let printed = said(&output);
     assert!(matches!(output.status.code(), Some(0 | 3)), "{printed}");
-    let judged = repro(&["verify", out_text, "--all", "--format", "json"]);
-    let invariants: serde_json::Value = serde_json::from_slice(&judged.stdout).expect("verify prints JSON");
+    let checked = repro(&["verify", out_text, "--all", "--format", "json"]);
+    let invariants: serde_json::Value = serde_json::from_slice(&checked.stdout).expect("verify prints JSON");
     for one in invariants.as_array().unwrap() {
         let rule = one["invariant"].as_str().unwrap();
         let of = one["where"].as_str().unwrap();
@@ -132,7 +132,7 @@ fn run_and_judge_with(
 }
 
 fn run(runtime: &str) {
-    let (_checkout, run) = run_and_judge(DEFINITION, &["--runtime", runtime], &["dirigent", "trace-function"]);
+    let (_checkout, run) = run_and_check(DEFINITION, &["--runtime", runtime], &["dirigent", "trace-function"]);
     let point = run.point("dirigent", "replay", 1);
     let rows: Vec<_> = InvocationReader::open(&point.invocations()).unwrap().map(Result::unwrap).collect();
     assert!(!rows.is_empty() && rows.iter().all(|row| row.outcome == Outcome::Ok), "every invocation is answered");
@@ -153,7 +153,7 @@ fn assert_no_process_of(checkout: &Path) {
 
 #[test]
 fn a_sweep_with_two_systems() {
-    let (_checkout, run) = run_and_judge(SWEEP, &[], &["dirigent", "trace-function"]);
+    let (_checkout, run) = run_and_check(SWEEP, &[], &["dirigent", "trace-function"]);
     let summary: record::Summary = record::read_json(&run.summary()).unwrap();
     let places: Vec<_> = summary.rates.iter().map(|rate| (rate.system.as_str(), rate.point.as_str())).collect();
     let expected = [("dirigent", "rate-10"), ("floor", "rate-10"), ("dirigent", "rate-20"), ("floor", "rate-20")];
@@ -203,7 +203,7 @@ fn no_load_begins_before_the_data_plane_knows_its_functions() {
     let systems = systems();
     assert!(systems.contains(register) && systems.contains(starts), "the places to change");
     let systems = systems.replacen(register, &unheard, 1).replacen(starts, &with_pid, 1);
-    let (_checkout, run) = run_and_judge_with(&systems, DEFINITION, &[], &["dirigent", "trace-function"]);
+    let (_checkout, run) = run_and_check_with(&systems, DEFINITION, &[], &["dirigent", "trace-function"]);
     let point = run.point("dirigent", "replay", 1);
     let said = fs::read_to_string(point.logs().join("register.log")).unwrap();
     assert!(said.contains("it still waits"), "{said}");

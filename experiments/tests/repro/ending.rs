@@ -233,8 +233,8 @@ fn nothing_that_was_judged_is_left_when_a_run_is_gone_on_with_and_stopped() {
         fs::create_dir(run.report()).unwrap();
         toy.write("out/report/index.html", "measurement valid");
         toy.write("out/summary.json", "{}");
-        let judged = [run.invariants(), run.claims(), run.summary(), run.report()];
-        assert!(judged.iter().all(|place| place.exists()), "{judged:?}");
+        let checked = [run.invariants(), run.claims(), run.summary(), run.report()];
+        assert!(checked.iter().all(|place| place.exists()), "{checked:?}");
         toy.write("bin/behaviour", behaviour);
         // What fails below ends with a report of the rest; what would not end is stopped.
         fs::remove_dir_all(toy.point().path).unwrap();
@@ -244,7 +244,7 @@ fn nothing_that_was_judged_is_left_when_a_run_is_gone_on_with_and_stopped() {
         let child = toy.command(&arguments).spawn().unwrap();
         if behaviour == "long" {
             wait_until("load is sent", || toy.path("bin/loading").exists());
-            let left: Vec<_> = judged.iter().filter(|place| place.exists()).collect();
+            let left: Vec<_> = checked.iter().filter(|place| place.exists()).collect();
             assert!(left.is_empty(), "while it is measured, {left:?} are left");
             kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGINT).unwrap();
         }
@@ -254,7 +254,7 @@ fn nothing_that_was_judged_is_left_when_a_run_is_gone_on_with_and_stopped() {
         let again = format!("repro run --resume {} --programs {}", out.display(), bin.display());
         let again = format!("{again} --checkout {}", root.display());
         assert!(said(&output).contains(&again), "expected {again} in {}", said(&output));
-        let left: Vec<_> = judged[2..].iter().filter(|place| place.exists()).collect();
+        let left: Vec<_> = checked[2..].iter().filter(|place| place.exists()).collect();
         assert!(left.is_empty(), "{behaviour}: {left:?} are left");
         if behaviour == "long" {
             assert!(!run.claims().exists() && !run.invariants().exists());

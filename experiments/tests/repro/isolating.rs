@@ -25,7 +25,7 @@ const NOBODY: u32 = 65534;
 const REFUSALS: [&str; 3] = ["this user may not make namespaces", "writing /proc/self/", "mounting /proc"];
 
 /// The toy checkout, its system enclosed; `None` where no private namespace may be made, which is said.
-fn enclosed(test: &str, behaviour: &str) -> Option<Toy> {
+fn isolated(test: &str, behaviour: &str) -> Option<Toy> {
     let mut way_in = Command::new(env!("CARGO_BIN_EXE_repro"));
     way_in.args(["enclose", "--parent", &std::process::id().to_string(), "--"]).stdin(Stdio::null());
     let tried = way_in.output().unwrap();
@@ -73,7 +73,7 @@ fn assert_all_end(pids: &[i32]) {
 
 #[test]
 fn systems_and_load_share_one_private_network_and_the_run_says_so() {
-    let Some(toy) = enclosed("systems_and_load_share_one_private_network_and_the_run_says_so", "well") else { return };
+    let Some(toy) = isolated("systems_and_load_share_one_private_network_and_the_run_says_so", "well") else { return };
     for (script, place) in [("toyd", "echo $$ >>"), ("loadgen", "touch \"$bin/loading\"")] {
         let note = format!("readlink /proc/self/ns/net > \"$bin/{script}.net\"\n{place}");
         toy.edit(&format!("bin/{script}"), place, &note);
@@ -96,7 +96,7 @@ fn systems_and_load_share_one_private_network_and_the_run_says_so() {
 
 #[test]
 fn how_the_run_inside_ends_is_how_the_run_ends() {
-    let Some(toy) = enclosed("how_the_run_inside_ends_is_how_the_run_ends", "dies") else { return };
+    let Some(toy) = isolated("how_the_run_inside_ends_is_how_the_run_ends", "dies") else { return };
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
     toy.assert_exit(ExitState::Invalid);
@@ -106,7 +106,7 @@ fn how_the_run_inside_ends_is_how_the_run_ends() {
 fn a_signal_to_the_outermost_alone_stops_what_is_inside_and_the_run_can_go_on_inside() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let test = "a_signal_to_the_outermost_alone_stops_what_is_inside_and_the_run_can_go_on_inside";
-        let Some(toy) = enclosed(test, "long") else { return };
+        let Some(toy) = isolated(test, "long") else { return };
         let child = toy.start_and_load();
         let pids = started_by(&child);
         kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
@@ -126,8 +126,8 @@ fn a_signal_to_the_outermost_alone_stops_what_is_inside_and_the_run_can_go_on_in
 }
 
 #[test]
-fn who_comes_second_is_told_the_process_that_the_user_started() {
-    let Some(toy) = enclosed("who_comes_second_is_told_the_process_that_the_user_started", "long") else { return };
+fn a_second_process_learns_the_process_that_the_user_started() {
+    let Some(toy) = isolated("a_second_process_learns_the_process_that_the_user_started", "long") else { return };
     let mut child = toy.start_and_load();
     let pids = started_by(&child);
     let second = toy.resume();
@@ -142,7 +142,7 @@ fn who_comes_second_is_told_the_process_that_the_user_started() {
 
 #[test]
 fn with_the_outermost_killed_everything_inside_ends() {
-    let Some(toy) = enclosed("with_the_outermost_killed_everything_inside_ends", "long") else { return };
+    let Some(toy) = isolated("with_the_outermost_killed_everything_inside_ends", "long") else { return };
     let mut child = toy.start_and_load();
     let pids = started_by(&child);
     child.kill().unwrap();
@@ -153,7 +153,7 @@ fn with_the_outermost_killed_everything_inside_ends() {
 
 #[test]
 fn the_first_process_inside_finds_what_a_system_leaves_behind() {
-    let Some(toy) = enclosed("the_first_process_inside_finds_what_a_system_leaves_behind", "leaks") else { return };
+    let Some(toy) = isolated("the_first_process_inside_finds_what_a_system_leaves_behind", "leaks") else { return };
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let notes = toy.manifest().notes.join("\n");
@@ -163,7 +163,7 @@ fn the_first_process_inside_finds_what_a_system_leaves_behind() {
 #[test]
 fn what_could_not_be_built_outside_is_known_inside() {
     let test = "what_could_not_be_built_outside_is_known_inside";
-    let Some(toy) = enclosed(test, "well") else { return };
+    let Some(toy) = isolated(test, "well") else { return };
     assert_eq!(toy.run(&[]).status.code(), Some(0));
     let before = toy.pids().len();
     toy.edit("experiments/systems.toml", "about =", "build.command = [\"false\"]\nabout =");
@@ -181,7 +181,7 @@ fn what_could_not_be_built_outside_is_known_inside() {
 }
 
 #[test]
-fn a_system_that_cannot_run_here_is_named_and_nothing_is_enclosed_for_it() {
+fn a_system_that_cannot_run_here_is_named_and_nothing_is_isolated_for_it() {
     let toy = Toy::new("well");
     let needs = "enclosed = true\nneeds = [{ file = \"/no/such\", fix = \"make it\" }]\nabout =";
     toy.edit("experiments/systems.toml", "about =", needs);

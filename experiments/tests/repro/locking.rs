@@ -7,7 +7,7 @@ use record::ExitState;
 use crate::toy::{Toy, is_alive, said, wait_until};
 
 #[test]
-fn who_comes_second_is_told_who_is_at_it_and_changes_nothing() {
+fn a_second_process_learns_the_holder_and_changes_nothing() {
     let toy = Toy::new("long");
     let mut first = toy.start_and_load();
     let (out, bin) = (toy.path("out"), toy.path("bin"));

@@ -3,13 +3,13 @@
 
 mod baseline;
 mod building;
+mod checking;
 mod command_line;
 mod earlier;
 mod end_to_end;
 mod ending;
 mod failing;
 mod isolating;
-mod judging;
 mod locking;
 mod preparing;
 mod refusing;

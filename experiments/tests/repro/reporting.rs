@@ -13,8 +13,8 @@ fn a_report_that_cannot_be_made_again_leaves_the_one_that_there_is() {
     fs::create_dir(run.report()).unwrap();
     toy.write("out/report/index.html", "a page");
     toy.write("out/summary.json", "{}");
-    let judged = [run.invariants(), run.claims(), run.summary(), run.report().join("index.html")];
-    let texts = || judged.each_ref().map(|path| fs::read_to_string(path).unwrap_or_default());
+    let checked = [run.invariants(), run.claims(), run.summary(), run.report().join("index.html")];
+    let texts = || checked.each_ref().map(|path| fs::read_to_string(path).unwrap_or_default());
     let before = texts();
     for (place, from, to) in [
         ("out/manifest.json", "failed_share_max", "of_a_later_version"),

@@ -164,7 +164,7 @@ fn what_has_changed_is_named_and_nothing_is_given_up_unasked() {
 }
 
 #[test]
-fn the_programs_that_a_run_was_measured_with_are_named_for_whoever_forgets_them() {
+fn the_programs_of_a_run_are_named_in_the_error_if_they_are_missing() {
     let toy = finished();
     let before = files(&toy);
     toy.write("bin/cargo", "#!/bin/sh\nexit 1\n");

@@ -39,7 +39,7 @@ fn a_run_leaves_its_files_and_no_process() {
 }
 
 #[test]
-fn a_process_that_fails_while_it_stops_is_told() {
+fn a_process_that_fails_while_it_stops_is_reported() {
     let toy = Toy::new("spoils");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -60,7 +60,7 @@ fn with_members(role: &str) -> Toy {
 }
 
 #[test]
-fn what_a_member_uses_is_told_apart_and_counted_once() {
+fn what_a_member_uses_is_separate_and_counted_once() {
     let toy = with_members("part-of-$(basename $1)");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -209,7 +209,7 @@ fn what_was_measured_is_complete_although_data_cannot_be_removed() {
 }
 
 #[test]
-fn when_the_runner_is_killed_everything_it_started_is_told_to_end() {
+fn when_the_runner_is_killed_everything_it_started_ends() {
     let toy = Toy::new("long");
     let mut child = toy.start_and_load();
     child.kill().unwrap();

@@ -3,7 +3,7 @@
 use record::{ColdStart, Invocation};
 
 use crate::{
-    judging::{Case, finished, judge_cases, second},
+    checking::{Case, check_cases, finished, second},
     toy::rows,
 };
 
@@ -42,5 +42,5 @@ fn a_row_that_came_while_its_sandbox_was_made_proves_its_wait_and_one_that_came_
         (&late_round, vec![&cold], waits, held),
         (&late_round, vec![&cold], news, marked),
     ];
-    judge_cases(&toy, cases);
+    check_cases(&toy, cases);
 }

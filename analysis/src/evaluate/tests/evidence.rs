@@ -5,7 +5,7 @@ use record::{ClaimOutcome, DiscardedTry, Finding, Invariant, MachineUse, Weight}
 use super::{assert_claim, assert_outcome, rig::Rig};
 
 #[test]
-fn marks_void_nothing_and_are_told_with_the_claim() {
+fn marks_invalidate_nothing_and_are_noted_with_the_claim() {
     let mut rig = Rig::trace([1200.0; 5]);
     for (system, repetition) in [("knative", 1), ("knative", 1), ("dirigent-kpa", 4), ("dirigent", 1)] {
         rig.rule((system, "azure-500", repetition), Weight::Mark, Finding::NotHeld);
@@ -168,7 +168,7 @@ fn noise_of_ours_excuses_no_more_of_the_adversarys_than_there_is_of_it() {
 }
 
 #[test]
-fn noise_is_judged_by_the_most_that_it_may_be_and_excuses_by_the_least() {
+fn noise_counts_by_its_upper_bound_and_excuses_by_its_lower_bound() {
     use Finding::{Held, NotHeld, NotMeasured};
     let (unknown, noisy) =
         ("it is not known what else used the machine while `knative`", "the machine was not quiet while");

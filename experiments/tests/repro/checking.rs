@@ -14,7 +14,7 @@ pub(crate) fn finished() -> Toy {
 }
 
 /// The exit code of `repro verify` and the verdict on one invariant.
-fn judge(toy: &Toy, rule: &str) -> (Option<i32>, String) {
+fn check(toy: &Toy, rule: &str) -> (Option<i32>, String) {
     let output =
         toy.command(&["verify", toy.path("out").to_str().unwrap(), "--all", "--format", "json"]).output().unwrap();
     let found: serde_json::Value =
@@ -25,11 +25,11 @@ fn judge(toy: &Toy, rule: &str) -> (Option<i32>, String) {
 }
 
 /// Result of an invariant after a change of the rows.
-pub(crate) fn judge_changed(toy: &Toy, change: impl FnOnce(&mut Vec<Invocation>), rule: &str) -> (Option<i32>, String) {
+pub(crate) fn check_changed(toy: &Toy, change: impl FnOnce(&mut Vec<Invocation>), rule: &str) -> (Option<i32>, String) {
     let mut changed = rows();
     change(&mut changed);
     write_rows(&toy.point().invocations(), &changed);
-    judge(toy, rule)
+    check(toy, rule)
 }
 
 /// Sends a row so many nanoseconds later, and takes no less to answer it.
@@ -64,13 +64,13 @@ fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
         (|rows| rows[1].exec_us = Some(9000), "phases never exceed the latency"),
     ];
     for (change, rule) in changes {
-        assert_eq!(judge_changed(&toy, |_| {}, rule), (Some(0), "held".to_owned()), "{rule}, unchanged");
-        assert_eq!(judge_changed(&toy, change, rule), broken, "{rule}, broken");
+        assert_eq!(check_changed(&toy, |_| {}, rule), (Some(0), "held".to_owned()), "{rule}, unchanged");
+        assert_eq!(check_changed(&toy, change, rule), broken, "{rule}, broken");
     }
     let known = "answered rows are known to be cold or warm";
-    assert_eq!(judge_changed(&toy, |rows| rows[1].cold = None, known), (Some(0), "marked".to_owned()));
+    assert_eq!(check_changed(&toy, |rows| rows[1].cold = None, known), (Some(0), "marked".to_owned()));
     let waits = "phases of a creation never exceed the wait for it";
-    assert_eq!(judge_changed(&toy, |rows| rows[0].cold_us = Some(1000), waits), broken);
+    assert_eq!(check_changed(&toy, |rows| rows[0].cold_us = Some(1000), waits), broken);
 }
 
 /// A sandbox `1-2` beside `1-1`, requested when the second row is sent; the third row is its.
@@ -100,15 +100,15 @@ pub(crate) type Change<'a> = &'a dyn Fn(&mut Invocation);
 pub(crate) type Case<'a> = (&'a ColdStart, Vec<Change<'a>>, &'a str, (Option<i32>, &'a str));
 
 /// Judges each case with its creation after those that the run has.
-pub(crate) fn judge_cases<'a>(toy: &Toy, cases: impl IntoIterator<Item = Case<'a>>) {
+pub(crate) fn check_cases<'a>(toy: &Toy, cases: impl IntoIterator<Item = Case<'a>>) {
     let first: Vec<ColdStart> = read_table(&toy.point().coldstarts()).unwrap();
     for (number, (creation, changes, rule, (code, outcome))) in cases.into_iter().enumerate() {
         let mut creations = TableWriter::create(&toy.point().coldstarts()).unwrap();
         first.iter().chain([creation]).for_each(|row| creations.write(row).unwrap());
         creations.flush().unwrap();
         let change = |rows: &mut Vec<Invocation>| changes.iter().for_each(|change| change(&mut rows[1]));
-        let judged = judge_changed(toy, change, rule);
-        assert_eq!(judged, (code, outcome.to_owned()), "case {number}: {rule}");
+        let checked = check_changed(toy, change, rule);
+        assert_eq!(checked, (code, outcome.to_owned()), "case {number}: {rule}");
     }
 }
 
@@ -153,14 +153,14 @@ fn a_rule_is_held_by_a_proof_of_every_row_and_never_by_that_of_some() {
         (&ahead, vec![&warm, &unphased], ready, held),
         (&second(sent_ns - 3_006_000 + 1_200_000), vec![&warm, &unphased], ready, silent),
     ];
-    judge_cases(&toy, cases);
+    check_cases(&toy, cases);
     // What nothing is known of has still answered before the next one, which says that it waited for the same sandbox.
     let answered = |rows: &mut Vec<Invocation>| {
         rows[1].sandbox = Some("1-2".to_owned());
         unknown(&mut rows[1]);
         cold(&mut rows[2]);
     };
-    assert_eq!(judge_changed(&toy, answered, first_rule).1, "not held");
+    assert_eq!(check_changed(&toy, answered, first_rule).1, "not held");
 }
 
 #[test]
@@ -171,14 +171,14 @@ fn rows_that_no_rule_judges_are_unsound_and_never_stand_in_for_those_that_were_p
         let foreign = toy.out().point(system, point, number).path;
         fs::create_dir_all(foreign.parent().unwrap()).unwrap();
         fs::rename(&own, &foreign).unwrap();
-        assert_eq!(judge(&toy, "every repetition of every system"), (Some(3), "not held".to_owned()), "{foreign:?}");
-        assert_eq!(judge(&toy, "the repetition was planned"), (Some(3), "not held".to_owned()), "{foreign:?}");
+        assert_eq!(check(&toy, "every repetition of every system"), (Some(3), "not held".to_owned()), "{foreign:?}");
+        assert_eq!(check(&toy, "the repetition was planned"), (Some(3), "not held".to_owned()), "{foreign:?}");
         fs::rename(&foreign, &own).unwrap();
-        assert_eq!(judge(&toy, "every repetition of every system"), (Some(0), "held".to_owned()));
+        assert_eq!(check(&toy, "every repetition of every system"), (Some(0), "held".to_owned()));
     }
     let schedules = toy.path("out/schedules");
     fs::rename(&schedules, toy.path("elsewhere")).unwrap();
-    assert_eq!(judge(&toy, "the schedule is there"), (Some(3), "not held".to_owned()));
+    assert_eq!(check(&toy, "the schedule is there"), (Some(3), "not held".to_owned()));
     // What counts as checked was judged: a claim that uses it finds the rule that is broken.
     toy.again("report");
     let found = toy.out().read_invariants().unwrap().unwrap();
@@ -191,37 +191,37 @@ fn rows_that_no_rule_judges_are_unsound_and_never_stand_in_for_those_that_were_p
 fn a_schedule_that_a_system_does_not_tell_is_not_known_to_be_the_same() {
     let toy = finished();
     let rule = "same schedule";
-    assert_eq!(judge(&toy, rule), (Some(0), "held".to_owned()));
+    assert_eq!(check(&toy, rule), (Some(0), "held".to_owned()));
     toy.edit("out/manifest.json", "schedules/replay/1/schedule.csv", "elsewhere");
-    assert_eq!(judge(&toy, rule), (Some(0), "not measured".to_owned()));
+    assert_eq!(check(&toy, rule), (Some(0), "not measured".to_owned()));
     fs::remove_file(toy.point().loadgen()).unwrap();
-    assert_eq!(judge(&toy, rule).1, "not measured");
+    assert_eq!(check(&toy, rule).1, "not measured");
 }
 
 #[test]
 fn a_load_generator_that_read_late_is_found() {
     let toy = finished();
-    assert_eq!(judge(&toy, "read in time"), (Some(0), "not measured".to_owned()));
+    assert_eq!(check(&toy, "read in time"), (Some(0), "not measured".to_owned()));
     let reading = "\"reading\":{\"p50_ns\":0,\"p99_ns\":1000001,\"max_ns\":1000001},\"lag_bound_ns\"";
     toy.edit("out/toy/replay/1/loadgen.json", "\"lag_bound_ns\"", reading);
-    assert_eq!(judge(&toy, "read in time"), (Some(3), "not held".to_owned()));
+    assert_eq!(check(&toy, "read in time"), (Some(3), "not held".to_owned()));
 }
 
 #[test]
 fn a_changed_schedule_and_a_lost_repetition_are_found() {
     let toy = finished();
     toy.edit("out/toy/replay/1/loadgen.json", "\"schedule_sha256\":\"", "\"schedule_sha256\":\"0");
-    assert_eq!(judge(&toy, "same schedule"), (Some(3), "not held".to_owned()));
+    assert_eq!(check(&toy, "same schedule"), (Some(3), "not held".to_owned()));
     fs::remove_dir_all(toy.point().path).unwrap();
-    assert_eq!(judge(&toy, "every repetition"), (Some(3), "not held".to_owned()));
+    assert_eq!(check(&toy, "every repetition"), (Some(3), "not held".to_owned()));
 }
 
 #[test]
 fn a_failed_invocation_in_a_valid_run_is_a_threshold_that_does_not_hold() {
     let toy = finished();
     toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"timeout\":1}");
-    let judged = judge_changed(&toy, |rows| rows[2].outcome = Outcome::Timeout, "failures as expected");
-    assert_eq!(judged, (Some(4), "not held".to_owned()));
+    let checked = check_changed(&toy, |rows| rows[2].outcome = Outcome::Timeout, "failures as expected");
+    assert_eq!(checked, (Some(4), "not held".to_owned()));
 }
 
 #[test]
@@ -229,10 +229,10 @@ fn a_warm_invocation_where_cold_starts_were_expected_is_found_and_in_a_saturated
     let toy = Toy::new("well");
     toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "cold_share_min = 0.99");
     assert_eq!(toy.run(&[]).status.code(), Some(3), "two of three rows are warm");
-    assert_eq!(judge(&toy, "cold starts as expected"), (Some(3), "not held".to_owned()));
+    assert_eq!(check(&toy, "cold starts as expected"), (Some(3), "not held".to_owned()));
     toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"timeout\":1}");
     let failed = |rows: &mut Vec<Invocation>| rows[2].outcome = Outcome::Timeout;
-    assert_eq!(judge_changed(&toy, failed, "cold starts as expected"), (Some(0), "marked".to_owned()));
+    assert_eq!(check_changed(&toy, failed, "cold starts as expected"), (Some(0), "marked".to_owned()));
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn warm_invocations_after_a_system_fell_behind_are_marked_and_where_it_may_have_
         toy
     };
     // Two minutes, of which the last ten seconds are warm.
-    let judged = |toy: &Toy, latency_ms: fn(u64) -> u64| {
+    let checked = |toy: &Toy, latency_ms: fn(u64) -> u64| {
         let change = |rows: &mut Vec<Invocation>| {
             let row = |index: u64| {
                 let mut row = Invocation { index, cold: Some(u8::from(index < 220)), ..rows[0].clone() };
@@ -257,14 +257,14 @@ fn warm_invocations_after_a_system_fell_behind_are_marked_and_where_it_may_have_
             };
             *rows = (0..240).map(row).collect();
         };
-        judge_changed(toy, change, "cold starts as expected").1
+        check_changed(toy, change, "cold starts as expected").1
     };
     let steady = |index| 1_000 + index * 7919 % 101;
     let growing = |index| 1_000 + index * 7919 % 101 + 20 * index;
     let rate = of_load("load = { kind = \"rate\", rate = 1, seconds = 3, functions = 1,");
-    assert_eq!([judged(&rate, growing), judged(&rate, steady)], ["marked", "not held"]);
+    assert_eq!([checked(&rate, growing), checked(&rate, steady)], ["marked", "not held"]);
     let trace = of_load("load = { minutes = 1,");
-    assert_eq!(judged(&trace, growing), "not held", "a trace has no rate that could be too much");
+    assert_eq!(checked(&trace, growing), "not held", "a trace has no rate that could be too much");
 }
 
 #[test]
@@ -275,10 +275,10 @@ fn an_invocation_without_any_answer_is_found_and_a_refused_one_is_no_silence() {
     toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"refused\":1}");
     let refused = |rows: &mut Vec<Invocation>| (rows[2].outcome, rows[2].status) = (Outcome::Refused, Some(503));
     let rule = "everything answered or refused";
-    assert_eq!(judge_changed(&toy, refused, rule), (Some(0), "held".to_owned()));
+    assert_eq!(check_changed(&toy, refused, rule), (Some(0), "held".to_owned()));
     toy.edit("out/toy/replay/1/loadgen.json", "\"refused\":1", "\"timeout\":1");
     let silent = |rows: &mut Vec<Invocation>| (rows[2].outcome, rows[2].status) = (Outcome::Timeout, None);
-    assert_eq!(judge_changed(&toy, silent, rule), (Some(4), "not held".to_owned()));
+    assert_eq!(check_changed(&toy, silent, rule), (Some(4), "not held".to_owned()));
 }
 
 #[test]
@@ -293,20 +293,20 @@ fn too_few_answers_in_a_second_are_found_and_a_trace_cannot_expect_any() {
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let rule = "answered as many as expected";
-    assert_eq!(judge(&toy, rule), (Some(0), "held".to_owned()));
+    assert_eq!(check(&toy, rule), (Some(0), "held".to_owned()));
     toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"timeout\":1}");
     let failed = |rows: &mut Vec<Invocation>| rows[2].outcome = Outcome::Timeout;
-    assert_eq!(judge_changed(&toy, failed, rule), (Some(4), "not held".to_owned()));
+    assert_eq!(check_changed(&toy, failed, rule), (Some(4), "not held".to_owned()));
 }
 
 #[test]
 fn what_was_not_recorded_is_not_measured_rather_than_held() {
     let toy = finished();
     fs::remove_file(toy.point().coldstarts()).unwrap();
-    assert_eq!(judge(&toy, "cold rows have a new sandbox"), (Some(0), "not measured".to_owned()));
+    assert_eq!(check(&toy, "cold rows have a new sandbox"), (Some(0), "not measured".to_owned()));
     fs::remove_file(toy.point().processes()).unwrap();
     for rule in ["processes of others", "the hypervisor", "the load generator used"] {
-        assert_eq!(judge(&toy, rule), (Some(0), "not measured".to_owned()), "{rule}");
+        assert_eq!(check(&toy, rule), (Some(0), "not measured".to_owned()), "{rule}");
     }
 }
 
