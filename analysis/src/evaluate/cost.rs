@@ -1,10 +1,10 @@
 //! CPU time of a system's own processes per cold start, at the point at which it is least.
 //!
-//! It depends less than a rate on the number of cores of the machine. Each system is represented by its cheapest point. The
-//! subject must have sustained the rate of that point, because the work that a saturated system leaves undone costs nothing, and
-//! is charged with all CPU time that is in no process's row, such as interrupts, most of which it causes. The reference is charged
-//! with the rows of its processes only. A kernel that accounts interrupts to processes includes some of them there, which
-//! overestimates the cost of the reference by that much.
+//! It depends less than a rate on the number of cores of the machine. Each system is represented by its cheapest point.
+//! The subject must have sustained the rate of that point, because the work that a saturated system leaves undone costs
+//! nothing, and is charged with all CPU time that is in no process's row, such as interrupts, most of which it causes.
+//! The reference is charged with the rows of its processes only; a kernel that accounts interrupts to processes
+//! includes some there.
 
 use record::PointSummary;
 use stats::median;

@@ -1,15 +1,14 @@
 //! Test for a rate that the system surely failed. There warm rows are to be expected: a system that falls behind keeps
 //! its sandboxes for longer than the time until a function is invoked again.
 //!
-//! Such rows are marked, and must not flatter. Warm rows only make fewer fail and more be achieved. But rows that are warm at the
-//! beginning and cold at the end take longer and longer of themselves, so growth is looked for before the first warm row only; and
-//! rows that become warm later hide that growth from a test of all rows. So of the system said to be better `analysis` takes what is
-//! marked as not sustained, whatever all of its rows say.
+//! Warm rows are marked there, and must not favour the system: rows that are warm first and cold later grow of
+//! themselves, so that growth is tested before the first warm row only. Rows that become warm later hide growth from a
+//! test of all rows, so that `analysis` counts a marked rate of a claim's subject as not sustained.
 
 use record::{Invocation, LoadSummary, Outcome, Phase};
 use stats::{RateWindow, growth, is_long};
 
-/// Answers of a load of a constant rate, while rows pass by.
+/// Rows of a load of a constant rate, collected in one pass.
 #[derive(Debug, Default)]
 pub struct OverloadTest {
     /// Measured rows, by when they were due, in nanoseconds from the start.
