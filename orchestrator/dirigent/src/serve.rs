@@ -36,13 +36,17 @@ struct DaemonOptions {
     print_config: bool,
 }
 
+/// The help of `--runtime`, with the name of every runtime.
+fn runtime_help() -> String {
+    let names: Vec<_> = RuntimeKind::all().map(|runtime| format!("`{runtime}`")).collect();
+    format!("How sandboxes are made: {}", names.join(" or "))
+}
+
 /// Refuses an option that was given and that the runtime has no use for.
-fn check_runtime(option: &str, is_given: bool, runtime: RuntimeKind, needed: RuntimeKind) -> Result<(), Failure> {
-    if !is_given || runtime == needed {
+fn check_runtime(option: &str, is_given: bool, runtime: RuntimeKind, needed: &str) -> Result<(), Failure> {
+    if !is_given || runtime.name() == needed {
         return Ok(());
     }
-    let name = |kind| if kind == RuntimeKind::Process { "process" } else { "hollow" };
-    let (runtime, needed) = (name(runtime), name(needed));
     Err(Failure::Usage(anyhow!("{option} applies with --runtime {needed} only; the runtime is {runtime}")))
 }
 

@@ -1,4 +1,4 @@
-//! The address on which sandboxes take connections: given itself, or by the interface that has it.
+//! The address on which sandboxes take connections: given directly, or by the interface that has it.
 
 use std::{
     fmt, io,
@@ -12,16 +12,16 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-/// Longest name of an interface (`IFNAMSIZ` without the end).
+/// Longest name of an interface (`IFNAMSIZ` without the final NUL).
 const MAX_INTERFACE_BYTES: usize = 15;
 
-/// For how long an address may be missing when a worker starts. At boot it comes a moment later: from DHCP, or, of IPv6,
-/// when it is found that nobody else has it (one second by default: RFC 4862, 5.1, and the delay before it).
+/// Longest wait for an address when a worker starts. At boot it can appear a moment later: from DHCP, or after the duplicate
+/// address detection of IPv6 (a second by default, and the delay before it: RFC 4862, section 5.1).
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between two looks for it.
-const ADDRESS_PAUSE: Duration = Duration::from_millis(250);
+/// Time between two attempts to find it.
+const ADDRESS_POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// Address of sandboxes, as configured: `10.0.0.5`, or `eth0` for the first address of that interface.
+/// Address of sandboxes in a configuration: `10.0.0.5`, or `eth0` for the first address of that interface.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum SandboxAddress {
@@ -32,11 +32,11 @@ pub enum SandboxAddress {
 }
 
 impl SandboxAddress {
-    /// The address: for an interface its first IPv4 address, or else its first IPv6 address that is valid beyond its link.
-    /// Waits for it for [`ADDRESS_TIMEOUT`] where it is missing.
+    /// The address itself, or the first IPv4 address of the interface, or else its first IPv6 address that is not link-local.
+    /// If it is missing, waits [`ADDRESS_TIMEOUT`] for it.
     ///
     /// # Errors
-    /// When this machine still has no such address or interface then, or that has no address.
+    /// If this machine has no such address or interface, or if the interface has no address.
     pub(crate) async fn find(&self) -> io::Result<IpAddr> {
         let deadline = Instant::now() + ADDRESS_TIMEOUT;
         let mut found = self.resolve();
@@ -44,13 +44,13 @@ impl SandboxAddress {
             warn!(%cause, wait = ?ADDRESS_TIMEOUT, "waiting for the address of sandboxes");
         }
         while found.is_err() && Instant::now() < deadline {
-            sleep(ADDRESS_PAUSE).await;
+            sleep(ADDRESS_POLL_INTERVAL).await;
             found = self.resolve();
         }
         found
     }
 
-    /// As [`find`](Self::find), without a wait.
+    /// As [`find`](Self::find), without waiting.
     fn resolve(&self) -> io::Result<IpAddr> {
         let name = match self {
             Self::Ip(address) => {
@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_is_given_itself_or_by_its_interface() {
+    fn an_address_is_given_directly_or_by_its_interface() {
         let resolve = |text: &str| text.parse::<SandboxAddress>().unwrap().resolve();
         assert_eq!(resolve("127.1.2.3").unwrap(), IpAddr::from([127, 1, 2, 3]));
         let foreign = resolve("192.0.2.1").unwrap_err().to_string();
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_can_connect_to_is_refused() {
+    fn an_address_that_takes_no_connections_is_refused() {
         for text in ["", "0.0.0.0", "::", "224.0.0.1", "10.0.0.5:80", "10.0.0.0/8", "a name", "much-too-long-interface"]
         {
             assert!(text.parse::<SandboxAddress>().is_err(), "{text:?}");

@@ -1,4 +1,4 @@
-//! The worker's own HTTP surface: health, metrics, what is held and what it wrote.
+//! The worker's admin API: health, metrics, the sandboxes and their output.
 
 use std::{
     collections::BTreeMap,
@@ -24,28 +24,28 @@ use crate::{
     metrics::Metrics,
     owner::Input,
     runtime::{Output, Runtime},
-    state::Shown,
+    state::SandboxSummary,
 };
 
 /// Connections served at once; beyond them only health checks and metrics are answered.
 const MAX_CONNECTIONS: usize = 256;
-/// Longest output in one answer: some hundred sandboxes with as much as is kept of each by default.
+/// Longest output in one response: that of some hundred sandboxes with the default of `process.log`.
 const MAX_LOGS_BYTES: usize = 8 * 1024 * 1024;
-/// Bytes that a sandbox wrote before its output begins.
+/// Header with the bytes that a sandbox wrote before the output in the response.
 const DROPPED_BYTES: &str = "x-dirigent-dropped-bytes";
 /// The text format of Prometheus and OpenMetrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What the pages show.
+/// The sources of the API.
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) runtime: Arc<dyn Runtime>,
     pub(crate) metrics: Arc<Metrics>,
-    pub(crate) commanded: Arc<AtomicBool>,
+    pub(crate) has_leader: Arc<AtomicBool>,
 }
 
-/// The pages; `hosts` are names with a dot by which they may be called.
+/// The routes of the API; `hosts` are the host names with a dot by which it may be called.
 pub(crate) fn pages(admin: Admin, hosts: Vec<String>) -> Pages {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -59,7 +59,7 @@ pub(crate) fn pages(admin: Admin, hosts: Vec<String>) -> Pages {
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {
-    if admin.commanded.load(Ordering::Relaxed) {
+    if admin.has_leader.load(Ordering::Relaxed) {
         "ok\n".into_response()
     } else {
         problem(StatusCode::SERVICE_UNAVAILABLE, "not connected to a control plane")
@@ -67,14 +67,14 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    match show(&admin).await {
+    match list_sandboxes(&admin).await {
         Some(held) => ([(CONTENT_TYPE, METRICS_TYPE)], admin.metrics.text(&held)).into_response(),
-        None => ending(),
+        None => shutting_down(),
     }
 }
 
 async fn sandboxes(State(admin): State<Admin>) -> Response {
-    show(&admin).await.map_or_else(ending, |held| Json(held).into_response())
+    list_sandboxes(&admin).await.map_or_else(shutting_down, |held| Json(held).into_response())
 }
 
 async fn logs(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
@@ -88,15 +88,18 @@ async fn logs(State(admin): State<Admin>, Path(id): Path<String>) -> Response {
     }
 }
 
-/// Whose output to show.
+/// The sandboxes whose output is requested.
 #[derive(Debug, PartialEq, Eq)]
-struct Asked {
+struct LogQuery {
     function: String,
     sandbox: Option<SandboxId>,
 }
 
-impl Asked {
-    /// What the parameters of a query ask for, or the wrong one with what is wrong.
+impl LogQuery {
+    /// Parses the parameters of a URL.
+    ///
+    /// # Errors
+    /// The invalid parameter and the problem with it.
     fn read(mut parameters: BTreeMap<String, String>) -> Result<Self, (String, String)> {
         let function = parameters.remove("function").filter(|function| !function.is_empty()).ok_or_else(|| {
             let detail = "function: expected the name of a function, like /v1/logs?function=hello";
@@ -114,19 +117,19 @@ impl Asked {
 /// Output of the sandboxes of one function.
 #[derive(Serialize)]
 struct Logs {
-    /// The ended ones first, in the order of their ends.
+    /// Ended sandboxes first, in the order of their ends.
     logs: Vec<Output>,
-    /// Older ones that are left out, because the answer would be too long.
+    /// Older sandboxes that are left out because of [`MAX_LOGS_BYTES`].
     omitted: usize,
 }
 
 async fn function_logs(State(admin): State<Admin>, Query(parameters): Query<BTreeMap<String, String>>) -> Response {
-    let asked = match Asked::read(parameters) {
-        Ok(asked) => asked,
+    let query = match LogQuery::read(parameters) {
+        Ok(query) => query,
         Err((field, detail)) => return invalid_field(&field, &detail),
     };
-    let mut logs = admin.runtime.outputs(&asked.function);
-    if let Some(only) = asked.sandbox {
+    let mut logs = admin.runtime.outputs(&query.function);
+    if let Some(only) = query.sandbox {
         logs.retain(|output| output.sandbox == only);
     }
     let mut bytes = 0;
@@ -139,14 +142,14 @@ async fn function_logs(State(admin): State<Admin>, Query(parameters): Query<BTre
     Json(Logs { logs, omitted }).into_response()
 }
 
-/// What is held; `None` when the worker ends.
-async fn show(admin: &Admin) -> Option<Vec<Shown>> {
-    let (reply, answer) = oneshot::channel();
-    admin.inputs.send(Input::Show(reply)).await.ok()?;
-    answer.await.ok()
+/// `None` when the worker shuts down.
+async fn list_sandboxes(admin: &Admin) -> Option<Vec<SandboxSummary>> {
+    let (reply, sandboxes) = oneshot::channel();
+    admin.inputs.send(Input::ListSandboxes(reply)).await.ok()?;
+    sandboxes.await.ok()
 }
 
-fn ending() -> Response {
+fn shutting_down() -> Response {
     problem(StatusCode::SERVICE_UNAVAILABLE, "the worker is shutting down")
 }
 
@@ -155,11 +158,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_logs_are_asked_for_wrongly_is_told_with_the_parameter() {
+    fn an_invalid_query_for_logs_is_refused_with_its_parameter() {
         let read = |parameters: &[(&str, &str)]| {
-            Asked::read(parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+            LogQuery::read(parameters.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
         };
-        let expected = Asked { function: "f".to_owned(), sandbox: Some("1-2".parse().unwrap()) };
+        let expected = LogQuery { function: "f".to_owned(), sandbox: Some("1-2".parse().unwrap()) };
         assert_eq!(read(&[("function", "f"), ("sandbox", "1-2")]), Ok(expected));
         for (parameters, field, detail) in [
             (&[][..], "function", "expected the name of a function"),

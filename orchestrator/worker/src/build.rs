@@ -1,9 +1,8 @@
-//! A worker from its configuration: built with its ports bound, then run until it is told to end.
+//! Builds a worker from its configuration, with its ports bound, and runs it until shutdown.
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    net::SocketAddr,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -12,63 +11,50 @@ use api::{Listener, Network, TokenSource};
 use thiserror::Error;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
-use tracing::warn;
 
 use crate::{
-    Config, ConfigError, ProcessConfig, RuntimeKind, SandboxUser,
+    Config, ConfigError,
     admin::{self, Admin},
+    hello::Identity,
     machine,
     metrics::Metrics,
-    owner::{Identity, Input, Owner},
-    runtime::{Runtime, hollow::Hollow, process::Process},
+    owner::{Input, Owner},
+    runtime::{BuildContext, Runtime, RuntimeError},
     session::Session,
 };
 
-/// Batches read and not yet obeyed: a few, so that a busy owner slows the control plane down and not this memory.
-const INPUTS: usize = 64;
-/// Longest wait for the last reports to be sent when the worker ends.
+/// Batches that are read and not executed yet. Few, so that a busy owner slows the control plane down instead of filling this
+/// process's memory.
+const INPUT_QUEUE: usize = 64;
+/// Longest wait at shutdown for the last reports to be sent.
 const SHUTDOWN_FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Added to the grace of the sandboxes for ending them all.
-const END_MARGIN: Duration = Duration::from_secs(5);
+/// Time for ending all sandboxes at shutdown, in addition to their grace period.
+const TERMINATION_MARGIN: Duration = Duration::from_secs(5);
 
 /// A worker could not be built.
 #[derive(Debug, Error)]
 pub enum BuildError {
-    /// Its configuration is out of bounds.
+    /// The configuration is out of bounds.
     #[error("configuration")]
     Config(#[from] ConfigError),
-    /// The admin address is taken, or not of this machine.
+    /// The admin address is in use, or no address of this machine.
     #[error("cannot listen on {address} (admin)")]
     Admin {
-        /// The address.
+        /// The configured address.
         address: SocketAddr,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// The hollow runtime cannot listen.
-    #[error("hollow runtime")]
-    Hollow(#[from] hollow::BindError),
-    /// Sandboxes may not run as that user.
-    #[error("process.user (--sandbox-user)")]
-    User(#[source] io::Error),
-    /// There is no such address or interface on this machine.
-    #[error("process.address")]
-    Address(#[source] io::Error),
-    /// The process runtime cannot use its folder or start its thread.
-    #[error("process runtime, folder {}", directory.display())]
-    Process {
-        /// The data folder.
-        directory: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
+    /// The runtime could not be built.
+    #[error(transparent)]
+    Runtime(#[from] RuntimeError),
 }
 
 /// A running worker failed.
 #[derive(Debug, Error)]
 pub enum RunError {
     /// Sandboxes did not end in time; they die with this process.
-    #[error("sandboxes were still there {0:?} after they were told to end")]
+    #[error("sandboxes were still running {0:?} after the shutdown began")]
     Sandboxes(Duration),
 }
 
@@ -77,19 +63,14 @@ pub struct Built {
     config: Config,
     network: Arc<dyn Network>,
     identity: Identity,
-    door: Box<dyn Listener>,
-    runtime: AnyRuntime,
+    admin_listener: Box<dyn Listener>,
+    runtime: Arc<dyn Runtime>,
 }
 
-enum AnyRuntime {
-    Hollow(Hollow),
-    Process(Process),
-}
-
-/// Checks `config` and binds the ports on `network`. Takes some seconds where the address of sandboxes is still missing.
+/// Checks `config` and binds the ports on `network`. Takes some seconds if the address of sandboxes is still missing.
 ///
 /// # Errors
-/// When the configuration is out of bounds, a port is taken, or the runtime's folder cannot be used.
+/// If the configuration is out of bounds, the admin port is in use, or the runtime cannot be built.
 pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Built, BuildError> {
     config.check()?;
     let bound = async {
@@ -97,40 +78,36 @@ pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Buil
         let address = listener.local_address()?;
         Ok((listener, address))
     };
-    let (door, address) = bound.await.map_err(|source| BuildError::Admin { address: config.admin, source })?;
+    let (admin_listener, admin) = bound.await.map_err(|source| BuildError::Admin { address: config.admin, source })?;
     if config.name.is_empty() {
-        config.name = machine::worker_name(address.port());
+        config.name = machine::worker_name(admin.port());
     }
     let nodes = config.nodes();
-    let runtime = match config.runtime {
-        RuntimeKind::Hollow => {
-            let seed = own_seed(&config);
-            AnyRuntime::Hollow(Hollow::bind(&config.hollow, &nodes, seed, Arc::clone(&network))?)
-        }
-        RuntimeKind::Process => {
-            config.process.user.map_or(Ok(()), SandboxUser::check).map_err(BuildError::User)?;
-            warn_of_tokens(&config.process);
-            let address = config.process.address.find().await.map_err(BuildError::Address)?;
-            warn_of_loopback(address, &config.control_planes);
-            let process = Process::prepare(config.process.clone(), address, &config.data_dir, &nodes);
-            let directory = config.data_dir.clone();
-            AnyRuntime::Process(process.map_err(|source| BuildError::Process { directory, source })?)
-        }
+    let context = BuildContext {
+        config: config.clone(),
+        nodes: nodes.clone(),
+        network: Arc::clone(&network),
+        seed: worker_seed(&config),
     };
-    let (worker, runtime_name) = (config.name.clone(), config.runtime.to_string());
-    let instance = api::draw_instance();
-    let identity = Identity { worker, instance, runtime: runtime_name, admin: address, nodes };
-    Ok(Built { config, network, identity, door, runtime })
+    let runtime = (config.runtime.factory().build)(context).await?;
+    let identity = Identity {
+        worker: config.name.clone(),
+        instance: api::draw_instance(),
+        runtime: config.runtime.name(),
+        admin,
+        nodes,
+    };
+    Ok(Built { config, network, identity, admin_listener, runtime })
 }
 
 impl Built {
-    /// Where health, metrics and logs are served.
+    /// Address of health checks, metrics and logs.
     #[must_use]
     pub fn admin_address(&self) -> SocketAddr {
         self.identity.admin
     }
 
-    /// What it calls itself.
+    /// Name of the worker: the configured one, or one made from the host's name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.config.name
@@ -139,57 +116,31 @@ impl Built {
     /// Serves until `shutdown`, then ends every sandbox and returns.
     ///
     /// # Errors
-    /// When sandboxes do not end.
+    /// If sandboxes do not end in time.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), RunError> {
-        let Self { config, network, identity, door, runtime } = self;
-        let runtime: Arc<dyn Runtime> = match runtime {
-            AnyRuntime::Hollow(hollow) => {
-                hollow.serve();
-                Arc::new(hollow)
-            }
-            AnyRuntime::Process(process) => Arc::new(process),
-        };
-        let (metrics, commanded) = (Arc::new(Metrics::new()), Arc::new(AtomicBool::new(false)));
-        let (inputs, queue) = mpsc::channel(INPUTS);
-        let pages = Admin {
+        let Self { config, network, identity, admin_listener, runtime } = self;
+        runtime.serve();
+        let (metrics, has_leader) = (Arc::new(Metrics::new()), Arc::new(AtomicBool::new(false)));
+        let (inputs, queue) = mpsc::channel(INPUT_QUEUE);
+        let admin = Admin {
             inputs: inputs.clone(),
             runtime: Arc::clone(&runtime),
             metrics: Arc::clone(&metrics),
-            commanded: Arc::clone(&commanded),
+            has_leader: Arc::clone(&has_leader),
         };
-        let pages = admin::pages(pages, config.hosts.clone()).serve(door, shutdown.clone());
+        let pages = admin::pages(admin, config.hosts.clone()).serve(admin_listener, shutdown.clone());
         let _pages = AbortOnDropHandle::new(tokio::spawn(pages));
         let instance = identity.instance;
-        let owner = Owner::new(identity, runtime, metrics, commanded).run(queue, shutdown.clone());
+        let end_timeout = runtime.grace() + TERMINATION_MARGIN;
+        let owner = Owner::new(identity, runtime, metrics, has_leader).run(queue, shutdown.clone());
         let mut owner = AbortOnDropHandle::new(tokio::spawn(owner));
         let session = session(&config, instance, network, inputs).run(shutdown.clone());
         let session = AbortOnDropHandle::new(tokio::spawn(session));
         shutdown.cancelled().await;
-        let client_timeout = config.process.grace + END_MARGIN;
-        timeout(client_timeout, &mut owner).await.map(drop).map_err(|_| RunError::Sandboxes(client_timeout))?;
-        // The reports are on their way; a control plane that does not take them is not waited for.
+        timeout(end_timeout, &mut owner).await.map(drop).map_err(|_| RunError::Sandboxes(end_timeout))?;
+        // The last reports are being sent. A control plane that does not read them must not hold up the shutdown.
         let _ = timeout(SHUTDOWN_FLUSH_TIMEOUT, session).await;
         Ok(())
-    }
-}
-
-/// Says what programs that are not the built-in function may do here.
-fn warn_of_tokens(config: &ProcessConfig) {
-    let allows_programs = config.images.iter().any(|image| !image.starts_with("builtin:"));
-    if allows_programs && config.user.is_none() {
-        warn!(
-            images = ?config.images,
-            "programs run as this user: they can read the tokens of this machine and register functions; process.user \
-             (--sandbox-user) names another one"
-        );
-    }
-}
-
-/// A data plane on another machine is told why it cannot connect by its own failures; whoever starts the worker, here.
-fn warn_of_loopback(address: IpAddr, control_planes: &[String]) {
-    if address.is_loopback() && !control_planes.iter().all(|control_plane| api::is_loopback(control_plane)) {
-        warn!(%address, "data planes on other machines cannot connect to sandboxes here: set process.address (--sandbox-address) \
-                         to an address or interface that they can reach");
     }
 }
 
@@ -203,12 +154,12 @@ fn session(config: &Config, instance: u64, network: Arc<dyn Network>, inputs: mp
         datagrams: config.datagrams,
         network,
         inputs,
-        seed: own_seed(config),
+        seed: worker_seed(config),
     }
 }
 
-/// The configured seed, made this worker's own by its name (FNV-1a), so that workers do not draw the same delays.
-fn own_seed(config: &Config) -> u64 {
+/// The configured seed combined with the worker's name (FNV-1a), so that workers with one seed draw different delays.
+fn worker_seed(config: &Config) -> u64 {
     let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     config.name.bytes().fold(0xcbf2_9ce4_8422_2325, fold) ^ config.seed
 }

@@ -1,4 +1,4 @@
-//! An amount of CPU as configured: `"64"` or `"1.5"` cores, or `"500m"` millicores.
+//! An amount of CPU in a configuration: `"64"` or `"1.5"` cores, or `"500m"` millicores.
 
 use std::{fmt, str::FromStr};
 
@@ -7,27 +7,27 @@ use thiserror::Error;
 
 /// An amount of CPU, in millicores: 1000 is one core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "String")]
+#[serde(try_from = "CpuValue", into = "String")]
 pub struct Cpu {
-    /// The amount.
+    /// Thousandths of a core, at least 1.
     pub millicores: u64,
 }
 
-/// A text is no amount of CPU.
+/// A text that is no amount of CPU.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no amount of CPU: expected cores such as \"64\" or \"1.5\", or millicores such as \"500m\"")]
+#[error("{0:?} is not an amount of CPU: expected cores such as \"64\" or \"1.5\", or millicores such as \"500m\"")]
 pub struct CpuError(String);
 
-/// Both `cpu = 64` and `cpu = "64"` are natural in TOML.
+/// A value in TOML. Users write both `cpu = 64` and `cpu = "64"`.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum CpuValue {
     Number(f64),
     Text(String),
 }
 
-/// A million cores: more is a mistake in the unit.
-const MOST_MILLICORES: f64 = 1e9;
+/// A million cores. A larger number has the wrong unit.
+const MAX_MILLICORES: f64 = 1e9;
 
 impl FromStr for Cpu {
     type Err = CpuError;
@@ -39,8 +39,12 @@ impl FromStr for Cpu {
         };
         let millicores = number.parse::<f64>().map(|number| (number * unit).round());
         match millicores {
-            Ok(millicores) if (1.0..=MOST_MILLICORES).contains(&millicores) => {
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked just above")]
+            Ok(millicores) if (1.0..=MAX_MILLICORES).contains(&millicores) => {
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "the range is checked above"
+                )]
                 let millicores = millicores as u64;
                 Ok(Self { millicores })
             }
@@ -59,13 +63,13 @@ impl fmt::Display for Cpu {
     }
 }
 
-impl TryFrom<Written> for Cpu {
+impl TryFrom<CpuValue> for Cpu {
     type Error = CpuError;
 
-    fn try_from(written: Written) -> Result<Self, CpuError> {
-        match written {
-            Written::Number(cores) => cores.to_string().parse(),
-            Written::Text(text) => text.parse(),
+    fn try_from(value: CpuValue) -> Result<Self, CpuError> {
+        match value {
+            CpuValue::Number(cores) => cores.to_string().parse(),
+            CpuValue::Text(text) => text.parse(),
         }
     }
 }
@@ -81,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cores_and_millicores_are_read_and_written() {
+    fn cores_and_millicores_are_parsed_and_displayed() {
         for (text, millicores, written) in
             [("64", 64_000, "64"), ("1.5", 1500, "1500m"), ("500m", 500, "500m"), ("2000m", 2000, "2")]
         {

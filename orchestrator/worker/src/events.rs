@@ -1,4 +1,4 @@
-//! What waits to be reported to the control plane: the newest event of each sandbox.
+//! The reports that wait to be sent to the control plane: the newest event of each sandbox. Converted to the wire here, once.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 
@@ -6,56 +6,71 @@ use api::{Batch, Room, shorten, wire};
 use model::SandboxId;
 use tokio::time::Instant;
 
-/// What happened to a sandbox.
+use crate::hello::Hello;
+
+/// A change of a sandbox that the control plane must know.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Event {
-    /// It answers.
+    /// It takes connections.
     Ready(Ready),
-    /// Its creation waits for others, or for what this says.
-    Queued(&'static str),
-    /// Its creation does not wait any more.
-    Begun,
-    /// It never became ready, and is no more.
+    /// Its creation waits: for other creations, or for this cause.
+    Queued(Option<&'static str>),
+    /// Its creation waits no longer.
+    Started,
+    /// It never became ready, and nothing of it is left.
     Failed { message: String, permanent: bool },
-    /// It is no more.
-    Ended { reason: wire::sandbox_ended::Reason, message: String },
+    /// Nothing of it is left.
+    Ended { reason: EndReason, message: String },
 }
 
-/// How a sandbox became ready.
+/// The cause of the end of a sandbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EndReason {
+    /// It was deleted while it was ready.
+    Deleted,
+    /// It was deleted before it was ready.
+    Cancelled,
+    /// It ended by itself.
+    Exited,
+    /// Its worker shut down or lost its name.
+    Stopped,
+}
+
+/// The address and the timings of a sandbox that became ready.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ready {
     pub(crate) address: SocketAddr,
-    /// When the command was read.
+    /// The time at which the command was read.
     pub(crate) received: Instant,
     /// From the start of the creation to a started sandbox.
     pub(crate) create: Duration,
     /// From there to the first successful probe.
     pub(crate) ready: Duration,
-    /// `create`, split as the runtime sees fit.
+    /// The parts of `create`, named by the runtime.
     pub(crate) steps: Vec<(&'static str, Duration)>,
 }
 
-/// The messages of one stream under construction.
+/// The unsent messages of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
-    hello: Option<wire::WorkerHello>,
-    /// The worker ends, which is not said yet.
+    hello: Option<Hello>,
+    /// The worker shuts down and has not said so yet.
     leaving: bool,
     newest: BTreeMap<SandboxId, Event>,
 }
 
 impl Events {
-    /// The messages of a new stream, which opens with `hello`.
-    pub(crate) fn opening_with(hello: wire::WorkerHello) -> Self {
+    /// The messages of a new stream, which begins with `hello`.
+    pub(crate) fn new(hello: Hello) -> Self {
         Self { hello: Some(hello), ..Self::default() }
     }
 
-    /// The worker ends.
+    /// Announces that the worker shuts down.
     pub(crate) fn leave(&mut self) {
         self.leaving = true;
     }
 
-    /// Adds an event, in place of an older one that still waits.
+    /// Adds an event, in place of an older one of the sandbox that was not sent yet.
     pub(crate) fn add(&mut self, sandbox: SandboxId, event: Event) {
         self.newest.insert(sandbox, event);
     }
@@ -66,8 +81,8 @@ impl Batch for Events {
 
     fn take(&mut self) -> Option<wire::FromWorker> {
         if let Some(hello) = self.hello.take() {
-            // Alone: the receiver learns from it who speaks before it listens to what is said.
-            return Some(wire::FromWorker { hello: Some(hello), ..Default::default() });
+            // Alone, because the receiver must identify the sender before it can interpret events.
+            return Some(wire::FromWorker { hello: Some(hello.into()), ..Default::default() });
         }
         if self.newest.is_empty() && !self.leaving {
             return None;
@@ -86,6 +101,9 @@ impl Batch for Events {
 
 fn to_wire(event: Event, now: Instant) -> wire::sandbox_event::Event {
     use wire::sandbox_event::Event as Wire;
+    let progress = |queued, cause: Option<&str>| {
+        Wire::Progress(wire::CreationProgress { queued, cause: cause.unwrap_or_default().to_owned() })
+    };
     match event {
         Event::Ready(ready) => Wire::Ready(wire::SandboxReady {
             address: ready.address.to_string(),
@@ -94,13 +112,25 @@ fn to_wire(event: Event, now: Instant) -> wire::sandbox_event::Event {
             own_us: micros(now.duration_since(ready.received)),
             steps: ready.steps.iter().map(|(name, took)| step(name, *took)).collect(),
         }),
-        Event::Queued(cause) => Wire::Progress(wire::CreationProgress { queued: true, cause: cause.to_owned() }),
-        Event::Begun => Wire::Progress(wire::CreationProgress { queued: false, cause: String::new() }),
+        Event::Queued(cause) => progress(true, cause),
+        Event::Started => progress(false, None),
         Event::Failed { message, permanent } => {
             Wire::Failed(wire::CreationFailed { message: shorten(message), permanent })
         }
         Event::Ended { reason, message } => {
-            Wire::Ended(wire::SandboxEnded { reason: reason.into(), message: shorten(message) })
+            Wire::Ended(wire::SandboxEnded { reason: reason.to_wire().into(), message: shorten(message) })
+        }
+    }
+}
+
+impl EndReason {
+    fn to_wire(self) -> wire::sandbox_ended::Reason {
+        use wire::sandbox_ended::Reason;
+        match self {
+            Self::Deleted => Reason::Deleted,
+            Self::Cancelled => Reason::Cancelled,
+            Self::Exited => Reason::Exited,
+            Self::Stopped => Reason::Stopped,
         }
     }
 }
@@ -116,12 +146,11 @@ fn micros(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use model::Epoch;
-    use wire::sandbox_ended::Reason;
 
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn the_newest_event_goes_out_once_after_the_hello() {
+    async fn the_newest_event_of_a_sandbox_is_sent_once_after_the_hello() {
         let sandbox = SandboxId::new(Epoch(1), 7).unwrap();
         let ready = Ready {
             address: "127.1.0.0:80".parse().unwrap(),
@@ -130,7 +159,7 @@ mod tests {
             ready: Duration::ZERO,
             steps: vec![("delay", Duration::from_micros(5))],
         };
-        let mut events = Events::opening_with(wire::WorkerHello::default());
+        let mut events = Events::new(Hello::example());
         events.add(sandbox, Event::Ready(ready));
         tokio::time::advance(Duration::from_millis(1)).await;
         let first = events.take().unwrap();
@@ -141,14 +170,14 @@ mod tests {
         assert_eq!(events.take(), None);
 
         events.add(sandbox, Event::Failed { message: String::new(), permanent: false });
-        events.add(sandbox, Event::Ended { reason: Reason::Exited, message: "status 1".to_owned() });
+        events.add(sandbox, Event::Ended { reason: EndReason::Exited, message: "status 1".to_owned() });
         events.leave();
         let third = events.take().unwrap();
         assert!(third.hello.is_none() && third.events.len() == 1 && third.leaving, "{third:?}");
         assert!(
             matches!(&third.events[0].event, Some(wire::sandbox_event::Event::Ended(ended)) if ended.message == "status 1")
         );
-        assert_eq!(events.take(), None, "all of it was said");
+        assert_eq!(events.take(), None, "everything was sent");
     }
 
     #[test]

@@ -1,21 +1,33 @@
-//! What this machine is called and has: the defaults of a node.
+//! The name and the resources of this machine: the defaults of a worker and its node.
 
 use std::fs;
 
-use model::Resources;
+use model::{NodeName, NodeSpec, Resources};
 
-/// Assumed where the system does not tell.
+use crate::{Config, config::mib};
+
+/// Assumed if the system does not report its memory.
 const FALLBACK_MEMORY_MIB: u64 = 1024;
 
-/// The name of a worker that was given none: this host's, and the port of its pages.
+/// The name of a worker without a configured one: the host's name and the port of the admin API.
 pub(crate) fn worker_name(port: u16) -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = if name.trim().is_empty() { "worker" } else { name.trim() };
     format!("{name}-{port}")
 }
 
+/// The one node of a worker whose sandboxes run on this machine, named like the worker.
+pub(crate) fn node(config: &Config) -> NodeSpec {
+    let machine = capacity();
+    let capacity = Resources {
+        cpu_millicores: config.node.cpu.map_or(machine.cpu_millicores, |cpu| cpu.millicores),
+        memory_mib: config.node.memory.map_or(machine.memory_mib, mib),
+    };
+    NodeSpec { name: NodeName(config.name.as_str().into()), capacity }
+}
+
 /// The cores this process may use, and the machine's memory.
-pub(crate) fn capacity() -> Resources {
+fn capacity() -> Resources {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory_mib = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_mib(&text));
     Resources {

@@ -1,4 +1,4 @@
-//! What the worker counts, as Prometheus reads it.
+//! The metrics of the worker, in the text format of Prometheus.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::state::{STATES, Shown};
+use crate::state::{STATES, SandboxSummary};
 
 /// Bounds of the creation histogram, in seconds: from a hollow sandbox without delay to a slow real one.
 const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// How a creation ended.
+/// The outcome of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Ready,
@@ -35,7 +35,7 @@ struct StateLabel {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    /// Resolved once, since creations come by the thousand.
+    /// The counters of the family `creations`, looked up once: creations come by the thousand.
     ready: Counter,
     failed: Counter,
     cancelled: Counter,
@@ -58,7 +58,7 @@ impl Metrics {
         Self { registry, ready, failed, cancelled, creation_seconds, sandboxes }
     }
 
-    /// Counts a creation that ended `took` after its command was read.
+    /// Counts a creation that finished `took` after its command was read.
     pub(crate) fn creation(&self, outcome: Outcome, took: Duration) {
         match outcome {
             Outcome::Ready => {
@@ -70,10 +70,10 @@ impl Metrics {
         }
     }
 
-    /// Everything in the text format, with the sandboxes now held.
-    pub(crate) fn text(&self, held: &[Shown]) -> String {
+    /// All metrics in the text format, with the current `sandboxes`.
+    pub(crate) fn text(&self, sandboxes: &[SandboxSummary]) -> String {
         for state in STATES {
-            let count = held.iter().filter(|shown| shown.state == state).count();
+            let count = sandboxes.iter().filter(|sandbox| sandbox.state == state).count();
             self.sandboxes.get_or_create(&StateLabel { state }).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let mut text = String::new();

@@ -1,17 +1,16 @@
-//! The one task that owns the sandboxes: takes what happens, asks the state what follows, and does it.
+//! The one task that owns the table of sandboxes: passes every input to it and carries out the effects.
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
 };
 
-use api::{Outbox, OutboxMessages, wire};
+use api::{Outbox, OutboxMessages};
 use futures::{FutureExt, StreamExt, stream::FuturesUnordered};
-use model::{NodeSpec, SandboxId};
+use model::SandboxId;
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -20,53 +19,43 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
-    events::{Event, Events},
+    events::{EndReason, Event, Events},
+    hello::{Hello, Identity},
+    messages::{Commands, Leader},
     metrics::{Metrics, Outcome},
-    runtime::{Failure, Made, Order, Progress, Runtime, Task},
-    state::{Commander, Effect, Opening, Shown, State, WrongCommander},
+    runtime::{CreatedSandbox, CreationFailure, CreationRequest, Progress, Runtime, Task},
+    state::{Effect, LeaderMismatch, SandboxSummary, State},
 };
 
-/// Finished work taken up at once, so that its reports go out together; more would delay commands.
-const MOST_AT_ONCE: usize = 256;
+/// Completions handled together, so that their events share a message. A larger batch would delay commands.
+const MAX_COMPLETIONS_PER_BATCH: usize = 256;
 
-/// Reports of creations that wait, before the next one has to: a burst is read in a few steps.
-const PROGRESS: usize = 1024;
+/// Progress reports that fit the channel before creations wait to send theirs: a burst is read in a few batches.
+const PROGRESS_QUEUE: usize = 1024;
 
-/// What other tasks tell the owner or ask of it.
+/// An input of the owner from the session or the admin API.
 pub(crate) enum Input {
-    /// A stream is about to open: what to send on it.
-    Opening(oneshot::Sender<OutboxMessages<Events>>),
-    /// Its other end says who it is.
-    Welcome(Commander, oneshot::Sender<Result<(), WrongCommander>>),
-    /// A control plane refused this worker because it is of another cluster.
+    /// A stream is about to open and needs its outgoing messages.
+    OpenStream(oneshot::Sender<OutboxMessages<Events>>),
+    /// The control plane at the other end of the stream has identified itself.
+    Welcome(Leader, oneshot::Sender<Result<(), LeaderMismatch>>),
+    /// A control plane refused this worker because the worker belongs to another cluster.
     OtherCluster,
-    /// Another process has had this worker's name for so long that nobody will ask for its sandboxes again.
+    /// Another process has had this worker's name for so long that no control plane will use this one's sandboxes again.
     NameTaken,
-    /// A batch, and when it was read.
-    Commands(wire::ToWorker, Instant),
-    /// The stream is no more.
-    Closed,
-    /// What is held?
-    Show(oneshot::Sender<Vec<Shown>>),
+    /// A batch, and the time at which it was read.
+    Commands(Commands, Instant),
+    /// The stream has closed.
+    StreamClosed,
+    /// The admin API lists the sandboxes.
+    ListSandboxes(oneshot::Sender<Vec<SandboxSummary>>),
 }
 
-/// Work of the runtime that is done.
-enum Done {
-    Created(SandboxId, Result<Made, Failure>),
+/// Finished work of the runtime.
+enum Completion {
+    Created(SandboxId, Result<CreatedSandbox, CreationFailure>),
     Deleted(SandboxId),
     Exited(SandboxId, String),
-}
-
-/// Who this worker is, as it says in each hello.
-#[derive(Clone, Debug)]
-pub(crate) struct Identity {
-    pub(crate) worker: String,
-    /// Its process.
-    pub(crate) instance: u64,
-    pub(crate) runtime: String,
-    /// Where its admin pages are.
-    pub(crate) admin: SocketAddr,
-    pub(crate) nodes: Vec<NodeSpec>,
 }
 
 /// Owns the state and carries out its effects.
@@ -75,17 +64,17 @@ pub(crate) struct Owner {
     state: State,
     runtime: Arc<dyn Runtime>,
     metrics: Arc<Metrics>,
-    /// Whether a control plane commands this worker: what `/readyz` says.
-    commanded: Arc<AtomicBool>,
-    /// Of the present stream.
+    /// A control plane commands this worker: the status of `/readyz`.
+    has_leader: Arc<AtomicBool>,
+    /// The outgoing messages of the open stream.
     outbox: Option<Outbox<Events>>,
-    /// Of creations under way.
+    /// Cancels the creations that run.
     cancels: HashMap<SandboxId, CancellationToken>,
-    /// Where creations stand that have to wait; the sender is for the next ones.
-    progress: mpsc::Sender<(SandboxId, Progress)>,
-    progressed: mpsc::Receiver<(SandboxId, Progress)>,
+    /// Cloned into every creation.
+    progress_sender: mpsc::Sender<(SandboxId, Progress)>,
+    progress: mpsc::Receiver<(SandboxId, Progress)>,
     /// At most three futures a sandbox: its creation or deletion, and its exit.
-    running: FuturesUnordered<Task<Done>>,
+    running: FuturesUnordered<Task<Completion>>,
 }
 
 impl Owner {
@@ -93,25 +82,24 @@ impl Owner {
         identity: Identity,
         runtime: Arc<dyn Runtime>,
         metrics: Arc<Metrics>,
-        commanded: Arc<AtomicBool>,
+        has_leader: Arc<AtomicBool>,
     ) -> Self {
-        let (progress, progressed) = mpsc::channel(PROGRESS);
-        let nodes = u32::try_from(identity.nodes.len()).expect("the configuration bounds the nodes");
+        let (progress_sender, progress) = mpsc::channel(PROGRESS_QUEUE);
         Self {
+            state: State::new(identity.nodes.len()),
             identity,
-            state: State::new(nodes),
             runtime,
             metrics,
-            commanded,
+            has_leader,
             outbox: None,
             cancels: HashMap::new(),
+            progress_sender,
             progress,
-            progressed,
             running: FuturesUnordered::new(),
         }
     }
 
-    /// Serves until `shutdown`, then ends every sandbox and says so. The stream's messages end after that.
+    /// Runs until `shutdown`, then ends every sandbox and reports that. The stream's messages end after those reports.
     pub(crate) async fn run(mut self, mut inputs: mpsc::Receiver<Input>, shutdown: CancellationToken) {
         let mut stopping = false;
         while !(stopping && self.state.is_empty()) {
@@ -120,86 +108,68 @@ impl Owner {
                 () = shutdown.cancelled(), if !stopping => {
                     stopping = true;
                     let effects = self.state.stop();
-                    // First, so that nothing is made here in place of what ends here.
+                    // Announced first, so that the control plane does not replace the ending sandboxes here.
                     if let Some(outbox) = &self.outbox {
                         outbox.update(Events::leave);
                     }
                     self.perform(effects);
                 }
-                Some(done) = self.running.next() => self.finish(done),
-                // Only creations under way report: with none of them there is nothing to wait for.
-                Some(first) = self.progressed.recv(), if !self.running.is_empty() => self.note_progress(first),
-                Some(input) = inputs.recv() => self.take(input),
-                // Nobody is left to tell it anything.
+                Some(first) = self.running.next() => self.on_completions(first),
+                // Only running creations report progress. Without this guard `else` is never reached: this owner holds a sender.
+                Some(first) = self.progress.recv(), if !self.running.is_empty() => self.on_progress(first),
+                Some(input) = inputs.recv() => self.on_input(input),
+                // All senders of inputs are gone.
                 else => break,
             }
         }
         self.close_outbox();
     }
 
-    /// Ends the messages of the present stream. Without it a control plane that was left would wait for more.
+    /// Ends the messages of the open stream. Otherwise a control plane that this worker has left would wait for more.
     fn close_outbox(&mut self) {
         if let Some(outbox) = self.outbox.take() {
             outbox.close();
         }
     }
 
-    fn take(&mut self, input: Input) {
+    fn on_input(&mut self, input: Input) {
         match input {
-            Input::Opening(reply) => {
-                let messages = self.open();
-                // The stream was given up already; the next one opens anew.
+            Input::OpenStream(reply) => {
+                let messages = self.open_stream();
+                // If the session has dropped this attempt meanwhile, its next one opens another stream.
                 let _ = reply.send(messages);
             }
-            Input::Welcome(commander, reply) => {
-                let _ = reply.send(self.state.welcome(commander));
+            Input::Welcome(leader, reply) => {
+                let _ = reply.send(self.state.on_welcome(leader));
             }
-            Input::OtherCluster => self.state.other_cluster(),
+            Input::OtherCluster => self.state.on_other_cluster(),
             Input::NameTaken => {
                 let effects = self.state.end_all();
                 if !effects.is_empty() {
-                    warn!(sandboxes = effects.len(), "another process has this worker's name: its sandboxes end");
+                    warn!(sandboxes = effects.len(), "another process has this worker's name: ending its sandboxes");
                 }
                 self.perform(effects);
             }
             Input::Commands(batch, received) => {
-                let effects = self.state.command(batch, received);
+                let effects = self.state.on_commands(batch, received);
                 self.perform(effects);
             }
-            Input::Closed => {
-                self.state.closed();
+            Input::StreamClosed => {
+                self.state.on_stream_closed();
                 self.close_outbox();
             }
-            Input::Show(reply) => {
-                let _ = reply.send(self.state.show());
+            Input::ListSandboxes(reply) => {
+                let _ = reply.send(self.state.summaries());
             }
         }
-        self.commanded.store(self.state.is_commanded(), Ordering::Relaxed);
+        self.has_leader.store(self.state.has_leader(), Ordering::Relaxed);
     }
 
-    /// Says what is held and reports to the new stream from here on, with nothing between.
-    fn open(&mut self) -> OutboxMessages<Events> {
-        let Opening { cluster, epoch, nonce, known, sandboxes } = self.state.opening();
-        let announce = |node: &NodeSpec| wire::NodeAnnouncement {
-            name: node.name.to_string(),
-            cpu_millicores: node.capacity.cpu_millicores,
-            memory_mib: node.capacity.memory_mib,
-        };
-        let hello = wire::WorkerHello {
-            protocol_version: api::PROTOCOL_VERSION,
-            worker: self.identity.worker.clone(),
-            runtime: self.identity.runtime.clone(),
-            admin: self.identity.admin.to_string(),
-            epoch: epoch.0,
-            epoch_nonce: nonce,
-            known,
-            nodes: self.identity.nodes.iter().map(announce).collect(),
-            sandboxes,
-            cluster,
-            instance: self.identity.instance,
-        };
+    /// Starts the messages of a new stream with a hello. Every later change is reported on that stream, without a gap.
+    fn open_stream(&mut self) -> OutboxMessages<Events> {
+        let hello = Hello { identity: self.identity.clone(), state: self.state.on_stream_opening() };
         self.close_outbox();
-        let mut events = Events::opening_with(hello);
+        let mut events = Events::new(hello);
         if self.state.is_stopping() {
             events.leave();
         }
@@ -208,42 +178,43 @@ impl Owner {
         messages
     }
 
-    /// Takes up finished work, and what else has finished meanwhile.
-    fn finish(&mut self, first: Done) {
+    /// Handles `first` and the other completions that are ready.
+    fn on_completions(&mut self, first: Completion) {
         let mut effects = Vec::new();
         let mut next = Some(first);
-        while let Some(done) = next {
-            effects.extend(self.apply(done));
-            next = if effects.len() < MOST_AT_ONCE { self.running.next().now_or_never().flatten() } else { None };
+        while let Some(completion) = next {
+            effects.extend(self.apply(completion));
+            let has_room = effects.len() < MAX_COMPLETIONS_PER_BATCH;
+            next = if has_room { self.running.next().now_or_never().flatten() } else { None };
         }
         self.perform(effects);
     }
 
-    /// Takes up where a creation stands, and what else has been reported meanwhile.
-    fn note_progress(&mut self, first: (SandboxId, Progress)) {
+    /// Handles `first` and the other progress reports that are ready.
+    fn on_progress(&mut self, first: (SandboxId, Progress)) {
         let mut effects = Vec::new();
         let mut next = Some(first);
         while let Some((sandbox, progress)) = next {
-            effects.extend(self.state.progressed(sandbox, progress));
-            next = if effects.len() < MOST_AT_ONCE { self.progressed.try_recv().ok() } else { None };
+            effects.extend(self.state.on_progress(sandbox, progress));
+            next = if effects.len() < MAX_COMPLETIONS_PER_BATCH { self.progress.try_recv().ok() } else { None };
         }
         self.perform(effects);
     }
 
-    fn apply(&mut self, done: Done) -> Option<Effect> {
-        match done {
-            Done::Created(sandbox, result) => {
+    fn apply(&mut self, completion: Completion) -> Option<Effect> {
+        match completion {
+            Completion::Created(sandbox, result) => {
                 self.cancels.remove(&sandbox);
                 let took = self.state.received(sandbox).map(|received| received.elapsed()).unwrap_or_default();
                 let effect = match result {
-                    Ok(mut made) => {
-                        let effect = self.state.created(sandbox, Ok(&made));
-                        if let Some(exit) = made.exit.take() {
-                            self.running.push(Box::pin(async move { Done::Exited(sandbox, exit.await) }));
+                    Ok(mut created) => {
+                        let effect = self.state.on_created(sandbox, Ok(&created));
+                        if let Some(exit) = created.exit.take() {
+                            self.running.push(Box::pin(async move { Completion::Exited(sandbox, exit.await) }));
                         }
                         effect
                     }
-                    Err(failure) => self.state.created(sandbox, Err(failure)),
+                    Err(failure) => self.state.on_created(sandbox, Err(failure)),
                 };
                 let outcome = match &effect {
                     Some(Effect::Report { event: Event::Ready(_), .. }) => Outcome::Ready,
@@ -253,12 +224,12 @@ impl Owner {
                 self.metrics.creation(outcome, took);
                 effect
             }
-            Done::Deleted(sandbox) => self.state.deleted(sandbox),
-            Done::Exited(sandbox, message) => self.state.exited(sandbox, message),
+            Completion::Deleted(sandbox) => self.state.on_deleted(sandbox),
+            Completion::Exited(sandbox, message) => self.state.on_exited(sandbox, message),
         }
     }
 
-    /// Carries out effects; the reports among them go out together.
+    /// Carries out effects. The reports among them share a message.
     fn perform(&mut self, effects: Vec<Effect>) {
         let mut reports = Vec::new();
         for effect in effects {
@@ -266,10 +237,9 @@ impl Owner {
                 Effect::Create { sandbox, node, spec } => {
                     let cancel = CancellationToken::new();
                     self.cancels.insert(sandbox, cancel.clone());
-                    let node = usize::try_from(node).expect("an index checked against the nodes");
-                    let creation =
-                        self.runtime.create(Order { sandbox, node, spec, cancel, progress: self.progress.clone() });
-                    self.running.push(Box::pin(async move { Done::Created(sandbox, creation.await) }));
+                    let progress = self.progress_sender.clone();
+                    let creation = self.runtime.create(CreationRequest { sandbox, node, spec, cancel, progress });
+                    self.running.push(Box::pin(async move { Completion::Created(sandbox, creation.await) }));
                 }
                 Effect::Cancel { sandbox } => {
                     if let Some(cancel) = self.cancels.get(&sandbox) {
@@ -280,11 +250,11 @@ impl Owner {
                     let deletion = self.runtime.delete(sandbox);
                     self.running.push(Box::pin(async move {
                         deletion.await;
-                        Done::Deleted(sandbox)
+                        Completion::Deleted(sandbox)
                     }));
                 }
                 Effect::Report { sandbox, event } => {
-                    note(sandbox, &event);
+                    log(sandbox, &event);
                     reports.push((sandbox, event));
                 }
             }
@@ -296,13 +266,13 @@ impl Owner {
     }
 }
 
-/// Logs what somebody may want to look into.
-fn note(sandbox: SandboxId, event: &Event) {
+/// Logs failures and unexpected ends as warnings, everything else for debugging.
+fn log(sandbox: SandboxId, event: &Event) {
     match event {
         Event::Failed { message, permanent } => warn!(%sandbox, permanent, cause = message, "cannot create a sandbox"),
-        Event::Ended { reason: wire::sandbox_ended::Reason::Exited, message } => {
+        Event::Ended { reason: EndReason::Exited, message } => {
             warn!(%sandbox, cause = message, "a sandbox ended by itself");
         }
-        Event::Ready(_) | Event::Queued(_) | Event::Begun | Event::Ended { .. } => debug!(%sandbox, ?event),
+        Event::Ready(_) | Event::Queued(_) | Event::Started | Event::Ended { .. } => debug!(%sandbox, ?event),
     }
 }

@@ -1,141 +1,229 @@
-//! Runtimes: the ways to make and end a sandbox, behind one trait.
+//! Runtimes: the ways to create and end sandboxes. A runtime is a folder below this file, and a line of the table here;
+//! docs/extending/runtime.md has the steps.
 
 pub(crate) mod hollow;
+mod interface;
 pub(crate) mod process;
 
-use std::{
-    net::SocketAddr,
-    pin::{Pin, pin},
-    time::Duration,
-};
+use std::{error::Error, fmt, str::FromStr, sync::Arc};
 
-use futures::future::poll_immediate;
-use model::SandboxId;
-use serde::Serialize;
+use api::Network;
+use model::NodeSpec;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
-use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
-use crate::{
-    starts::{Place, Starts},
-    state::Spec,
-};
+pub(crate) use self::interface::{CreatedSandbox, CreationFailure, CreationRequest, Output, Progress, Runtime, Task};
+use crate::{Config, ConfigError};
 
-/// Work that the owner waits for.
-pub(crate) type Task<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// A way to make sandboxes.
-pub(crate) trait Runtime: Send + Sync + 'static {
-    /// Makes a sandbox that takes connections. When it fails or is cancelled, nothing is left of it.
-    fn create(&self, order: Order) -> Task<Result<Made, Failure>>;
-
-    /// Ends a sandbox; done when nothing is left of it, also when there was none.
-    fn delete(&self, sandbox: SandboxId) -> Task<()>;
-
-    /// The newest output of a sandbox, also for some time after its end; `None` when none is kept.
-    fn output(&self, sandbox: SandboxId) -> Option<Output>;
-
-    /// The same of every sandbox of a function: the ended ones in the order of their ends, then the others by age.
-    fn outputs(&self, function: &str) -> Vec<Output>;
-}
-
-/// What one sandbox wrote.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(crate) struct Output {
-    pub(crate) sandbox: SandboxId,
-    /// How it ended, if it has.
-    pub(crate) ended: Option<String>,
-    /// Bytes written before `text` that are not kept.
-    pub(crate) dropped_bytes: u64,
-    /// Its newest output.
-    pub(crate) text: String,
-}
-
-/// A sandbox to make.
-#[derive(Clone, Debug)]
-pub(crate) struct Order {
-    pub(crate) sandbox: SandboxId,
-    /// The node, as an index.
-    pub(crate) node: usize,
-    pub(crate) spec: Spec,
-    /// Set when the sandbox is no longer wanted: the creation then fails soon.
-    pub(crate) cancel: CancellationToken,
-    /// Hears of it where the creation has to wait for others.
-    pub(crate) progress: mpsc::Sender<(SandboxId, Progress)>,
-}
-
-/// Where a creation stands that could not begin at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// It waits for its turn among the others, or for what this says.
-    Queued(&'static str),
-    /// It waits no longer.
-    Begun,
-}
-
-impl Order {
-    /// A place among the creations under way, unless it is cancelled before its turn comes.
-    pub(crate) async fn place(&self, starts: &Starts) -> Result<Place, Failure> {
-        if self.cancel.is_cancelled() {
-            return Err(Failure::cancelled());
+/// The table, one line for each runtime: its name, which is also the name of its section in a worker's configuration; the
+/// type of that section; and its factory. The first one is the default.
+///
+/// It is a macro because a line becomes an entry here and a typed field of [`Config`]: only a typed field lets an error in
+/// a configuration file name its line and column.
+macro_rules! runtime_table {
+    ($define:ident) => {
+        $define! {
+            process: crate::runtime::process::ProcessConfig => crate::runtime::process::FACTORY,
+            hollow: crate::runtime::hollow::HollowConfig => crate::runtime::hollow::FACTORY,
         }
-        let mut place = pin!(starts.place(self.spec.function));
-        if let Some(place) = poll_immediate(&mut place).await {
-            return Ok(place);
+    };
+}
+pub(crate) use runtime_table;
+
+macro_rules! define_entries {
+    ($($name:ident: $section:ty => $factory:expr,)*) => {
+        static NAMES: &[&str] = &[$(stringify!($name)),*];
+        static ENTRIES: &[Entry] = &[$(Entry { name: stringify!($name), factory: $factory }),*];
+    };
+}
+runtime_table!(define_entries);
+
+/// An entry of the table.
+struct Entry {
+    name: &'static str,
+    factory: RuntimeFactory,
+}
+
+/// The functions that make a runtime from a worker's configuration.
+pub(crate) struct RuntimeFactory {
+    /// Checks the bounds of the runtime's section. Called for every runtime, also for those that are not chosen.
+    pub(crate) check: fn(&Config) -> Result<(), ConfigError>,
+    /// The nodes that the worker announces, at least one. Commands name a node by its index here.
+    pub(crate) nodes: fn(&Config) -> Vec<NodeSpec>,
+    /// Binds and prepares everything that can fail; nothing is served before [`Runtime::serve`].
+    pub(crate) build: fn(BuildContext) -> Task<BuildResult>,
+}
+
+pub(crate) type BuildResult = Result<Arc<dyn Runtime>, RuntimeError>;
+
+/// The inputs for building a runtime.
+pub(crate) struct BuildContext {
+    /// Checked, and with a name.
+    pub(crate) config: Config,
+    /// As [`RuntimeFactory::nodes`] returned them.
+    pub(crate) nodes: Vec<NodeSpec>,
+    pub(crate) network: Arc<dyn Network>,
+    /// For everything random; differs between workers.
+    pub(crate) seed: u64,
+}
+
+/// A runtime could not be built.
+#[derive(Debug, Error)]
+#[error("{subject}")]
+pub struct RuntimeError {
+    /// The configuration key or the resource that is the matter.
+    subject: String,
+    source: Box<dyn Error + Send + Sync>,
+}
+
+impl RuntimeError {
+    pub(crate) fn new(subject: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { subject: subject.into(), source: source.into() }
+    }
+}
+
+/// A runtime of the table. Parsed from its name.
+#[derive(Clone, Copy)]
+pub struct RuntimeKind(&'static Entry);
+
+impl RuntimeKind {
+    /// Every runtime, in the order of the table.
+    pub fn all() -> impl Iterator<Item = Self> {
+        ENTRIES.iter().map(Self)
+    }
+
+    /// Its name, which is also the name of its section in a worker's configuration.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        self.0.name
+    }
+
+    pub(crate) fn factory(self) -> &'static RuntimeFactory {
+        &self.0.factory
+    }
+}
+
+impl Default for RuntimeKind {
+    fn default() -> Self {
+        Self(&ENTRIES[0])
+    }
+}
+
+impl PartialEq for RuntimeKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for RuntimeKind {}
+
+impl fmt::Debug for RuntimeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for RuntimeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for RuntimeKind {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, ConfigError> {
+        Self::all().find(|runtime| runtime.name() == text).ok_or_else(|| {
+            let problem = format!("{text:?}: expected {}", NAMES.join(" or "));
+            ConfigError { key: "runtime", problem }
+        })
+    }
+}
+
+impl Serialize for RuntimeKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+impl<'de> Deserialize<'de> for RuntimeKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        name.parse().map_err(|_| de::Error::unknown_variant(&name, NAMES))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../dirigent/examples/worker.toml");
+    const PAGE: &str = include_str!("../../../docs/extending/runtime.md");
+
+    #[tokio::test]
+    async fn every_runtime_is_built_from_the_example_configuration() {
+        for kind in RuntimeKind::all() {
+            assert!(EXAMPLE.contains(&format!("\n[{kind}]\n")), "the example has no section [{kind}]");
+            let data_dir = tempfile::tempdir().unwrap();
+            let mut config: Config = toml::from_str(EXAMPLE).unwrap();
+            (config.runtime, config.admin) = (kind, api::ANY_LOOPBACK);
+            config.data_dir = data_dir.path().to_owned();
+            config.check().unwrap();
+            let built = crate::build(config, Arc::new(api::OsNetwork)).await;
+            assert!(built.is_ok(), "{kind}: {:?}", built.err());
         }
-        self.wait("", place).await
     }
 
-    /// Waits for what it needs, unless it is cancelled before, and reports that it waits: for its turn, or for this `cause`.
-    pub(crate) async fn wait<T>(&self, cause: &'static str, needed: impl Future<Output = T>) -> Result<T, Failure> {
-        self.report(Progress::Queued(cause)).await;
-        let found = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => return Err(Failure::cancelled()),
-            found = needed => found,
-        };
-        self.report(Progress::Begun).await;
-        Ok(found)
+    #[test]
+    fn every_runtime_announces_nodes_with_names_of_their_own() {
+        for kind in RuntimeKind::all() {
+            let config = Config { runtime: kind, name: "w".to_owned(), ..Config::default() };
+            let nodes = config.nodes();
+            assert!(!nodes.is_empty(), "{kind} has no node");
+            for (index, node) in nodes.iter().enumerate() {
+                assert!(nodes[..index].iter().all(|other| other.name != node.name), "{kind}: {} twice", node.name);
+            }
+        }
     }
 
-    /// Waits while the owner has many such reports to read; without an owner nobody wants to know.
-    async fn report(&self, progress: Progress) {
-        let _ = self.progress.send((self.sandbox, progress)).await;
-    }
-}
-
-/// A sandbox that was made.
-pub(crate) struct Made {
-    pub(crate) address: SocketAddr,
-    /// From the start of the creation to a started sandbox.
-    pub(crate) create: Duration,
-    /// From there to the first successful probe.
-    pub(crate) ready: Duration,
-    /// `create`, split as the runtime sees fit.
-    pub(crate) steps: Vec<(&'static str, Duration)>,
-    /// Done, with the reason, when the sandbox has ended, by itself or not. `None` where it cannot end by itself.
-    pub(crate) exit: Option<Task<String>>,
-}
-
-/// A sandbox could not be made.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{message}")]
-pub(crate) struct Failure {
-    pub(crate) message: String,
-    /// Another attempt cannot succeed.
-    pub(crate) permanent: bool,
-}
-
-impl Failure {
-    pub(crate) fn passing(message: impl Into<String>) -> Self {
-        Self { message: message.into(), permanent: false }
+    #[test]
+    fn every_runtime_is_in_the_docs() {
+        for kind in RuntimeKind::all() {
+            assert!(PAGE.contains(&format!("| `{kind}` |")), "docs/extending/runtime.md has no row for {kind}");
+        }
     }
 
-    pub(crate) fn permanent(message: impl Into<String>) -> Self {
-        Self { message: message.into(), permanent: true }
+    #[test]
+    fn a_name_is_read_and_written_and_an_unknown_one_is_refused_with_the_known_ones() {
+        for kind in RuntimeKind::all() {
+            assert_eq!(kind.name().parse(), Ok(kind));
+            let written = toml::to_string(&Config { runtime: kind, ..Config::default() }).unwrap();
+            assert_eq!(toml::from_str::<Config>(&written).unwrap().runtime, kind);
+        }
+        let typed = "docker".parse::<RuntimeKind>().unwrap_err();
+        let configured = toml::from_str::<Config>("runtime = \"docker\"").unwrap_err();
+        assert!(configured.span().is_some_and(|span| span == (10..18)), "{configured}");
+        for refused in [typed.to_string(), configured.to_string()] {
+            for name in NAMES {
+                assert!(refused.contains("docker") && refused.contains(name), "{refused}");
+            }
+        }
     }
 
-    pub(crate) fn cancelled() -> Self {
-        Self::passing("cancelled")
+    #[test]
+    fn an_unknown_key_of_a_section_is_refused_with_its_place() {
+        for kind in RuntimeKind::all() {
+            let text = format!("seed = 1\n[{kind}]\ncolour = 1\n");
+            let refused = toml::from_str::<Config>(&text).unwrap_err();
+            let at = text.find("colour").unwrap();
+            assert_eq!(refused.span().map(|span| span.start), Some(at), "{refused}");
+            assert!(refused.message().contains("unknown field `colour`, expected"), "{refused}");
+        }
+        let refused = toml::from_str::<Config>("[docker]\n").unwrap_err().to_string();
+        for name in NAMES {
+            assert!(refused.contains(&format!("`{name}`")), "the known sections are named: {refused}");
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! Which sandboxes this worker holds and in what phase, and what follows from each thing that happens.
+//! The table of this worker's sandboxes with the state of each, and the effects of everything that happens to them.
 //!
 //! Plain values: no clock, no I/O. Methods return the effects that the owner carries out, in order.
 
@@ -8,137 +8,114 @@ use std::{
     sync::Arc,
 };
 
-use api::{
-    Revisions,
-    wire::{self, sandbox_ended::Reason},
-};
-use model::{Epoch, Revision, SandboxId};
+use api::Revisions;
+use model::{ClusterId, Epoch, FunctionName, Revision, SandboxId};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::{
-    events::{Event, Ready},
-    runtime::{Failure, Made, Progress},
+    events::{EndReason, Event, Ready},
+    hello::{HeldSandbox, HeldState},
+    messages::{Commands, CreateCommand, Leader, SandboxSpec},
+    runtime::{CreatedSandbox, CreationFailure, Progress},
 };
 
-/// What a sandbox is made from.
-pub(crate) type Spec = Arc<wire::RevisionSpec>;
-
-/// The table of sandboxes.
+/// The table of sandboxes, and the leader that may command them.
 #[derive(Debug)]
 pub(crate) struct State {
-    /// How many nodes this worker has; commands name them by index.
-    nodes: u32,
-    /// The cluster it belongs to, once it was welcomed: ids mean something else in every other one.
-    cluster: Option<String>,
-    /// The newest epoch obeyed.
-    newest: Epoch,
-    /// Its nonce.
-    nonce: u64,
-    /// The index of the command log that it was told last.
+    /// The number of this worker's nodes; commands name them by index.
+    nodes: usize,
+    /// The newest leader that was obeyed, also while no stream is open: sandbox ids have their meaning in its cluster only.
+    leader: Option<Leader>,
+    /// As in the newest [`Commands::known`].
     known: u64,
-    /// Whether a control plane of that epoch has welcomed this worker on the present stream.
+    /// The leader has welcomed this worker on the open stream.
     welcomed: bool,
-    /// Told on the present stream.
-    revisions: Revisions<Spec>,
-    /// Ordered, so that hellos and lists come in a repeatable order.
+    /// Received on the open stream.
+    revisions: Revisions<Arc<SandboxSpec>>,
+    /// Ordered, so that hellos and lists are reproducible.
     sandboxes: BTreeMap<SandboxId, Sandbox>,
-    /// Set when the worker ends: nothing is created any more.
+    /// The worker shuts down: it creates nothing any more.
     stopping: bool,
 }
 
 #[derive(Debug)]
 struct Sandbox {
-    node: u32,
-    spec: Spec,
+    node: usize,
+    spec: Arc<SandboxSpec>,
     received: Instant,
-    phase: Phase,
+    state: SandboxState,
     /// Its creation waits for others.
     queued: bool,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-enum Phase {
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum SandboxState {
     Creating,
-    /// No longer wanted; the runtime still works on it.
-    Cancelling(Reason),
+    /// No longer wanted; the runtime has not given the creation up yet.
+    Cancelling(EndReason),
     Ready(SocketAddr),
-    /// The runtime ends it, for this reason.
-    Ending(Reason),
+    /// The runtime ends it.
+    Terminating(EndReason),
 }
 
-/// What the owner has to do.
+/// An action that the owner has to carry out.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Effect {
-    /// Begin a creation.
-    Create { sandbox: SandboxId, node: u32, spec: Spec },
-    /// Break a creation off; its end is still reported to [`State::created`].
+    /// Start a creation; [`State::on_created`] gets its result.
+    Create { sandbox: SandboxId, node: usize, spec: Arc<SandboxSpec> },
+    /// Cancel a creation; [`State::on_created`] still gets its result.
     Cancel { sandbox: SandboxId },
-    /// End a ready sandbox, then call [`State::deleted`].
+    /// End a ready sandbox, then call [`State::on_deleted`].
     Delete { sandbox: SandboxId },
-    /// Tell the control plane.
+    /// Send an event to the control plane.
     Report { sandbox: SandboxId, event: Event },
-}
-
-/// Who a control plane is, as its welcome says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Commander {
-    /// Its cluster; empty where it does not know of clusters.
-    pub(crate) cluster: String,
-    pub(crate) epoch: Epoch,
-    /// Tells the epoch from those of its number in copies of the command log.
-    pub(crate) nonce: u64,
 }
 
 /// A welcome came from a control plane that this worker must not obey.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub(crate) enum WrongCommander {
-    /// It has been replaced.
+pub(crate) enum LeaderMismatch {
+    /// A newer leader has replaced it.
     #[error("epoch {theirs} is over: this worker obeys epoch {ours}")]
     Older { theirs: Epoch, ours: Epoch },
-    /// Its command log is another copy of the one that this worker obeyed, and has gone on differently.
+    /// Its command log is a copy of the obeyed one that has diverged.
     #[error(
-        "its epoch {epoch} is another one than that which this worker obeys: start the worker anew to end its sandboxes"
+        "its epoch {epoch} is not the epoch of that number that this worker obeys: restart the worker to end its sandboxes"
     )]
     OtherHistory { epoch: Epoch },
-    /// It is of another cluster, which knows nothing of what this worker holds.
-    #[error("it is of cluster {theirs:?}, this worker of {ours:?}: if that is no more, start the worker anew")]
-    OtherCluster { theirs: String, ours: String },
+    /// It belongs to another cluster, which does not know this worker's sandboxes.
+    #[error(
+        "it belongs to {}, this worker to {}: restart the worker if its cluster no longer exists",
+        name_of(*.theirs), name_of(*.ours)
+    )]
+    OtherCluster { theirs: Option<ClusterId>, ours: Option<ClusterId> },
 }
 
-/// What a worker says of itself on a new stream.
-pub(crate) struct Opening {
-    /// Empty before the first welcome.
-    pub(crate) cluster: String,
-    /// The newest epoch obeyed.
-    pub(crate) epoch: Epoch,
-    pub(crate) nonce: u64,
-    pub(crate) known: u64,
-    pub(crate) sandboxes: Vec<wire::HeldSandbox>,
+fn name_of(cluster: Option<ClusterId>) -> String {
+    cluster.map_or_else(|| "a cluster without an id".to_owned(), |cluster| format!("cluster {cluster}"))
 }
 
-/// A sandbox as shown to operators.
+/// A sandbox as the admin API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Shown {
+pub(crate) struct SandboxSummary {
     pub(crate) sandbox: SandboxId,
-    pub(crate) function: String,
+    pub(crate) function: FunctionName,
     pub(crate) revision: Revision,
-    pub(crate) node: u32,
+    pub(crate) node: usize,
     pub(crate) state: &'static str,
     pub(crate) address: Option<SocketAddr>,
 }
 
-/// The states of [`Shown::state`].
+/// The values of [`SandboxSummary::state`].
 pub(crate) const STATES: [&str; 3] = ["creating", "ready", "ending"];
 
 impl State {
-    pub(crate) fn new(nodes: u32) -> Self {
+    /// A worker with `nodes` nodes, no sandboxes and no leader.
+    pub(crate) fn new(nodes: usize) -> Self {
         Self {
             nodes,
-            cluster: None,
-            newest: Epoch::default(),
-            nonce: 0,
+            leader: None,
             known: 0,
             welcomed: false,
             revisions: Revisions::heard(),
@@ -147,99 +124,94 @@ impl State {
         }
     }
 
-    /// A new stream opens: forgets what the last one told, and says whom it obeyed and what is held. What is being ended
-    /// is not named, so that nobody adopts it.
-    pub(crate) fn opening(&mut self) -> Opening {
-        self.closed();
+    /// A new stream opens: drops everything received on the last one, and returns the state for the hello. Sandboxes that
+    /// are being ended are left out, so that no control plane adopts them.
+    pub(crate) fn on_stream_opening(&mut self) -> HeldState {
+        self.on_stream_closed();
         let held = self.sandboxes.iter().filter_map(|(id, sandbox)| {
-            let address = match sandbox.phase {
-                Phase::Creating => String::new(),
-                Phase::Ready(address) => address.to_string(),
-                Phase::Cancelling(_) | Phase::Ending(_) => return None,
+            let address = match sandbox.state {
+                SandboxState::Creating => None,
+                SandboxState::Ready(address) => Some(address),
+                SandboxState::Cancelling(_) | SandboxState::Terminating(_) => return None,
             };
-            let spec = &sandbox.spec;
-            Some(wire::HeldSandbox {
-                sandbox: id.to_wire(),
-                node: sandbox.node,
-                function: spec.function,
-                revision: spec.revision,
-                address,
-                cpu_millicores: spec.cpu_millicores,
-                memory_mib: spec.memory_mib,
-                concurrency: spec.concurrency,
-                queued: sandbox.queued,
-            })
+            let spec = Arc::clone(&sandbox.spec);
+            Some(HeldSandbox { sandbox: *id, node: sandbox.node, spec, address, queued: sandbox.queued })
         });
-        let sandboxes = held.collect();
-        let cluster = self.cluster.clone().unwrap_or_default();
-        Opening { cluster, epoch: self.newest, nonce: self.nonce, known: self.known, sandboxes }
+        HeldState { leader: self.leader, known: self.known, sandboxes: held.collect() }
     }
 
-    /// The control plane at the other end of the stream says who it is.
-    pub(crate) fn welcome(&mut self, commander: Commander) -> Result<(), WrongCommander> {
-        let Commander { cluster: theirs, epoch, nonce } = commander;
-        if let Some(ours) = self.cluster.clone().filter(|ours| *ours != theirs) {
-            return Err(WrongCommander::OtherCluster { theirs, ours });
+    /// The control plane at the other end of the stream has identified itself.
+    ///
+    /// # Errors
+    /// If this worker must not obey it.
+    pub(crate) fn on_welcome(&mut self, theirs: Leader) -> Result<(), LeaderMismatch> {
+        if let Some(ours) = self.leader {
+            if ours.cluster != theirs.cluster {
+                return Err(LeaderMismatch::OtherCluster { theirs: theirs.cluster, ours: ours.cluster });
+            }
+            if theirs.epoch < ours.epoch {
+                return Err(LeaderMismatch::Older { theirs: theirs.epoch, ours: ours.epoch });
+            }
+            if theirs.epoch == ours.epoch && theirs.nonce != ours.nonce {
+                return Err(LeaderMismatch::OtherHistory { epoch: theirs.epoch });
+            }
         }
-        if epoch < self.newest {
-            return Err(WrongCommander::Older { theirs: epoch, ours: self.newest });
-        }
-        if epoch == self.newest && nonce != self.nonce {
-            return Err(WrongCommander::OtherHistory { epoch });
-        }
-        self.cluster = Some(theirs);
-        (self.newest, self.nonce) = (epoch, nonce);
+        self.leader = Some(theirs);
         self.welcomed = true;
         Ok(())
     }
 
-    /// A control plane of another cluster, or of another history of it, refused this worker. With nothing of its own left
-    /// to be taken for something else, it may belong to that one.
-    pub(crate) fn other_cluster(&mut self) {
+    /// A control plane of another cluster, or of a diverged history, refused this worker. Without sandboxes of its own,
+    /// whose ids that cluster could misread, the worker may join it.
+    pub(crate) fn on_other_cluster(&mut self) {
         if self.sandboxes.is_empty() {
-            (self.cluster, self.newest, self.nonce, self.known) = (None, Epoch::default(), 0, 0);
+            (self.leader, self.known) = (None, 0);
         }
     }
 
-    /// The stream is no more. Sandboxes go on.
-    pub(crate) fn closed(&mut self) {
+    /// The stream has closed. Sandboxes go on.
+    pub(crate) fn on_stream_closed(&mut self) {
         self.welcomed = false;
         self.revisions = Revisions::heard();
     }
 
-    /// Whether a control plane commands this worker at present.
-    pub(crate) fn is_commanded(&self) -> bool {
+    /// Returns true if a leader commands this worker over an open stream.
+    pub(crate) fn has_leader(&self) -> bool {
         self.welcomed
     }
 
-    /// Obeys a batch that was read at `received`. One that comes without a welcome is ignored.
-    pub(crate) fn command(&mut self, batch: wire::ToWorker, received: Instant) -> Vec<Effect> {
-        if !self.welcomed {
-            return Vec::new();
-        }
+    /// Executes a batch that was read at `received`. A batch without a welcome before it is ignored.
+    pub(crate) fn on_commands(&mut self, batch: Commands, received: Instant) -> Vec<Effect> {
+        let Some(leader) = self.leader.filter(|_| self.welcomed) else { return Vec::new() };
         self.known = batch.known.unwrap_or(self.known);
-        // Of one message all are known, however many more than what is remembered for later ones.
-        let told = batch.functions.into_iter().map(|spec| (Revision(spec.revision), Arc::new(spec)));
-        let told: HashMap<Revision, Spec> = told.collect();
+        // All revisions of a message are valid within it, even if it has more of them than are kept for later messages.
+        let named: HashMap<Revision, &Arc<SandboxSpec>> =
+            batch.revisions.iter().map(|spec| (spec.revision, spec)).collect();
         let mut effects = Vec::with_capacity(batch.create.len() + batch.delete.len());
         for create in &batch.create {
-            let revision = Revision(create.revision);
-            let spec = told.get(&revision).or_else(|| self.revisions.get(revision)).cloned();
-            effects.extend(self.create(create, spec, received));
+            let kept = || self.revisions.get(create.revision);
+            let spec = named.get(&create.revision).copied().or_else(kept).cloned();
+            effects.extend(self.create(*create, spec, leader.epoch, received));
         }
-        for (revision, spec) in told {
-            self.revisions.insert(revision, spec);
+        for spec in batch.revisions {
+            self.revisions.insert(spec.revision, spec);
         }
-        for delete in batch.delete {
-            effects.extend(self.delete(SandboxId::from_wire(delete), Reason::Deleted));
+        for sandbox in batch.delete {
+            effects.extend(self.delete(sandbox, EndReason::Deleted));
         }
         effects
     }
 
-    fn create(&mut self, create: &wire::CreateSandbox, spec: Option<Spec>, received: Instant) -> Option<Effect> {
-        let sandbox = SandboxId::from_wire(create.sandbox);
+    fn create(
+        &mut self,
+        create: CreateCommand,
+        spec: Option<Arc<SandboxSpec>>,
+        epoch: Epoch,
+        received: Instant,
+    ) -> Option<Effect> {
+        let CreateCommand { sandbox, node, revision } = create;
         if self.sandboxes.contains_key(&sandbox) {
-            // A repeated command. Its outcome was reported, or will be.
+            // A repeated command: the event of the first one was sent or will be.
             return None;
         }
         let refuse =
@@ -247,141 +219,145 @@ impl State {
         if self.stopping {
             return refuse("the worker is shutting down".to_owned());
         }
-        if sandbox.epoch() != self.newest {
-            let (theirs, ours) = (sandbox.epoch(), self.newest);
-            return refuse(format!("a command of epoch {theirs} came in epoch {ours}"));
+        if sandbox.epoch() != epoch {
+            return refuse(format!("a command of epoch {} came in epoch {epoch}", sandbox.epoch()));
         }
-        if create.node >= self.nodes {
-            return refuse(format!("there is no node {} here, only {}", create.node, self.nodes));
+        if node >= self.nodes {
+            return refuse(format!("there is no node {node} here, only {}", self.nodes));
         }
         let Some(spec) = spec else {
-            return refuse(format!("revision {} was never told", create.revision));
+            return refuse(format!("revision {} was not sent on this stream", revision.0));
         };
-        let node = create.node;
-        let entry = Sandbox { node, spec: Arc::clone(&spec), received, phase: Phase::Creating, queued: false };
+        let entry = Sandbox { node, spec: Arc::clone(&spec), received, state: SandboxState::Creating, queued: false };
         self.sandboxes.insert(sandbox, entry);
         Some(Effect::Create { sandbox, node, spec })
     }
 
-    fn delete(&mut self, sandbox: SandboxId, reason: Reason) -> Option<Effect> {
+    fn delete(&mut self, sandbox: SandboxId, reason: EndReason) -> Option<Effect> {
         let Some(entry) = self.sandboxes.get_mut(&sandbox) else {
-            return Some(ended(sandbox, Reason::Deleted, String::new()));
+            return Some(ended(sandbox, EndReason::Deleted, String::new()));
         };
-        match entry.phase {
-            Phase::Creating => {
-                let reason = if reason == Reason::Deleted { Reason::Cancelled } else { reason };
-                entry.phase = Phase::Cancelling(reason);
+        match entry.state {
+            SandboxState::Creating => {
+                let reason = if reason == EndReason::Deleted { EndReason::Cancelled } else { reason };
+                entry.state = SandboxState::Cancelling(reason);
                 Some(Effect::Cancel { sandbox })
             }
-            Phase::Ready(_) => {
-                entry.phase = Phase::Ending(reason);
+            SandboxState::Ready(_) => {
+                entry.state = SandboxState::Terminating(reason);
                 Some(Effect::Delete { sandbox })
             }
-            Phase::Cancelling(_) | Phase::Ending(_) => None,
+            SandboxState::Cancelling(_) | SandboxState::Terminating(_) => None,
         }
     }
 
-    /// A creation waits for others, or does not any more. That it is over may be known before.
-    pub(crate) fn progressed(&mut self, sandbox: SandboxId, progress: Progress) -> Option<Effect> {
-        let entry = self.sandboxes.get_mut(&sandbox).filter(|entry| entry.phase == Phase::Creating)?;
+    /// A creation waits for others, or no longer does. Its result may have arrived before this.
+    pub(crate) fn on_progress(&mut self, sandbox: SandboxId, progress: Progress) -> Option<Effect> {
+        let entry = self.sandboxes.get_mut(&sandbox).filter(|entry| entry.state == SandboxState::Creating)?;
         let event = match progress {
             Progress::Queued(cause) => Event::Queued(cause),
-            Progress::Begun => Event::Begun,
+            Progress::Started => Event::Started,
         };
-        entry.queued = progress != Progress::Begun;
+        entry.queued = progress != Progress::Started;
         Some(Effect::Report { sandbox, event })
     }
 
-    /// A creation is over.
-    pub(crate) fn created(&mut self, sandbox: SandboxId, result: Result<&Made, Failure>) -> Option<Effect> {
+    /// A creation has succeeded or failed.
+    pub(crate) fn on_created(
+        &mut self,
+        sandbox: SandboxId,
+        result: Result<&CreatedSandbox, CreationFailure>,
+    ) -> Option<Effect> {
         let entry = self.sandboxes.get_mut(&sandbox)?;
-        match (entry.phase.clone(), result) {
-            (Phase::Creating, Ok(made)) => {
-                (entry.phase, entry.queued) = (Phase::Ready(made.address), false);
+        match (entry.state, result) {
+            (SandboxState::Creating, Ok(created)) => {
+                (entry.state, entry.queued) = (SandboxState::Ready(created.address), false);
                 let ready = Ready {
-                    address: made.address,
+                    address: created.address,
                     received: entry.received,
-                    create: made.create,
-                    ready: made.ready,
-                    steps: made.steps.clone(),
+                    create: created.create,
+                    ready: created.ready,
+                    steps: created.steps.clone(),
                 };
                 Some(Effect::Report { sandbox, event: Event::Ready(ready) })
             }
-            (Phase::Cancelling(reason), Ok(_)) => {
-                entry.phase = Phase::Ending(reason);
+            (SandboxState::Cancelling(reason), Ok(_)) => {
+                entry.state = SandboxState::Terminating(reason);
                 Some(Effect::Delete { sandbox })
             }
-            (Phase::Creating, Err(Failure { message, permanent })) => {
+            (SandboxState::Creating, Err(CreationFailure { message, permanent })) => {
                 self.sandboxes.remove(&sandbox);
                 Some(Effect::Report { sandbox, event: Event::Failed { message, permanent } })
             }
-            (Phase::Cancelling(reason), Err(_)) => {
+            (SandboxState::Cancelling(reason), Err(_)) => {
                 self.sandboxes.remove(&sandbox);
                 Some(ended(sandbox, reason, String::new()))
             }
-            // Its creation was over before.
-            (Phase::Ready(_) | Phase::Ending(_), _) => None,
+            (SandboxState::Ready(_) | SandboxState::Terminating(_), _) => {
+                debug_assert!(false, "{sandbox} was created twice");
+                None
+            }
         }
     }
 
-    /// The runtime has ended a sandbox as told.
-    pub(crate) fn deleted(&mut self, sandbox: SandboxId) -> Option<Effect> {
-        let Phase::Ending(reason) = self.sandboxes.get(&sandbox)?.phase else { return None };
+    /// The runtime has ended a sandbox as commanded.
+    pub(crate) fn on_deleted(&mut self, sandbox: SandboxId) -> Option<Effect> {
+        let SandboxState::Terminating(reason) = self.sandboxes.get(&sandbox)?.state else { return None };
         self.sandboxes.remove(&sandbox);
         Some(ended(sandbox, reason, String::new()))
     }
 
-    /// A sandbox has ended by itself, and nothing is left of it. One that is being ended anyway is reported by
-    /// [`deleted`](Self::deleted).
-    pub(crate) fn exited(&mut self, sandbox: SandboxId, message: String) -> Option<Effect> {
-        let Phase::Ready(_) = self.sandboxes.get(&sandbox)?.phase else { return None };
+    /// A sandbox has ended by itself and nothing of it is left. One that was being ended anyway is reported by
+    /// [`on_deleted`](Self::on_deleted).
+    pub(crate) fn on_exited(&mut self, sandbox: SandboxId, message: String) -> Option<Effect> {
+        let SandboxState::Ready(_) = self.sandboxes.get(&sandbox)?.state else { return None };
         self.sandboxes.remove(&sandbox);
-        Some(ended(sandbox, Reason::Exited, message))
+        Some(ended(sandbox, EndReason::Exited, message))
     }
 
-    /// The worker ends: so does everything it holds.
+    /// The worker shuts down: ends all sandboxes and refuses new ones.
     pub(crate) fn stop(&mut self) -> Vec<Effect> {
         self.stopping = true;
         self.end_all()
     }
 
-    /// Everything that is held ends.
+    /// Ends all sandboxes.
     pub(crate) fn end_all(&mut self) -> Vec<Effect> {
         let all: Vec<SandboxId> = self.sandboxes.keys().copied().collect();
-        all.into_iter().filter_map(|sandbox| self.delete(sandbox, Reason::Stopped)).collect()
+        all.into_iter().filter_map(|sandbox| self.delete(sandbox, EndReason::Stopped)).collect()
     }
 
-    /// When the command to create a held sandbox was read.
+    /// The time at which the command to create a sandbox was read; `None` if the sandbox is not held.
     pub(crate) fn received(&self, sandbox: SandboxId) -> Option<Instant> {
         self.sandboxes.get(&sandbox).map(|entry| entry.received)
     }
 
-    /// Whether the worker ends.
+    /// Returns true if the worker shuts down.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping
     }
 
-    /// Whether nothing is held.
+    /// Returns true if there is no sandbox.
     pub(crate) fn is_empty(&self) -> bool {
         self.sandboxes.is_empty()
     }
 
-    /// What is held, for operators.
-    pub(crate) fn show(&self) -> Vec<Shown> {
-        let show = |(id, sandbox): (&SandboxId, &Sandbox)| {
-            let (state, address) = match sandbox.phase {
-                Phase::Creating => ("creating", None),
-                Phase::Ready(address) => ("ready", Some(address)),
-                Phase::Cancelling(_) | Phase::Ending(_) => ("ending", None),
+    /// All sandboxes as the admin API shows them.
+    pub(crate) fn summaries(&self) -> Vec<SandboxSummary> {
+        let summarize = |(id, sandbox): (&SandboxId, &Sandbox)| {
+            let (state, address) = match sandbox.state {
+                SandboxState::Creating => ("creating", None),
+                SandboxState::Ready(address) => ("ready", Some(address)),
+                SandboxState::Cancelling(_) | SandboxState::Terminating(_) => ("ending", None),
             };
-            let (function, revision) = (sandbox.spec.name.clone(), Revision(sandbox.spec.revision));
-            Shown { sandbox: *id, function, revision, node: sandbox.node, state, address }
+            let (function, revision) = (sandbox.spec.name.clone(), sandbox.spec.revision);
+            SandboxSummary { sandbox: *id, function, revision, node: sandbox.node, state, address }
         };
-        self.sandboxes.iter().map(show).collect()
+        self.sandboxes.iter().map(summarize).collect()
     }
 }
 
-fn ended(sandbox: SandboxId, reason: Reason, message: String) -> Effect {
+fn ended(sandbox: SandboxId, reason: EndReason, message: String) -> Effect {
     Effect::Report { sandbox, event: Event::Ended { reason, message } }
 }
 

@@ -1,4 +1,4 @@
-//! The user as whom sandboxes run, where that is not the worker's own.
+//! The user of sandboxes, if it is not the worker's own.
 
 use std::{
     fmt,
@@ -16,7 +16,7 @@ use std::{
 use nix::unistd::{geteuid, getgid, getuid};
 use serde::{Deserialize, Serialize};
 
-/// User and group of sandboxes: `65534`, or `65534:65534`. Without a group it has the user's number.
+/// User and group of sandboxes: `65534`, or `65534:65534`. By default, the group has the user's number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct SandboxUser {
@@ -25,10 +25,10 @@ pub struct SandboxUser {
 }
 
 impl SandboxUser {
-    /// Whether this process may start programs as that user.
+    /// Checks that this process may start programs as that user.
     ///
     /// # Errors
-    /// When it runs as neither that user and group nor root.
+    /// If it runs neither as that user and group nor as root.
     pub(crate) fn check(self) -> io::Result<()> {
         let own = Self { uid: getuid().as_raw(), gid: getgid().as_raw() };
         if geteuid().is_root() { Ok(()) } else { self.check_against(own) }
@@ -42,14 +42,14 @@ impl SandboxUser {
     }
 
     /// Tries what each start of a sandbox needs: a working directory in `directory`, which exists, and a process of that
-    /// user there. A later failure would be told to clients, who cannot help it.
+    /// user in it. Otherwise the problem would appear as failed invocations, to clients who cannot fix it.
     ///
     /// # Errors
-    /// When this process may not do that, or that user cannot reach the directory: the error names what is in the way.
+    /// If this process may not do that, or if that user cannot reach the directory. The error names the obstacle.
     pub(crate) fn try_in(self, directory: &Path) -> io::Result<()> {
         let own = directory.join("try");
         fs::create_dir(&own)?;
-        // A program that is not there: everything that comes before it is done.
+        // The program does not exist, so that only the steps before its execution are tried.
         let mut command = Command::new(own.join("none"));
         command.current_dir(&own);
         let tried = self.apply(&mut command, &own).and_then(|()| command.status());
@@ -68,7 +68,7 @@ impl SandboxUser {
         match directories.iter().rev().find(is_barrier) {
             Some(barrier) => format!(
                 "process.user (--sandbox-user): user {self} cannot enter {}, below which its working directories are \
-                 ({}): chmod o+x it, or set data_dir (--data-dir) to another place",
+                 ({}): chmod o+x it, or set data_dir (--data-dir) to another directory",
                 barrier.display(),
                 directory.display()
             ),
@@ -79,7 +79,7 @@ impl SandboxUser {
         }
     }
 
-    /// Whether the mode of a directory lets that user pass through it.
+    /// Returns true if the mode of a directory lets that user pass through it.
     fn may_enter(self, directory: &Metadata) -> bool {
         let shift = match directory {
             own if own.uid() == self.uid => 6,
@@ -89,7 +89,7 @@ impl SandboxUser {
         directory.mode() >> shift & 1 == 1
     }
 
-    /// Makes `command` run as that user, in `directory`, which becomes its own.
+    /// Makes `command` run as that user, and makes the user the owner of `directory`.
     pub(crate) fn apply(self, command: &mut Command, directory: &Path) -> io::Result<()> {
         chown(directory, Some(self.uid), Some(self.gid))?;
         // The standard library drops the supplementary groups of root with this.
@@ -104,7 +104,7 @@ impl FromStr for SandboxUser {
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |part: &str| {
             let is_plain = part.bytes().all(|b| b.is_ascii_digit());
-            // The greatest number stands for "as it is" in system calls.
+            // System calls take the greatest number as "unchanged".
             part.parse().ok().filter(|&id| is_plain && id < u32::MAX)
         };
         let (uid, gid) = text.split_once(':').unwrap_or((text, text));
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_read_and_written() {
+    fn users_are_parsed_and_displayed() {
         for (text, written) in [("65534", "65534:65534"), ("1000:100", "1000:100")] {
             assert_eq!(text.parse::<SandboxUser>().unwrap().to_string(), written);
         }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_root_starts_programs_as_themselves_only() {
+    fn only_root_starts_programs_as_another_user() {
         let own = SandboxUser { uid: 1000, gid: 1000 };
         own.check_against(own).unwrap();
         for other in [SandboxUser { gid: 27, ..own }, SandboxUser { uid: 65534, ..own }] {

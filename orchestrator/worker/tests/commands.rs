@@ -1,4 +1,4 @@
-//! A worker with hollow sandboxes, commanded over the true protocol through real sockets.
+//! A worker with hollow sandboxes, commanded over the real protocol through real sockets.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking and documents itself")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test harness captures what tests print")]
 
@@ -14,7 +14,7 @@ const NO_DELAY: Duration = Duration::ZERO;
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
-async fn a_sandbox_is_created_answers_and_refuses_after_its_deletion() {
+async fn a_sandbox_is_created_responds_and_refuses_connections_after_its_deletion() {
     for own_listeners in [false, true] {
         let mut control_plane = ControlPlane::start(1).await;
         let worker = Worker::start(&[control_plane.address], |config| {
@@ -37,8 +37,8 @@ async fn a_sandbox_is_created_answers_and_refuses_after_its_deletion() {
         let running = tokio::spawn(get(address, "/", "workload: trace\r\nrequested_cpu: 3600000\r\n"));
         stream.delete(sandbox).await;
         assert_eq!(stream.ended(sandbox).await, (Reason::Deleted, String::new()));
-        assert!(get(address, "/", "").await.is_err(), "{address} still answers");
-        assert!(running.await.unwrap().is_err(), "what ran is broken off");
+        assert!(get(address, "/", "").await.is_err(), "{address} still responds");
+        assert!(running.await.unwrap().is_err(), "the running invocation is aborted");
     }
 }
 
@@ -51,11 +51,11 @@ async fn a_deletion_cancels_a_creation_under_way() {
     stream.delete(sandbox).await;
     assert_eq!(stream.ended(sandbox).await.0, Reason::Cancelled);
     stream.delete(sandbox).await;
-    assert_eq!(stream.ended(sandbox).await.0, Reason::Deleted, "an unknown sandbox is answered as ended");
+    assert_eq!(stream.ended(sandbox).await.0, Reason::Deleted, "an unknown sandbox is reported as ended");
 }
 
 #[tokio::test]
-async fn creations_beyond_the_bound_wait_and_one_that_is_given_up_gives_its_place_to_the_next() {
+async fn creations_beyond_the_limit_wait_and_a_cancelled_one_passes_its_permit_on() {
     let mut control_plane = ControlPlane::start(1).await;
     let delay = Duration::from_millis(20);
     let bounded = |delay| {
@@ -72,7 +72,7 @@ async fn creations_beyond_the_bound_wait_and_one_that_is_given_up_gives_its_plac
     }
     for sequence in 1..=3 {
         let (_, ready) = stream.ready(stream.id(sequence)).await;
-        assert!(ready.steps.iter().any(|step| step.name == "wait"), "{sequence}: it says how long it waited");
+        assert!(ready.steps.iter().any(|step| step.name == "wait"), "{sequence}: its wait is a step");
         // A command may arrive late, and waits less then: only since the first was sent must all before it have passed.
         let (took, least) = (sent.elapsed(), delay * u32::try_from(sequence).unwrap());
         assert!(
@@ -85,14 +85,14 @@ async fn creations_beyond_the_bound_wait_and_one_that_is_given_up_gives_its_plac
     let _worker = Worker::start(&[control_plane.address], bounded(HOUR)).await;
     let mut stream = control_plane.stream().await;
     let (first, second) = (stream.create(4, revision("anything")).await, stream.create(5, revision("anything")).await);
-    assert!(stream.is_queued(second).await, "it says that it waits");
+    assert!(stream.is_queued(second).await, "its wait is reported");
     stream.delete(second).await;
     assert_eq!(stream.ended(second).await.0, Reason::Cancelled, "also one that waits");
     let third = stream.create(6, revision("anything")).await;
     assert!(stream.is_queued(third).await);
     stream.delete(first).await;
     assert_eq!(stream.ended(first).await.0, Reason::Cancelled);
-    assert!(!stream.is_queued(third).await, "it says that it has begun");
+    assert!(!stream.is_queued(third).await, "its start is reported");
 }
 
 #[tokio::test]
@@ -110,7 +110,7 @@ async fn a_repeated_creation_makes_one_sandbox() {
 }
 
 #[tokio::test]
-async fn a_broken_stream_keeps_the_sandboxes_and_a_new_one_hears_of_them() {
+async fn a_broken_stream_keeps_the_sandboxes_and_the_next_hello_names_them() {
     let mut control_plane = ControlPlane::start(1).await;
     let at = control_plane.address;
     let worker = Worker::start(&[at], |config| hollow(config, NO_DELAY)).await;
@@ -120,20 +120,20 @@ async fn a_broken_stream_keeps_the_sandboxes_and_a_new_one_hears_of_them() {
     worker.page_becomes("/readyz", 200).await;
     drop((stream, control_plane));
     worker.page_becomes("/readyz", 503).await;
-    assert_eq!(get(address, "/", "").await.unwrap().0, 200, "while disconnected it goes on");
+    assert_eq!(get(address, "/", "").await.unwrap().0, 200, "a disconnected worker keeps its sandboxes");
 
     let mut control_plane = ControlPlane::start_on(at, 2, wire::ToWorker::default()).await;
     let mut stream = control_plane.stream().await;
-    let made = revision("anything");
+    let spec = revision("anything");
     let held = wire::HeldSandbox {
         sandbox: sandbox.to_wire(),
         node: 0,
         function: 1,
         revision: 5,
         address: address.to_string(),
-        cpu_millicores: made.cpu_millicores,
-        memory_mib: made.memory_mib,
-        concurrency: made.concurrency,
+        cpu_millicores: spec.cpu_millicores,
+        memory_mib: spec.memory_mib,
+        concurrency: spec.concurrency,
         queued: false,
     };
     assert_eq!((stream.hello.epoch, &stream.hello.sandboxes), (1, &vec![held]));
@@ -143,7 +143,7 @@ async fn a_broken_stream_keeps_the_sandboxes_and_a_new_one_hears_of_them() {
 }
 
 #[tokio::test]
-async fn a_control_plane_of_an_older_epoch_is_left_for_the_newer_one() {
+async fn a_control_plane_of_an_older_epoch_is_refused() {
     let mut newer = ControlPlane::start(5).await;
     let commanded = model::SandboxId::new(model::Epoch(4), 1).unwrap();
     let create = vec![wire::CreateSandbox { sandbox: commanded.to_wire(), node: 0, revision: 5 }];
@@ -176,7 +176,7 @@ async fn a_sandbox_id_of_an_older_epoch_is_refused() {
 }
 
 #[tokio::test]
-async fn signs_of_life_come_at_once_and_go_on() {
+async fn heartbeats_start_at_once_and_continue() {
     let mut control_plane = ControlPlane::start(1).await;
     let _worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
     let _stream = control_plane.stream().await;
@@ -187,7 +187,7 @@ async fn signs_of_life_come_at_once_and_go_on() {
 }
 
 #[tokio::test]
-async fn the_admin_pages_show_what_is_held_and_counted() {
+async fn the_admin_api_shows_sandboxes_and_metrics() {
     let mut control_plane = ControlPlane::start(1).await;
     let worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
     assert_eq!(worker.page("/healthz").await, (200, "ok\n".to_owned()));
@@ -213,7 +213,7 @@ async fn the_admin_pages_show_what_is_held_and_counted() {
 }
 
 #[tokio::test]
-async fn shutting_down_ends_every_sandbox_and_says_so() {
+async fn shutting_down_ends_every_sandbox_and_reports_that() {
     let mut control_plane = ControlPlane::start(1).await;
     let worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
     let mut stream = control_plane.stream().await;
@@ -225,7 +225,7 @@ async fn shutting_down_ends_every_sandbox_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_taken_admin_port_and_a_bad_configuration_are_said() {
+async fn an_admin_port_in_use_and_an_invalid_configuration_are_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let _holder = std::net::TcpListener::bind(taken).unwrap();
     let config = worker::Config { admin: taken, ..worker::Config::default() };
@@ -267,7 +267,7 @@ async fn thousands_of_creations_need_little() {
     let cpu_us = (process_cpu() - before).as_micros() / u128::from(COUNT);
     println!("{COUNT} creations and deletions: {:?}, {cpu_us} CPU-µs each, both sides", began.elapsed());
     assert!(cpu_us < 1000, "{cpu_us} CPU-µs for one creation and deletion");
-    until("nothing is held", async || worker.page("/v1/sandboxes").await.1 == "[]").await;
+    until("no sandbox is left", async || worker.page("/v1/sandboxes").await.1 == "[]").await;
 }
 
 fn process_cpu() -> Duration {

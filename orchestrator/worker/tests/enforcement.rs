@@ -1,4 +1,4 @@
-//! What a worker enforces on real processes: memory of all of a sandbox, and that nothing of an ended one goes on.
+//! The enforcement on real processes: the memory limit of a whole sandbox, the end of leftover processes, user and address.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking and documents itself")]
 
 mod support;
@@ -22,14 +22,14 @@ use worker::{MemoryControl, SandboxAddress};
 /// Short, so that tests do not wait; each pass reads all of `/proc`.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// A function that has started a daemon, which says its pid: a process with a session of its own whose parent has ended.
+/// A function that has started a daemon, which prints its pid: a process with a session of its own whose parent has ended.
 fn function_with_daemon(folder: &Path) -> String {
     let function = programs::path("trace-function").unwrap();
     script(folder, &format!("(setsid sh -c 'echo pid $$; exec sleep 3600' &)\nexec {}", function.display()))
 }
 
 #[tokio::test]
-async fn sandboxes_take_connections_where_the_worker_was_told() {
+async fn sandboxes_take_connections_on_the_configured_address() {
     let elsewhere = IpAddr::from([127, 0, 0, 2]);
     let (_control_plane, _worker, mut stream) =
         start(|config| config.process.address = SandboxAddress::Ip(elsewhere)).await;
@@ -39,8 +39,8 @@ async fn sandboxes_take_connections_where_the_worker_was_told() {
     assert_eq!(get(address, "/", "").await.unwrap().0, 200);
 }
 
-/// A worker that has its sandboxes at `address`, and its own pages where none is needed.
-fn at(folder: &Path, address: &str) -> worker::Config {
+/// A configuration with sandboxes on `address`, and an admin API that does not need that address.
+fn config_with_address(folder: &Path, address: &str) -> worker::Config {
     let mut config = worker::Config { data_dir: folder.to_owned(), ..worker::Config::default() };
     config.admin = SocketAddr::from(([0, 0, 0, 0], 0));
     config.process.address = address.parse().unwrap();
@@ -48,20 +48,20 @@ fn at(folder: &Path, address: &str) -> worker::Config {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_interface_that_is_not_there_is_refused_after_some_seconds() {
+async fn a_missing_interface_is_refused_after_some_seconds() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = worker::build(at(folder.path(), "nosuch0"), Arc::new(api::OsNetwork));
-    let refused = timeout(Duration::from_secs(11), refused).await.expect("it is not waited for without end");
+    let refused = worker::build(config_with_address(folder.path(), "nosuch0"), Arc::new(api::OsNetwork));
+    let refused = timeout(Duration::from_secs(11), refused).await.expect("the wait for it is bounded");
     let refused = refused.err().unwrap();
     let source = std::error::Error::source(&refused).unwrap().to_string();
     assert!(refused.to_string().contains("process.address") && source.contains("nosuch0"), "{refused}: {source}");
 }
 
 #[test]
-fn a_worker_whose_address_comes_a_moment_later_starts_root() {
+fn a_worker_whose_address_appears_a_moment_later_starts_root() {
     if !nix::unistd::getuid().is_root() {
         return programs::say_skipped(
-            "a_worker_whose_address_comes_a_moment_later_starts_root",
+            "a_worker_whose_address_appears_a_moment_later_starts_root",
             "only root makes namespaces",
         );
     }
@@ -72,7 +72,8 @@ fn a_worker_whose_address_comes_a_moment_later_starts_root() {
         runtime.block_on(async {
             for (address, comes) in [("lo", "link set lo up"), ("10.0.0.5", "address add 10.0.0.5/32 dev lo")] {
                 let folder = tempfile::tempdir().unwrap();
-                let mut built = Box::pin(worker::build(at(folder.path(), address), Arc::new(api::OsNetwork)));
+                let mut built =
+                    Box::pin(worker::build(config_with_address(folder.path(), address), Arc::new(api::OsNetwork)));
                 assert!(poll_immediate(&mut built).await.is_none(), "{address}: it waits");
                 assert!(Command::new("ip").args(comes.split(' ')).status().unwrap().success());
                 timeout(support::WAIT_TIMEOUT, built).await.unwrap().unwrap();
@@ -83,10 +84,10 @@ fn a_worker_whose_address_comes_a_moment_later_starts_root() {
 }
 
 #[tokio::test]
-async fn programs_run_as_the_user_that_was_named_and_read_no_token_root() {
+async fn programs_run_as_the_configured_user_and_read_no_token_root() {
     if !nix::unistd::getuid().is_root() {
         return programs::say_skipped(
-            "programs_run_as_the_user_that_was_named_root",
+            "programs_run_as_the_configured_user_and_read_no_token_root",
             "only root starts them as another",
         );
     }
@@ -122,10 +123,10 @@ async fn programs_run_as_the_user_that_was_named_and_read_no_token_root() {
 }
 
 #[tokio::test]
-async fn a_user_that_cannot_reach_its_working_directories_is_found_out_at_the_start_root() {
+async fn a_user_that_cannot_reach_its_working_directories_is_refused_at_the_start_root() {
     if !nix::unistd::getuid().is_root() {
         return programs::say_skipped(
-            "a_user_that_cannot_reach_its_working_directories_root",
+            "a_user_that_cannot_reach_its_working_directories_is_refused_at_the_start_root",
             "only root starts programs as another",
         );
     }
@@ -141,11 +142,11 @@ async fn a_user_that_cannot_reach_its_working_directories_is_found_out_at_the_st
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
     worker::build(config.clone(), Arc::new(api::OsNetwork)).await.unwrap();
     let left: Vec<_> = fs::read_dir(config.data_dir.join("sandboxes")).unwrap().collect();
-    assert!(left.is_empty(), "what was tried is removed: {left:?}");
+    assert!(left.is_empty(), "the tried directory is removed: {left:?}");
 }
 
 #[tokio::test]
-async fn what_left_the_process_group_of_its_sandbox_ends_with_it() {
+async fn a_process_that_left_the_process_group_ends_with_its_sandbox() {
     let (_control_plane, worker, mut stream) = start(|config| config.process.monitor_interval = INTERVAL).await;
     let folder = tempfile::tempdir().unwrap();
     let sandbox = stream.create(1, revision(&function_with_daemon(folder.path()))).await;
@@ -177,7 +178,7 @@ async fn a_sandbox_and_its_daemons_are_left_alone_while_another_one_ends() {
 }
 
 #[tokio::test]
-async fn what_left_its_sandbox_ends_with_the_worker_at_the_latest() {
+async fn a_leftover_process_ends_with_the_worker_at_the_latest() {
     let (_control_plane, worker, mut stream) =
         start(|config| config.process.monitor_interval = Duration::from_secs(3600)).await;
     let folder = tempfile::tempdir().unwrap();
@@ -193,7 +194,7 @@ async fn what_left_its_sandbox_ends_with_the_worker_at_the_latest() {
 }
 
 #[tokio::test]
-async fn what_left_its_sandbox_as_that_ended_without_an_environment_ends_too() {
+async fn a_leftover_that_started_at_the_end_of_its_sandbox_ends_too() {
     let (_control_plane, _worker, mut stream) =
         start(|config| config.process.monitor_interval = Duration::from_millis(500)).await;
     let daemon = daemon_that_left(&mut stream).await;
@@ -201,20 +202,20 @@ async fn what_left_its_sandbox_as_that_ended_without_an_environment_ends_too() {
 }
 
 #[tokio::test]
-async fn processes_that_together_hold_more_than_their_function_may_are_ended() {
+async fn processes_that_together_exceed_the_memory_of_their_function_are_ended() {
     let message = ended_for_memory(|config| config.process.monitor_interval = INTERVAL).await;
     assert!(message.contains("of memory in") && message.contains("process.resident_headroom"), "{message}");
 }
 
 #[tokio::test]
-async fn a_control_group_holds_them_to_it_where_there_is_one() {
+async fn a_control_group_enforces_the_memory_limit_if_one_can_be_made() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = worker::Config { data_dir: folder.path().to_owned(), ..worker::Config::default() };
     config.admin = api::ANY_LOOPBACK;
     config.process.memory_control = MemoryControl::Cgroup;
     if let Err(error) = worker::build(config, Arc::new(api::OsNetwork)).await {
         let why = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
-        return programs::say_skipped("a_control_group_holds_them_to_it_where_there_is_one", &why);
+        return programs::say_skipped("a_control_group_enforces_the_memory_limit_if_one_can_be_made", &why);
     }
     let message = ended_for_memory(|config| {
         config.process.memory_control = MemoryControl::Auto;
@@ -224,12 +225,12 @@ async fn a_control_group_holds_them_to_it_where_there_is_one() {
     assert!(message.contains("the kernel ended a process of it for memory"), "{message}");
 }
 
-/// How a sandbox ended whose processes together held more than its function may.
+/// The message at the end of a sandbox whose processes together exceed the memory of its function.
 async fn ended_for_memory(change: impl FnOnce(&mut worker::Config)) -> String {
     let (_control_plane, worker, mut stream) = start(change).await;
     let folder = tempfile::tempdir().unwrap();
     let (function, go) = (programs::path("trace-function").unwrap(), folder.path().join("go"));
-    // Each `tail` holds 80 MiB, less than a process may reserve, and has nobody who reads them.
+    // Each `tail` holds 80 MiB, less than a process may reserve, because its reader never reads.
     let wait = format!("while [ ! -e {} ]; do sleep 0.02; done", go.display());
     let hold = format!("({wait}; head -c 80M /dev/zero | tail | sleep 3600) &\n").repeat(3);
     let body = format!("echo pid $$\n{hold}exec {}", function.display());

@@ -1,4 +1,4 @@
-//! A worker whose sandboxes are real child processes: what they are told, how they fail, and that none is left.
+//! A worker whose sandboxes are real child processes: their environment, their failures, and that none is left.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking and documents itself")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "the test harness captures what tests print")]
 
@@ -24,14 +24,14 @@ use support::{
     until,
 };
 
-/// Address of the control plane, for the process that [`a_worker_to_be_killed`] becomes.
+/// Environment variable with the address of the control plane, for the process that [`a_worker_to_be_killed`] becomes.
 const CONTROL_PLANE: &str = "WORKER_TEST_CONTROL_PLANE";
 const DATA_DIR: &str = "WORKER_TEST_DATA_DIR";
 /// Set for the process that [`a_program_that_reuses_no_address`] becomes.
 const STUBBORN: &str = "WORKER_TEST_STUBBORN";
 
-/// A script that says its process number, then becomes the function.
-fn talking_function(folder: &Path) -> String {
+/// A script that prints its pid, then executes the function.
+fn function_with_pid(folder: &Path) -> String {
     let function = programs::path("trace-function").unwrap();
     script(folder, &format!("echo pid $$\nexec {} --mode sleep", function.display()))
 }
@@ -58,14 +58,14 @@ async fn the_built_in_function_runs_as_a_process_and_leaves_nothing() {
 
     stream.delete(sandbox).await;
     assert_eq!(stream.ended(sandbox).await.0, Reason::Deleted);
-    assert!(get(address, "/", "").await.is_err(), "{address} still answers");
+    assert!(get(address, "/", "").await.is_err(), "{address} still responds");
     assert_eq!(working_directories(&worker), Vec::<PathBuf>::new());
     let (code, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
     assert_eq!((code, log), (200, format!("listening on {address}\n")), "its output is kept for a while");
 }
 
 #[tokio::test]
-async fn a_program_gets_its_port_environment_arguments_and_folder_and_nothing_else() {
+async fn a_program_gets_its_port_environment_arguments_and_directory_and_nothing_else() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
     let image = script(folder.path(), "env; echo \"in $PWD\"; for a in \"$@\"; do echo \"argument $a\"; done; exit 3");
@@ -84,7 +84,7 @@ async fn a_program_gets_its_port_environment_arguments_and_folder_and_nothing_el
 }
 
 #[tokio::test]
-async fn what_can_never_run_is_a_permanent_failure() {
+async fn an_image_that_can_never_run_is_a_permanent_failure() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
     let plain = folder.path().join("plain");
@@ -124,7 +124,7 @@ fn revision_numbered(image: &str, number: u64) -> wire::RevisionSpec {
 }
 
 #[tokio::test]
-async fn a_program_that_ends_at_once_fails_with_its_status_and_last_words() {
+async fn a_program_that_ends_at_once_fails_with_its_status_and_last_line() {
     let (_control_plane, _worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
     let image = script(folder.path(), "echo first; echo 'no database' >&2; exit 3");
@@ -183,7 +183,7 @@ async fn a_program_that_ends_soon_after_it_was_ready_is_reported_with_its_first_
 async fn an_unexpected_end_is_reported_and_nothing_is_left() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
-    let sandbox = stream.create(1, revision(&talking_function(folder.path()))).await;
+    let sandbox = stream.create(1, revision(&function_with_pid(folder.path()))).await;
     let (address, _) = stream.ready(sandbox).await;
     let pid = pid_of(&worker, sandbox).await;
     kill(pid, Signal::SIGKILL).unwrap();
@@ -194,7 +194,7 @@ async fn an_unexpected_end_is_reported_and_nothing_is_left() {
 }
 
 #[tokio::test]
-async fn what_a_sandbox_started_ends_with_it() {
+async fn the_descendants_of_a_sandbox_end_with_it() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
     let function = programs::path("trace-function").unwrap();
@@ -205,7 +205,7 @@ async fn what_a_sandbox_started_ends_with_it() {
     assert!(exists(descendant));
     stream.delete(sandbox).await;
     stream.ended(sandbox).await;
-    // Whoever adopted it reaps it; until then it is a zombie.
+    // It is a zombie until its adopter reaps it.
     until("the descendant is dead", async || {
         let status = fs::read_to_string(format!("/proc/{descendant}/status")).unwrap_or_default();
         status.is_empty() || status.contains("State:\tZ")
@@ -232,12 +232,12 @@ async fn memory_beyond_the_limit_is_refused_to_the_sandbox() {
     spec.args = ["--max-memory-mib", "100000"].map(str::to_owned).into();
     let sandbox = stream.create(1, spec).await;
     let (address, _) = stream.ready(sandbox).await;
-    let ask = async |mib: u32| {
+    let invoke = async |mib: u32| {
         let headers = format!("workload: trace\r\nrequested_cpu: 0\r\nrequested_memory: {mib}\r\n");
         get(address, "/", &headers).await.unwrap()
     };
-    assert_eq!(ask(32).await.0, 200);
-    let (code, body) = ask(1000).await;
+    assert_eq!(invoke(32).await.0, 200);
+    let (code, body) = invoke(1000).await;
     assert!(code == 500 && body.contains("1000 MiB"), "the sandbox has 64 MiB and 64 more: {code} {body}");
 }
 
@@ -259,7 +259,7 @@ async fn many_processes_at_once_have_a_port_each_and_all_end_with_the_worker() {
     assert_eq!(addresses.len(), 20);
     worker.end().await;
     for address in addresses {
-        assert!(get(address, "/", "").await.is_err(), "{address} still answers");
+        assert!(get(address, "/", "").await.is_err(), "{address} still responds");
     }
     assert_eq!(working_directories(&worker), Vec::<PathBuf>::new());
 }
@@ -283,7 +283,7 @@ fn a_program_that_reuses_no_address() {
 }
 
 #[tokio::test]
-async fn a_program_that_finds_its_port_kept_by_the_worker_is_started_again_without() {
+async fn a_program_that_cannot_share_its_port_is_started_again_with_the_port_unbound() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
     let program = std::env::current_exe().unwrap();
     let mut spec = revision(&format!("file:{}", program.display()));
@@ -320,7 +320,7 @@ impl Drop for Killed {
 }
 
 #[tokio::test]
-async fn when_the_worker_is_killed_its_sandboxes_die_and_the_next_worker_clears_up() {
+async fn when_the_worker_is_killed_its_sandboxes_die_and_the_next_worker_cleans_up() {
     let mut control_plane = ControlPlane::start(1).await;
     let (folder, data_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let program = Command::new(std::env::current_exe().unwrap())
@@ -343,7 +343,7 @@ async fn when_the_worker_is_killed_its_sandboxes_die_and_the_next_worker_clears_
     victim.0.wait().unwrap();
     until("the sandbox dies with its worker", async || get(address, "/", "").await.is_err()).await;
     let folder_left = data_dir.path().join("sandboxes").join(sandbox.to_string());
-    assert!(folder_left.exists(), "nobody was there to remove it");
+    assert!(folder_left.exists(), "the killed worker did not remove it");
     let _next = Worker::start(&[control_plane.address], |config| {
         processes(config);
         config.data_dir = data_dir.path().to_owned();

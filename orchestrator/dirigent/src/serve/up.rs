@@ -40,8 +40,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = parse_workers)]
     workers: u16,
 
-    /// Runtime of the sandboxes: `process` or `hollow`
-    #[arg(long, default_value_t)]
+    #[arg(long, default_value_t, help = super::runtime_help())]
     runtime: RuntimeKind,
 
     /// Image that may be run besides the built-in function, or what images begin with and `:` or `/`, with the process
@@ -97,8 +96,8 @@ fn parse_workers(text: &str) -> Result<u16, String> {
 /// Runs a cluster until a signal ends it.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     let given = !arguments.allow_image.is_empty();
-    super::check_runtime("--allow-image", given, arguments.runtime, RuntimeKind::Process)?;
-    super::check_runtime("--sandbox-user", arguments.sandbox_user.is_some(), arguments.runtime, RuntimeKind::Process)?;
+    super::check_runtime("--allow-image", given, arguments.runtime, "process")?;
+    super::check_runtime("--sandbox-user", arguments.sandbox_user.is_some(), arguments.runtime, "process")?;
     // Before anything is started or touched.
     nth_port(arguments.worker_port, arguments.workers - 1).map_err(Failure::Usage)?;
     super::run(super::HALF_OF_THE_CORES, log_format, async |process| {

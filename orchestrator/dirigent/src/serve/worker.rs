@@ -42,8 +42,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// Runtime of the sandboxes: `process` or `hollow`
-    #[arg(long)]
+    #[arg(long, help = super::runtime_help())]
     runtime: Option<RuntimeKind>,
 
     /// Number of modelled nodes, with the hollow runtime
@@ -81,10 +80,10 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     config.name = arguments.name.unwrap_or(config.name);
     config.runtime = arguments.runtime.unwrap_or(config.runtime);
     let given = !arguments.allow_image.is_empty();
-    check_runtime("--nodes", arguments.nodes.is_some(), config.runtime, RuntimeKind::Hollow)?;
-    check_runtime("--allow-image", given, config.runtime, RuntimeKind::Process)?;
-    check_runtime("--sandbox-user", arguments.sandbox_user.is_some(), config.runtime, RuntimeKind::Process)?;
-    check_runtime("--sandbox-address", arguments.sandbox_address.is_some(), config.runtime, RuntimeKind::Process)?;
+    check_runtime("--nodes", arguments.nodes.is_some(), config.runtime, "hollow")?;
+    check_runtime("--allow-image", given, config.runtime, "process")?;
+    check_runtime("--sandbox-user", arguments.sandbox_user.is_some(), config.runtime, "process")?;
+    check_runtime("--sandbox-address", arguments.sandbox_address.is_some(), config.runtime, "process")?;
     config.hollow.nodes = arguments.nodes.unwrap_or(config.hollow.nodes);
     config.process.images.extend(arguments.allow_image);
     config.process.user = arguments.sandbox_user.or(config.process.user);

@@ -1,14 +1,15 @@
 //! The process runtime: a sandbox is a child process with a port of its own. Needs no privilege.
 //!
-//! Enforced: memory, through `RLIMIT_DATA` for each process and by a control group, or by watching, for all of a sandbox;
-//! its own process group and working directory; it dies with the worker; what it started ends soon after it.
-//! Not enforced: CPU (that takes a cgroup), what else of the machine it may see, memory of files that no process has
-//! mapped, and the end of what a sandbox itself started when the worker is killed: the kernel ends only the worker's own
+//! Enforced: memory, by `RLIMIT_DATA` for each process and by a control group or by polling for the whole sandbox; an own
+//! process group and working directory; death with the worker; the end of descendants soon after the sandbox.
+//! Not enforced: CPU (which needs a control group); visibility of the rest of the machine; memory of files that no process
+//! has mapped; and, if the worker is killed, the end of descendants, because the kernel then ends only the worker's own
 //! children.
 
 mod cgroup;
 mod children;
-mod keeper;
+mod config;
+mod factory;
 mod limits;
 mod log;
 mod monitor;
@@ -20,6 +21,7 @@ mod process_table;
 mod program;
 mod spawner;
 mod start;
+mod supervisor;
 mod system;
 
 use std::{
@@ -30,6 +32,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use model::{NodeSpec, SandboxId};
@@ -37,18 +40,17 @@ use nix::sys::prctl;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+pub use self::config::{MemoryControl, ProcessConfig};
+pub(crate) use self::factory::FACTORY;
 use self::{
     cgroup::Cgroups,
     log::Log,
-    monitor::{Monitor, Watched},
+    monitor::{Monitor, MonitoredSandbox},
     port::Ports,
     spawner::Spawner,
 };
-use super::{Failure, Made, Order, Output, Runtime, Task};
-use crate::{
-    config::{MemoryControl, ProcessConfig},
-    starts::Starts,
-};
+use super::{CreatedSandbox, CreationFailure, CreationRequest, Output, Runtime, Task};
+use crate::creation_limiter::CreationLimiter;
 
 /// Sandboxes as child processes. Clones share them.
 #[derive(Clone)]
@@ -58,16 +60,15 @@ struct Shared {
     config: ProcessConfig,
     /// The program of `builtin:function`.
     function: PathBuf,
-    /// Where sandboxes take connections.
+    /// Address on which sandboxes take connections.
     address: IpAddr,
-    /// On which ports there.
     ports: Ports,
-    /// Folder of the working directories.
+    /// Parent of the working directories.
     directory: PathBuf,
     nodes: Vec<String>,
     spawner: Spawner,
-    starts: Starts,
-    /// Where control groups are made, when these limit memory.
+    limiter: CreationLimiter,
+    /// `None` if polling limits memory.
     cgroups: Option<Cgroups>,
     table: Mutex<Table>,
     monitor: Mutex<Monitor>,
@@ -76,35 +77,36 @@ struct Shared {
 #[derive(Default)]
 struct Table {
     /// Looked up by key only.
-    held: HashMap<SandboxId, Held>,
-    /// Ended sandboxes with their output, oldest first; at most `logs_kept`.
-    ended: VecDeque<Ended>,
+    running: HashMap<SandboxId, RunningSandbox>,
+    /// Oldest first; at most `logs_kept`.
+    ended: VecDeque<EndedSandbox>,
     /// A sandbox has ended since the monitor's last pass.
     has_ended: bool,
 }
 
-/// A sandbox that is no more.
-struct Ended {
+/// A sandbox of which only the output is left.
+struct EndedSandbox {
     sandbox: SandboxId,
     function: Arc<str>,
     log: Arc<Log>,
-    how: String,
+    /// The exit status or signal.
+    cause: String,
 }
 
 /// A sandbox with a process.
-struct Held {
+struct RunningSandbox {
     function: Arc<str>,
-    /// Tells its keeper to end it.
+    /// Cancelled to end it.
     stop: CancellationToken,
-    /// Set by its keeper when nothing is left of it.
+    /// Cancelled by its supervisor when nothing is left of it.
     gone: CancellationToken,
     log: Arc<Log>,
-    watched: Watched,
+    monitored: MonitoredSandbox,
 }
 
 impl Process {
-    /// Prepares the folder of working directories and the thread that starts processes. What an earlier worker left
-    /// in the folder is removed. Must be called within a tokio runtime.
+    /// Prepares the parent of the working directories, of which an earlier worker's are removed, and the thread that starts
+    /// processes. Must be called within a tokio runtime.
     pub(crate) fn prepare(
         config: ProcessConfig,
         address: IpAddr,
@@ -117,24 +119,24 @@ impl Process {
             _ => {}
         }
         std::fs::create_dir_all(&directory)?;
-        // Whatever the umask is: sandboxes may run as another user, and nobody lists those of others.
+        // Set explicitly, because the umask may forbid it: sandboxes of another user must pass, but not list the others.
         std::fs::set_permissions(&directory, Permissions::from_mode(0o711))?;
         if let Some(user) = config.user {
             user.try_in(&directory)?;
         }
-        // What loses its parent in a sandbox becomes a child of this process, where it is found and ended.
-        children::note_foreign();
+        // A process that loses its parent in a sandbox becomes a child of this process, where the monitor finds and ends it.
+        children::record_foreign();
         prctl::set_child_subreaper(true)?;
         let (interval, cgroups) = (config.monitor_interval, find_cgroups(&config)?);
-        let beside = || std::env::current_exe().unwrap_or_default().with_file_name("trace-function");
+        let default_function = || std::env::current_exe().unwrap_or_default().with_file_name("trace-function");
         let shared = Arc::new(Shared {
-            function: config.function.clone().unwrap_or_else(beside),
+            function: config.function.clone().unwrap_or_else(default_function),
             address,
             ports: Ports::open(address, &data_dir.join("sandbox-ports"))?,
             directory,
             nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
             spawner: Spawner::start()?,
-            starts: Starts::shared(config.parallel_starts),
+            limiter: CreationLimiter::shared(config.parallel_starts),
             cgroups,
             table: Mutex::default(),
             monitor: Mutex::default(),
@@ -145,7 +147,7 @@ impl Process {
     }
 }
 
-/// Where control groups can be made, if these are to limit memory; says who does.
+/// The place for control groups, if they are to limit memory. Logs which mechanism limits it.
 fn find_cgroups(config: &ProcessConfig) -> io::Result<Option<Cgroups>> {
     let found = match config.memory_control {
         _ if !config.limit_memory => return Ok(None),
@@ -157,58 +159,63 @@ fn find_cgroups(config: &ProcessConfig) -> io::Result<Option<Cgroups>> {
         Some(groups) => info!(?groups, "memory is limited by a control group for each sandbox"),
         None => info!(
             interval = ?config.monitor_interval,
-            "memory is limited by RLIMIT_DATA for each process and by watching what a sandbox holds"
+            "memory is limited by RLIMIT_DATA for each process and by polling the memory of each sandbox"
         ),
     }
     Ok(found)
 }
 
 impl Runtime for Process {
-    fn create(&self, order: Order) -> Task<Result<Made, Failure>> {
+    fn create(&self, request: CreationRequest) -> Task<Result<CreatedSandbox, CreationFailure>> {
         let shared = Arc::clone(&self.0);
-        Box::pin(async move { start::start(shared, order).await })
+        Box::pin(async move { start::create(shared, request).await })
     }
 
     fn delete(&self, sandbox: SandboxId) -> Task<()> {
-        let held = self.0.lock().held.get(&sandbox).map(|held| {
-            held.stop.cancel();
-            held.gone.clone()
+        let gone = self.0.lock().running.get(&sandbox).map(|running| {
+            running.stop.cancel();
+            running.gone.clone()
         });
         Box::pin(async move {
-            if let Some(gone) = held {
+            if let Some(gone) = gone {
                 gone.cancelled().await;
             }
         })
     }
 
+    fn grace(&self) -> Duration {
+        self.0.config.grace
+    }
+
     fn output(&self, sandbox: SandboxId) -> Option<Output> {
         let table = self.0.lock();
-        let ended = || table.ended.iter().find(|ended| ended.sandbox == sandbox).map(Ended::output);
-        table.held.get(&sandbox).map(|held| held.output(sandbox)).or_else(ended)
+        let ended = || table.ended.iter().find(|ended| ended.sandbox == sandbox).map(EndedSandbox::output);
+        table.running.get(&sandbox).map(|running| running.output(sandbox)).or_else(ended)
     }
 
     fn outputs(&self, function: &str) -> Vec<Output> {
         let table = self.0.lock();
-        let mut held: Vec<_> = table.held.iter().filter(|(_, held)| *held.function == *function).collect();
-        held.sort_unstable_by_key(|(sandbox, _)| **sandbox);
-        let ended = table.ended.iter().filter(|ended| *ended.function == *function).map(Ended::output);
-        ended.chain(held.into_iter().map(|(sandbox, held)| held.output(*sandbox))).collect()
+        let mut running: Vec<_> = table.running.iter().filter(|(_, running)| *running.function == *function).collect();
+        running.sort_unstable_by_key(|(sandbox, _)| **sandbox);
+        let ended = table.ended.iter().filter(|ended| *ended.function == *function).map(EndedSandbox::output);
+        ended.chain(running.into_iter().map(|(sandbox, running)| running.output(*sandbox))).collect()
     }
 }
 
 impl Shared {
-    fn hold(&self, sandbox: SandboxId, held: Held) {
-        self.lock().held.insert(sandbox, held);
+    fn add_running(&self, sandbox: SandboxId, running: RunningSandbox) {
+        self.lock().running.insert(sandbox, running);
     }
 
-    /// Forgets a sandbox that is no more; keeps its output for a while.
-    fn forget(&self, sandbox: SandboxId, how: &str) {
+    /// Removes a sandbox of which nothing is left; keeps its output for a while.
+    fn remove_ended(&self, sandbox: SandboxId, cause: &str) {
         let mut table = self.lock();
-        let Some(held) = table.held.remove(&sandbox) else { return };
+        let Some(running) = table.running.remove(&sandbox) else { return };
         table.has_ended = true;
-        // Of several attempts to start it the last one counts.
+        // A creation may start its program several times; only the output of the last one is kept.
         table.ended.retain(|ended| ended.sandbox != sandbox);
-        table.ended.push_back(Ended { sandbox, function: held.function, log: held.log, how: how.to_owned() });
+        let (function, log, cause) = (running.function, running.log, cause.to_owned());
+        table.ended.push_back(EndedSandbox { sandbox, function, log, cause });
         while table.ended.len() > self.config.logs_kept {
             table.ended.pop_front();
         }
@@ -217,43 +224,43 @@ impl Shared {
     /// One pass of the monitor.
     fn monitor(&self) {
         let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
-        let (watched, has_ended) = {
+        let (monitored, has_ended) = {
             let mut table = self.lock();
-            let watched: Vec<Watched> = table.held.values().map(|held| held.watched.clone()).collect();
-            (watched, std::mem::take(&mut table.has_ended))
+            let monitored: Vec<_> = table.running.values().map(|running| running.monitored.clone()).collect();
+            (monitored, std::mem::take(&mut table.has_ended))
         };
-        if !(watched.is_empty() && !has_ended && monitor.is_idle()) {
-            monitor.pass(&watched, has_ended);
+        if !(monitored.is_empty() && !has_ended && monitor.is_idle()) {
+            monitor.pass(&monitored, has_ended);
         }
     }
 
-    /// Every change leaves the table whole, so a panic elsewhere does not make it unusable.
+    /// Every change leaves the table consistent, so a panic of another holder does not make it unusable.
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Held {
+impl RunningSandbox {
     fn output(&self, sandbox: SandboxId) -> Output {
-        Output::of(sandbox, &self.log, None)
+        Output::new(sandbox, &self.log, None)
     }
 }
 
-impl Ended {
+impl EndedSandbox {
     fn output(&self) -> Output {
-        Output::of(self.sandbox, &self.log, Some(self.how.clone()))
+        Output::new(self.sandbox, &self.log, Some(self.cause.clone()))
     }
 }
 
 impl Output {
-    fn of(sandbox: SandboxId, log: &Log, ended: Option<String>) -> Self {
+    fn new(sandbox: SandboxId, log: &Log, ended: Option<String>) -> Self {
         let (text, dropped_bytes) = log.text();
         Self { sandbox, ended, dropped_bytes, text }
     }
 }
 
 impl Drop for Shared {
-    /// Nobody else ends what the last sandboxes left.
+    /// Ends the leftover processes of the last sandboxes: no later pass of the monitor will.
     fn drop(&mut self) {
         self.monitor.get_mut().unwrap_or_else(PoisonError::into_inner).finish();
     }

@@ -1,4 +1,4 @@
-//! A tiny control plane that speaks the true protocol, and a worker under test that is connected to it.
+//! A minimal control plane that speaks the real protocol, and a worker under test that is connected to it.
 #![allow(dead_code, reason = "each test crate uses a part of it")]
 
 use std::{
@@ -30,12 +30,12 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
-use worker::{Addressing, Config, RuntimeKind};
+use worker::{Addressing, Config};
 
-/// Longest wait for anything; reached only when something is broken.
+/// Longest wait for anything; reached only if something is broken.
 pub(crate) const WAIT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What came from a worker, stream by stream.
+/// The protocol's server side: passes every stream of a worker to the test.
 struct Service {
     epoch: u32,
     /// Commands in the same message as the welcome.
@@ -74,8 +74,8 @@ impl Orchestrator for Service {
         let (commands, stream) = mpsc::channel(16);
         let welcome =
             wire::Welcome { protocol_version: api::PROTOCOL_VERSION, epoch: self.epoch, ..Default::default() };
-        let first_answer = wire::ToWorker { welcome: Some(welcome), ..self.greeting.clone() };
-        commands.try_send(Ok(first_answer)).unwrap();
+        let first_response = wire::ToWorker { welcome: Some(welcome), ..self.greeting.clone() };
+        commands.try_send(Ok(first_response)).unwrap();
         let hello = first.hello.ok_or_else(|| Status::invalid_argument("no hello"))?;
         let opened = WorkerStream { hello, epoch: self.epoch, commands, events, waiting: Vec::new() };
         self.streams.send(opened).await.map_err(|_| Status::unavailable("gone"))?;
@@ -140,7 +140,7 @@ impl WorkerStream {
         timeout(WAIT_TIMEOUT, self.commands.send(Ok(message))).await.unwrap().unwrap();
     }
 
-    /// Tells a revision and commands one sandbox of it on node 0.
+    /// Sends a revision and the command to create one sandbox of it on node 0.
     pub(crate) async fn create(&self, sequence: u64, spec: wire::RevisionSpec) -> SandboxId {
         let sandbox = self.id(sequence);
         let create = wire::CreateSandbox { sandbox: sandbox.to_wire(), node: 0, revision: spec.revision };
@@ -152,7 +152,7 @@ impl WorkerStream {
         self.send(wire::ToWorker { delete: vec![sandbox.to_wire()], ..wire::ToWorker::default() }).await;
     }
 
-    /// The next event, of whatever sandbox.
+    /// The next event of any sandbox.
     pub(crate) async fn event(&mut self) -> (SandboxId, Event) {
         while self.waiting.is_empty() {
             let message = timeout(WAIT_TIMEOUT, self.events.message()).await.expect("an event comes").unwrap();
@@ -162,7 +162,7 @@ impl WorkerStream {
         (SandboxId::from_wire(event.sandbox), event.event.unwrap())
     }
 
-    /// The next event that is not about a creation that waits.
+    /// The next event that is no progress of a creation.
     pub(crate) async fn outcome(&mut self) -> (SandboxId, Event) {
         loop {
             let (sandbox, event) = self.event().await;
@@ -172,7 +172,7 @@ impl WorkerStream {
         }
     }
 
-    /// The next event, which must be where the creation of `sandbox` stands: whether it waits.
+    /// The next event, which must be the progress of the creation of `sandbox`. Returns true if it waits.
     pub(crate) async fn is_queued(&mut self, sandbox: SandboxId) -> bool {
         match self.event().await {
             (id, Event::Progress(progress)) if id == sandbox => progress.queued,
@@ -188,7 +188,7 @@ impl WorkerStream {
         }
     }
 
-    /// The next event, which must be that `sandbox` could not be made.
+    /// The next event, which must be the failure to create `sandbox`.
     pub(crate) async fn failed(&mut self, sandbox: SandboxId) -> wire::CreationFailed {
         match self.outcome().await {
             (id, Event::Failed(failed)) if id == sandbox => failed,
@@ -204,7 +204,7 @@ impl WorkerStream {
         }
     }
 
-    /// Whether the worker closes its side within the time-out of a test.
+    /// Returns true when the worker closes its side. Panics if it does not within [`WAIT_TIMEOUT`].
     pub(crate) async fn closes(&mut self) -> bool {
         loop {
             match timeout(WAIT_TIMEOUT, self.events.message()).await.expect("the stream ends") {
@@ -249,20 +249,20 @@ impl Worker {
         timeout(WAIT_TIMEOUT, running).await.expect("the worker ends").unwrap().unwrap();
     }
 
-    /// A page of its admin surface: status and body.
+    /// A page of its admin API: status and body.
     pub(crate) async fn page(&self, path: &str) -> (u16, String) {
         get(self.admin, path, "").await.unwrap()
     }
 
-    /// Polls a page until it answers `code`.
+    /// Polls a page until its status is `code`.
     pub(crate) async fn page_becomes(&self, path: &str, code: u16) {
-        until(&format!("{path} answers {code}"), async || self.page(path).await.0 == code).await;
+        until(&format!("{path} has the status {code}"), async || self.page(path).await.0 == code).await;
     }
 }
 
 /// The settings of a hollow worker with the given constant delay.
 pub(crate) fn hollow(config: &mut Config, delay: Duration) {
-    config.runtime = RuntimeKind::Hollow;
+    config.runtime = "hollow".parse().unwrap();
     config.hollow.delay = constant(delay);
     config.hollow.nodes = 3;
 }
@@ -279,7 +279,7 @@ fn constant(delay: Duration) -> hollow::Delay {
 
 /// The settings of a worker whose sandboxes are processes.
 pub(crate) fn processes(config: &mut Config) {
-    config.runtime = RuntimeKind::Process;
+    config.runtime = "process".parse().unwrap();
     config.process.function = Some(programs::path("trace-function").unwrap());
     config.process.images = vec!["builtin:".to_owned(), "file:".to_owned()];
 }
@@ -302,14 +302,14 @@ pub(crate) async fn get(address: SocketAddr, path: &str, headers: &str) -> std::
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: f\r\nconnection: close\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let broken = || std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "no answer");
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(broken)?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).await?;
+        let broken = || std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "no response");
+        let (head, body) = response.split_once("\r\n\r\n").ok_or_else(broken)?;
         let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(broken)?;
         Ok((status, body.to_owned()))
     };
-    timeout(WAIT_TIMEOUT, exchange).await.expect("an answer or an error comes")
+    timeout(WAIT_TIMEOUT, exchange).await.expect("a response or an error comes")
 }
 
 /// Waits until `condition` holds.
@@ -343,11 +343,11 @@ pub(crate) fn script(folder: &Path, body: &str) -> String {
     format!("file:{}", path.display())
 }
 
-/// The number that a script said with `echo pid $$`.
+/// The pid that a script printed with `echo pid $$`.
 pub(crate) async fn pid_of(worker: &Worker, sandbox: SandboxId) -> Pid {
     let path = format!("/v1/sandboxes/{sandbox}/logs");
     let mut pid = None;
-    until("the sandbox says its pid", async || {
+    until("the sandbox prints its pid", async || {
         let (_, log) = worker.page(&path).await;
         pid = log.lines().find_map(|line| line.strip_prefix("pid ")).and_then(|pid| pid.parse().ok());
         pid.is_some()
@@ -356,13 +356,13 @@ pub(crate) async fn pid_of(worker: &Worker, sandbox: SandboxId) -> Pid {
     Pid::from_raw(pid.unwrap())
 }
 
-/// Whether a process is there, zombies included.
+/// Returns true if a process exists, also as a zombie.
 pub(crate) fn exists(pid: Pid) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// A function that starts a daemon when it is told to end, and ends once that has left its process group. The daemon has
-/// an empty environment, and writes its pid to `pid`.
+/// A function that starts a daemon on SIGTERM, and ends once the daemon has left its process group. The daemon has an empty
+/// environment and writes its pid to `pid`.
 fn function_that_leaves(folder: &Path, pid: &Path) -> String {
     let (function, pid) = (programs::path("trace-function").unwrap(), pid.display());
     let daemon = format!("echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 3600");

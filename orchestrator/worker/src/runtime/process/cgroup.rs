@@ -1,7 +1,7 @@
-//! Memory limits that the kernel holds: a control group for each sandbox, where this process may make some.
+//! Memory limits that the kernel enforces: a control group for each sandbox, if this process may make control groups.
 //!
-//! Both versions of the interface are used (cgroups(7)). Moving a process into a group waits for every CPU of the machine,
-//! some ten milliseconds, so it is asked for and not the default.
+//! Supports both versions of the interface (cgroups(7)). Not the default, because moving a process into a group waits for
+//! every CPU of the machine, some ten milliseconds.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -16,31 +16,31 @@ use nix::{
     unistd::Pid,
 };
 
-/// What the names of all groups made here begin with; the number of the worker's process follows.
+/// Prefix of the names of groups; the number of the worker's process follows.
 const PREFIX: &str = "dirigent-sandbox-";
-/// Attempts to remove a group, with [`REMOVE_PAUSE`] between them: what was killed in it needs a moment to end.
-const REMOVE_ATTEMPTS: u32 = 200;
-/// See [`REMOVE_ATTEMPTS`].
+/// Attempts to remove a group, with [`REMOVE_PAUSE`] between them: killed members need a moment to end.
+const MAX_REMOVE_ATTEMPTS: u32 = 200;
+/// See [`MAX_REMOVE_ATTEMPTS`].
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
-/// Limit of the group that is made to see whether one can be.
+/// Limit of the group that tests whether groups can be made.
 const PROBE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The two interfaces.
+/// Version of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     One,
     Two,
 }
 
-/// Where groups are made: the group of this process, or the one above it.
+/// The parent of the groups: the group of this process, or its parent.
 #[derive(Debug)]
 pub(super) struct Cgroups {
     directory: PathBuf,
     version: Version,
 }
 
-/// The group of one sandbox. It is removed when it is dropped.
+/// The group of one sandbox. Removed on drop.
 #[derive(Debug)]
 pub(super) struct Cgroup {
     directory: PathBuf,
@@ -48,12 +48,12 @@ pub(super) struct Cgroup {
 }
 
 impl Cgroups {
-    /// Finds out where groups can be made, by making one. Removes those that a killed worker left.
+    /// Finds a parent under which groups can be made, by making one. Removes the groups of killed workers.
     pub(super) fn find() -> io::Result<Self> {
         let groups = fs::read_to_string("/proc/self/cgroup")?;
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         let (own, version) = own_group(&groups, &mounts)
-            .ok_or_else(|| io::Error::other("this process is in no group that limits memory"))?;
+            .ok_or_else(|| io::Error::other("this process is in no control group with the memory controller"))?;
         let above = own.parent().map(Path::to_owned);
         // Several workers may be in one process, and their tests in several threads.
         let probe = format!("probe-{:?}", thread::current().id());
@@ -61,7 +61,7 @@ impl Cgroups {
         for directory in [Some(own), above].into_iter().flatten() {
             let found = Self { directory, version };
             if version == Version::Two {
-                // It may be on already. Where processes are in the group itself the kernel refuses it.
+                // Refused by the kernel if the group itself has processes. It may be enabled already, so `make` decides.
                 let _ = fs::write(found.directory.join("cgroup.subtree_control"), "+memory");
             }
             match found.make(&probe, PROBE_BYTES) {
@@ -73,10 +73,10 @@ impl Cgroups {
                 Err(error) => problem = problem.or(Some(error)),
             }
         }
-        Err(problem.unwrap_or_else(|| io::Error::other("there is no place for groups")))
+        Err(problem.unwrap_or_else(|| io::Error::other("no control group can be made")))
     }
 
-    /// Makes the group called `name` among those of this process, whose members together hold `bytes` at most.
+    /// Makes the group `name`, whose members together hold at most `bytes`.
     pub(super) fn make(&self, name: &str, bytes: u64) -> io::Result<Cgroup> {
         let directory = self.directory.join(format!("{PREFIX}{}-{name}", process::id()));
         fs::create_dir(&directory)?;
@@ -85,13 +85,13 @@ impl Cgroups {
         match self.version {
             Version::One => {
                 set("memory.limit_in_bytes", &bytes.to_string())?;
-                // Only there where swap is counted.
+                // Exists only if the kernel accounts swap.
                 let _ = set("memory.memsw.limit_in_bytes", &bytes.to_string());
             }
             Version::Two => {
                 set("memory.max", &bytes.to_string())?;
                 let _ = set("memory.swap.max", "0");
-                // A sandbox without one of its processes is not to go on.
+                // A sandbox must not continue with some of its processes killed.
                 let _ = set("memory.oom.group", "1");
             }
         }
@@ -105,7 +105,7 @@ impl Cgroups {
             let worker =
                 name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
             if worker.is_some_and(|worker| !Path::new(&format!("/proc/{worker}")).exists()) {
-                // Whatever is still in it dies with its worker, and the next one removes it.
+                // Fails while members of the killed worker are still ending. The next worker removes it then.
                 let _ = fs::remove_dir(entry.path());
             }
         }
@@ -113,12 +113,12 @@ impl Cgroups {
 }
 
 impl Cgroup {
-    /// The file through which a process enters, by writing `0` to it.
-    pub(super) fn entrance(&self) -> io::Result<File> {
+    /// The file of the members. A process joins the group by writing `0` to it.
+    pub(super) fn members_file(&self) -> io::Result<File> {
         OpenOptions::new().write(true).open(self.directory.join("cgroup.procs"))
     }
 
-    /// Whether the kernel ended a process of the group for what the group held.
+    /// Returns true if the kernel killed a process of the group because the group exceeded its limit.
     pub(super) fn has_killed(&self) -> bool {
         let file = if self.version == Version::One { "memory.oom_control" } else { "memory.events" };
         let text = fs::read_to_string(self.directory.join(file)).unwrap_or_default();
@@ -141,9 +141,9 @@ impl Drop for Cgroup {
 }
 
 impl Cgroup {
-    /// Ends what is left in it and removes it; waits for that.
+    /// Kills the members and removes the group. Blocks until that is done, at most a second.
     pub(super) fn remove(&self) {
-        for _ in 0..REMOVE_ATTEMPTS {
+        for _ in 0..MAX_REMOVE_ATTEMPTS {
             match fs::remove_dir(&self.directory) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => self.end_members(),
                 _ => return,
@@ -153,7 +153,7 @@ impl Cgroup {
     }
 }
 
-/// The directory of the group of this process that counts memory, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
+/// The directory of this process's group with the memory controller, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
 fn own_group(groups: &str, mounts: &str) -> Option<(PathBuf, Version)> {
     let entry = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);
@@ -167,14 +167,14 @@ fn own_group(groups: &str, mounts: &str) -> Option<(PathBuf, Version)> {
     };
     mounts.lines().find_map(|line| {
         // proc_pid_mountinfo(5): root and mount point, then after a lone hyphen type, source and options.
-        let (place, kind) = line.split_once(" - ")?;
-        let (place, kind): (Vec<_>, Vec<_>) = (place.split(' ').collect(), kind.split(' ').collect());
+        let (mount, kind) = line.split_once(" - ")?;
+        let (mount, kind): (Vec<_>, Vec<_>) = (mount.split(' ').collect(), kind.split(' ').collect());
         let is_it = match version {
             Version::One => *kind.first()? == "cgroup" && kind.get(2)?.split(',').any(|option| option == "memory"),
             Version::Two => *kind.first()? == "cgroup2",
         };
-        let below = Path::new(group).strip_prefix(place.get(3)?).ok().filter(|_| is_it)?;
-        Some((Path::new(place.get(4)?).join(below), version))
+        let below = Path::new(group).strip_prefix(mount.get(3)?).ok().filter(|_| is_it)?;
+        Some((Path::new(mount.get(4)?).join(below), version))
     })
 }
 

@@ -1,7 +1,8 @@
-//! Which children of this process are the main processes of sandboxes. Whatever else it adopted was left by a sandbox
-//! that has ended: while a main process lives, it is itself the reaper of its descendants.
+//! The registry of those children of this process that are the main processes of sandboxes.
 //!
-//! One register for all runtimes of this process, because each of them sees the children of all.
+//! Any other adopted child is a leftover of a sandbox that has ended, because a main process is the reaper of its own
+//! descendants while it lives. There is one registry for all workers of this process, because each of them sees the
+//! children of all.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -12,21 +13,21 @@ use nix::unistd::getpid;
 
 use super::process_table::{Id, ProcessTable};
 
-static CHILDREN: Mutex<Option<Register>> = Mutex::new(None);
+static CHILDREN: Mutex<Option<ChildRegistry>> = Mutex::new(None);
 
 #[derive(Default)]
-struct Register {
-    /// Starts so far.
+struct ChildRegistry {
+    /// Number of starts so far.
     starts: u64,
-    /// Starts of which it is not known yet which process they made.
+    /// Starts whose process is not known yet.
     under_way: BTreeSet<u64>,
-    /// Main processes, with their starts: a number is used again by the system, a start is not.
+    /// Main processes with their starts. The system reuses the number of a process; a start is unique.
     main: HashMap<i32, u64>,
-    /// Children from before the first sandbox, for example of a shell that became this program.
+    /// Children that are older than the first sandbox, for example of a shell that has executed this program.
     foreign: HashSet<Id>,
 }
 
-/// What the register says at one moment.
+/// A snapshot of the registry.
 pub(super) struct Children {
     starts: u64,
     oldest_under_way: Option<u64>,
@@ -34,98 +35,98 @@ pub(super) struct Children {
     foreign: HashSet<Id>,
 }
 
-/// The start of a process, from before it is made until its number is known.
-pub(super) struct Start(u64);
+/// The start of a process, from before the fork until its number is known.
+pub(super) struct PendingStart(u64);
 
-/// The main process of a sandbox, until it is reaped.
-pub(super) struct Main {
+/// The main process of a sandbox. To be dropped when it is reaped.
+pub(super) struct MainProcess {
     pid: i32,
     start: u64,
 }
 
-impl Start {
-    /// To be called before the process is made.
+impl PendingStart {
+    /// To be called before the fork.
     pub(super) fn begin() -> Self {
-        with(|register| {
-            register.starts += 1;
-            register.under_way.insert(register.starts);
-            Self(register.starts)
+        with(|registry| {
+            registry.starts += 1;
+            registry.under_way.insert(registry.starts);
+            Self(registry.starts)
         })
     }
 
-    /// It made the process of this number.
-    pub(super) fn made(self, pid: i32) -> Main {
+    /// The start has created the process `pid`.
+    pub(super) fn finish(self, pid: i32) -> MainProcess {
         let start = self.0;
-        // Before the start ends, so that the process is known without a gap.
-        with(|register| register.main.insert(pid, start));
-        Main { pid, start }
+        // Inserted before the drop of `self`, so that a snapshot always has either the start or its process.
+        with(|registry| registry.main.insert(pid, start));
+        MainProcess { pid, start }
     }
 }
 
-impl Drop for Start {
+impl Drop for PendingStart {
     fn drop(&mut self) {
-        with(|register| register.under_way.remove(&self.0));
+        with(|registry| registry.under_way.remove(&self.0));
     }
 }
 
-impl Main {
-    /// Different for each start of a process.
+impl MainProcess {
+    /// Unique, unlike the number of the process.
     pub(super) fn start(&self) -> u64 {
         self.start
     }
 }
 
-impl Drop for Main {
+impl Drop for MainProcess {
     fn drop(&mut self) {
-        with(|register| {
-            if register.main.get(&self.pid) == Some(&self.start) {
-                register.main.remove(&self.pid);
+        with(|registry| {
+            if registry.main.get(&self.pid) == Some(&self.start) {
+                registry.main.remove(&self.pid);
             }
         });
     }
 }
 
 impl Children {
-    /// To be called after the snapshot of processes that it is compared with: what is a main process there is known by
-    /// now, or its start is under way.
+    /// To be taken after the snapshot of processes that it is compared with: each main process there is then known, or its
+    /// start is under way.
     pub(super) fn now() -> Self {
-        with(|register| Self {
-            starts: register.starts,
-            oldest_under_way: register.under_way.first().copied(),
-            main: register.main.keys().copied().collect(),
-            foreign: register.foreign.clone(),
+        with(|registry| Self {
+            starts: registry.starts,
+            oldest_under_way: registry.under_way.first().copied(),
+            main: registry.main.keys().copied().collect(),
+            foreign: registry.foreign.clone(),
         })
     }
 
-    /// Whether a child is the main process of a sandbox, or was there before any.
+    /// Returns true if a child is the main process of a sandbox or older than any sandbox.
     pub(super) fn is_known(&self, child: Id) -> bool {
         self.main.contains(&child.pid) || self.foreign.contains(&child)
     }
 
-    /// Starts so far: a child seen now was made by one of them, or adopted.
+    /// Number of starts so far. A child seen now comes from one of them or was adopted.
     pub(super) fn starts(&self) -> u64 {
         self.starts
     }
 
-    /// Whether all of the first `starts` starts have ended: what one of them made is known.
+    /// Returns true if the processes of the first `starts` starts are all known.
     pub(super) fn have_ended(&self, starts: u64) -> bool {
         self.oldest_under_way.is_none_or(|oldest| oldest > starts)
     }
 }
 
-fn with<T>(look: impl FnOnce(&mut Register) -> T) -> T {
-    // Every change leaves the register whole, so a panic elsewhere does not make it unusable.
-    let mut register: MutexGuard<'_, _> = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
-    look(register.get_or_insert_default())
+fn with<T>(access: impl FnOnce(&mut ChildRegistry) -> T) -> T {
+    // Every change leaves the registry consistent, so a panic of another holder does not make it unusable.
+    let mut registry: MutexGuard<'_, _> = CHILDREN.lock().unwrap_or_else(PoisonError::into_inner);
+    access(registry.get_or_insert_default())
 }
 
-/// Takes note of the children that this process has before its first sandbox.
-pub(super) fn note_foreign() {
-    with(|register| {
-        if register.starts == 0
+/// Records the children that this process has before its first sandbox.
+pub(super) fn record_foreign() {
+    with(|registry| {
+        if registry.starts == 0
             && let Ok(table) = ProcessTable::take()
         {
-            register.foreign = table.children(getpid().as_raw()).map(|child| child.id).collect();
+            registry.foreign = table.children(getpid().as_raw()).map(|child| child.id).collect();
         }
     });
 }

@@ -5,13 +5,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// Most characters of a line in a message: it travels to the control plane and is shown in one row.
+/// Longest line in a message, which is sent to the control plane and shown in one row.
 const MAX_LINE_CHARACTERS: usize = 500;
 
-/// Bytes kept of the beginning, whatever follows: a program that fails says why at first, and what it says then may be
-/// thousands of lines.
+/// Bytes kept of the beginning, in addition to the newest ones: a failing program usually prints the reason first, and
+/// thousands of lines may follow.
 const HEAD_BYTES: usize = 4096;
-/// Words that tell a line which says what went wrong, in lower case.
+/// Words of lines that report an error, in lower case.
 const ERROR_WORDS: [&str; 6] = ["error", "exception", "fatal", "panic", "cannot", "failed"];
 
 /// Output and errors in the order written; the oldest bytes make room for the newest.
@@ -25,7 +25,7 @@ pub(super) struct Log {
 struct Kept {
     head: Vec<u8>,
     newest: VecDeque<u8>,
-    /// Bytes that made room for `newest`.
+    /// Bytes that were removed from `newest`.
     dropped: u64,
 }
 
@@ -47,15 +47,16 @@ impl Log {
         kept.newest.extend(new);
     }
 
-    /// All that is kept, and the number of bytes before it that are not. A character cut in half is shown as such.
+    /// The newest output, and the number of bytes before it that are no longer kept. An incomplete character at the beginning
+    /// becomes U+FFFD.
     pub(super) fn text(&self) -> (String, u64) {
         let kept = self.lock();
         let bytes: Vec<u8> = kept.newest.iter().copied().collect();
         (String::from_utf8_lossy(&bytes).into_owned(), kept.dropped)
     }
 
-    /// The line that tells best why the program failed, as part of a message: the first one that speaks of an error, or
-    /// else the last one that is not blank. Of a long line the beginning.
+    /// The line that most likely explains why the program failed: the first one with a word of [`ERROR_WORDS`], or else the
+    /// last one that is not blank. Long lines are truncated.
     pub(super) fn cause(&self) -> Option<String> {
         let head = String::from_utf8_lossy(&self.lock().head).into_owned();
         let (text, _) = self.text();
@@ -97,11 +98,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_that_speaks_of_an_error_is_the_cause() {
+    fn the_first_line_that_reports_an_error_is_the_cause() {
         let log = Log::new(100);
         assert_eq!(log.cause(), None);
         log.append(b"first\n  second \n\n");
-        assert_eq!(log.cause().as_deref(), Some("second"), "the last one where none does");
+        assert_eq!(log.cause().as_deref(), Some("second"), "the last one if none reports an error");
         log.append(b"ValueError: no database\n");
         (0..100).for_each(|_| log.append(b"error: and what follows from it\n"));
         assert_eq!(log.cause().as_deref(), Some("ValueError: no database"), "whatever follows");

@@ -1,4 +1,4 @@
-//! The ports that no sandbox of this process has, in the order in which they are given out.
+//! The ports that no sandbox of this process uses, in the order in which they are given out.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -15,24 +15,24 @@ use super::{
     port_range::{self, RANGE_FILE},
 };
 
-/// Ports tried in one search: that takes some 0.3 ms, in which the worker does nothing else.
-const MAX_TRIED: usize = 128;
-/// One search may try all of them, at most so often: that takes some 50 ms.
+/// Ports tried in a short search. That takes some 0.3 ms, during which the worker does nothing else.
+const MAX_TRIES: usize = 128;
+/// Shortest time between two searches that try all ports: each takes some 50 ms.
 const WHOLE_SEARCH_PERIOD: Duration = Duration::from_secs(10);
 
-/// Those of this process, which its workers share: a port that a sandbox of one had rests for all, also where they have
-/// different addresses, since a program that listens on all of them is found on each.
+/// The queue of this process, which its workers share even if they have different addresses: a program that listens on all
+/// addresses can be reached on each.
 static SHARED: LazyLock<Arc<Mutex<PortQueue>>> =
     LazyLock::new(|| Arc::new(Mutex::new(PortQueue::new(port_range::usable()))));
 
-/// Each port of the range is here once, or a sandbox has it.
+/// The unused ports. Each port of the range is here once, or a sandbox has it.
 #[derive(Debug)]
 pub(super) struct PortQueue {
-    /// The one that is next first, and with each when its last sandbox ended, as far as that is known: later and later.
+    /// The next one first. Each with the time at which its last sandbox ended, 0 if unknown; the times never decrease.
     ports: VecDeque<(u16, u32)>,
-    /// The latest of these times, also of ports that are not here.
+    /// The latest time at which a sandbox ended, also of ports that are not here.
     newest: u32,
-    /// When a search last went on beyond its number of tries.
+    /// The time of the last search beyond [`MAX_TRIES`].
     long_search: Option<Instant>,
 }
 
@@ -46,51 +46,54 @@ impl PortQueue {
         Self { ports, newest: 0, long_search: None }
     }
 
-    /// Takes the first port that `keep` can keep, for which it returns true; those before it come last then. `None` where
-    /// none is found; further searches are short for a while.
-    pub(super) fn find(&mut self, mut keep: impl FnMut(u16) -> io::Result<bool>) -> io::Result<Option<u16>> {
+    /// Takes the first port for which `try_bind` returns true, and moves those before it to the end. `None` if there is none;
+    /// then the next searches are short for [`WHOLE_SEARCH_PERIOD`].
+    ///
+    /// # Errors
+    /// The error of `try_bind`.
+    pub(super) fn find(&mut self, mut try_bind: impl FnMut(u16) -> io::Result<bool>) -> io::Result<Option<u16>> {
         let is_whole = self.long_search.is_none_or(|at| at.elapsed() >= WHOLE_SEARCH_PERIOD);
-        let tries = if is_whole { self.ports.len() } else { self.ports.len().min(MAX_TRIED) };
+        let tries = if is_whole { self.ports.len() } else { self.ports.len().min(MAX_TRIES) };
         for tried in 0..tries {
-            if tried == MAX_TRIED {
+            if tried == MAX_TRIES {
                 self.long_search = Some(Instant::now());
             }
             let Some((port, _)) = self.ports.pop_front() else { break };
-            let kept = keep(port);
-            if let Ok(true) = kept {
+            let bound = try_bind(port);
+            if let Ok(true) = bound {
                 return Ok(Some(port));
             }
-            // Whatever had it may end now, like a sandbox.
+            // Whatever uses it may end at any time, like a sandbox: its time is now.
             self.ports.push_back((port, self.newest));
-            kept?;
+            bound?;
         }
         if is_whole {
             self.long_search = Some(Instant::now());
-            warn!("every port of {RANGE_FILE} is in use, or its connections have ended just now: creations wait");
+            warn!("every port of {RANGE_FILE} is in use or was until a moment ago: creations wait");
         }
         Ok(None)
     }
 
-    /// Takes up when sandboxes of another process had ports, of which the first that ended is in front: those that are here
-    /// rest from then on, unless they do so from a later time already.
-    pub(super) fn let_rest(&mut self, used: &[(u16, u32)]) {
+    /// Applies the times at which sandboxes of another process ended, oldest first. A time is applied to a port that is here
+    /// with an earlier one.
+    pub(super) fn apply_history(&mut self, used: &[(u16, u32)]) {
         let here: BTreeMap<u16, u32> = self.ports.iter().copied().collect();
         let is_later = |(port, ended): &&(u16, u32)| here.get(port).is_some_and(|known| known < ended);
-        let resting: Vec<(u16, u32)> = used.iter().filter(is_later).copied().collect();
-        let moved: BTreeSet<u16> = resting.iter().map(|(port, _)| *port).collect();
+        let later: Vec<(u16, u32)> = used.iter().filter(is_later).copied().collect();
+        let moved: BTreeSet<u16> = later.iter().map(|(port, _)| *port).collect();
         self.ports.retain(|(port, _)| !moved.contains(port));
-        self.ports.extend(resting);
-        // Stable: of the same second each keeps its place among those it came with.
+        self.ports.extend(later);
+        // A stable sort keeps the order within the same second.
         self.ports.make_contiguous().sort_by_key(|(_, ended)| *ended);
         self.newest = used.iter().map(|(_, ended)| *ended).fold(self.newest, u32::max);
     }
 
-    /// When a sandbox ended that does so now.
+    /// The time of a sandbox that ends now, in seconds since 1970; never before an earlier one.
     pub(super) fn now(&self) -> u32 {
         port_history::now(self.newest)
     }
 
-    /// The sandbox of a port has ended, at this time of [`now`](Self::now): it comes last.
+    /// Puts a port at the end, whose sandbox ended at `ended`, a time of [`now`](Self::now).
     pub(super) fn put_back(&mut self, port: u16, ended: u32) {
         self.newest = self.newest.max(ended);
         self.ports.push_back((port, ended));
@@ -104,7 +107,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_search_where_all_are_in_use_goes_through_some_ports_and_the_next_one_goes_on() {
+    async fn a_search_without_success_tries_some_ports_and_the_next_one_continues() {
         let mut queue = PortQueue::new((1..=1000).collect());
         let mut search = |free: u16| {
             let mut tries = 0;
@@ -116,37 +119,37 @@ mod tests {
             found.iter().for_each(|port| queue.put_back(*port, 1));
             (tries, found)
         };
-        assert_eq!(search(1000), (1000, Some(1000)), "it goes through others");
+        assert_eq!(search(1000), (1000, Some(1000)), "a whole search");
         advance(WHOLE_SEARCH_PERIOD).await;
         assert_eq!(search(0), (1000, None));
-        assert_eq!([(); 4].map(|()| search(600)), [(MAX_TRIED, None); 4]);
-        assert_eq!(search(600), (600 - 4 * MAX_TRIED, Some(600)));
-        assert_eq!(search(0), (MAX_TRIED, None));
+        assert_eq!([(); 4].map(|()| search(600)), [(MAX_TRIES, None); 4]);
+        assert_eq!(search(600), (600 - 4 * MAX_TRIES, Some(600)));
+        assert_eq!(search(0), (MAX_TRIES, None));
         advance(WHOLE_SEARCH_PERIOD).await;
-        assert_eq!(search(0), (1000, None), "there may be more of them by now");
-        assert_eq!(search(0), (MAX_TRIED, None));
+        assert_eq!(search(0), (1000, None), "ports may have become free");
+        assert_eq!(search(0), (MAX_TRIES, None));
         advance(WHOLE_SEARCH_PERIOD).await;
         let (tries, found) = search(500);
-        assert!(tries > MAX_TRIED && found == Some(500), "{tries}");
-        assert!(search(499).0 <= MAX_TRIED, "a long search that found one was one too");
+        assert!(tries > MAX_TRIES && found == Some(500), "{tries}");
+        assert!(search(499).0 <= MAX_TRIES, "a whole search that succeeds counts too");
     }
 
     #[test]
     fn used_ports_come_last_if_they_are_here() {
         let mut queue = PortQueue::new([5, 4, 3, 2].into());
-        queue.let_rest(&[(4, 10), (9, 11), (5, 12)]);
+        queue.apply_history(&[(4, 10), (9, 11), (5, 12)]);
         assert_eq!(queue.ports, [(3, 0), (2, 0), (4, 10), (5, 12)]);
     }
 
     #[test]
-    fn what_another_worker_knows_of_ports_is_put_where_it_belongs_by_time() {
+    fn the_history_of_another_worker_is_merged_by_time() {
         let mut queue = PortQueue::new([1, 2, 3, 4, 5].into());
         for ended in [20, 30] {
             let port = queue.find(|_| Ok(true)).unwrap().unwrap();
             queue.put_back(port, ended);
         }
-        queue.let_rest(&[(1, 10), (3, 15), (2, 25), (4, 25), (5, 40)]);
-        assert_eq!(queue.ports, [(3, 15), (1, 20), (4, 25), (2, 30), (5, 40)], "none rests for less than before");
+        queue.apply_history(&[(1, 10), (3, 15), (2, 25), (4, 25), (5, 40)]);
+        assert_eq!(queue.ports, [(3, 15), (1, 20), (4, 25), (2, 30), (5, 40)], "no port comes earlier than before");
     }
 
     #[test]

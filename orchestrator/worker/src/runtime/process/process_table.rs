@@ -1,4 +1,4 @@
-//! A snapshot of this machine's processes: who started whom, and what memory each holds.
+//! A snapshot of the processes of this machine, with the parent and the memory of each.
 //!
 //! Reading it costs about 10 µs a process, so it is taken on a timer and never for a single creation.
 
@@ -9,7 +9,7 @@ use std::{
 
 use nix::unistd::{SysconfVar, sysconf};
 
-/// Size of a page when the system does not say.
+/// Size of a page if the system does not report it.
 const DEFAULT_PAGE_BYTES: u64 = 4096;
 /// Fields of `/proc/PID/stat` after the name (proc_pid_stat(5), where the state is field 3), as indices.
 const STATE: usize = 0;
@@ -24,17 +24,17 @@ pub(super) struct Entry {
     pub(super) id: Id,
     pub(super) parent: i32,
     pub(super) group: i32,
-    /// Ended, and nobody has asked how.
+    /// Ended and not reaped.
     pub(super) is_zombie: bool,
     /// Pages in memory, shared ones included.
     resident_pages: u64,
 }
 
-/// A process for good: numbers are used again, together with a start they are not.
+/// Identifies a process for ever: its number alone is reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Id {
     pub(super) pid: i32,
-    /// Clock ticks from the machine's start.
+    /// Start time, in clock ticks since the machine's boot.
     start: u64,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct ProcessTable {
 }
 
 impl ProcessTable {
-    /// Reads `/proc`. Processes that end meanwhile are left out.
+    /// Reads `/proc`. Processes that end while it is read are left out.
     pub(super) fn take() -> io::Result<Self> {
         let numbers = fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
         let mut table = Self { entries: HashMap::new(), children: HashMap::new() };
@@ -58,7 +58,7 @@ impl ProcessTable {
 
     /// The process `root` and all that descend from it.
     pub(super) fn tree(&self, root: i32) -> Vec<Entry> {
-        // A number used again while the snapshot was taken could close a circle.
+        // A number that is reused while `/proc` is read can make a cycle.
         let mut seen = HashSet::from([root]);
         let mut waiting = vec![root];
         let mut tree = Vec::new();
@@ -83,8 +83,7 @@ impl Entry {
         self.resident_pages.saturating_mul(page.unwrap_or(DEFAULT_PAGE_BYTES))
     }
 
-    /// Memory that exists because of it, in bytes: anonymous and shared memory, the latter divided among those who share
-    /// it. Walks its page tables, so it is asked only about suspects.
+    /// Its proportional share of anonymous and shared memory, in bytes. Slow, because the kernel walks its page tables.
     pub(super) fn held_bytes(&self) -> u64 {
         let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id.pid)).unwrap_or_default();
         let kib =
@@ -97,7 +96,7 @@ impl Entry {
 }
 
 impl Id {
-    /// Returns true if the process is still there: its number may have been given to another one.
+    /// Returns true if the process still exists, and its number has not been reused.
     pub(super) fn is_current(self) -> bool {
         read(self.pid).is_some_and(|entry| entry.id == self)
     }
@@ -107,7 +106,7 @@ fn read(pid: i32) -> Option<Entry> {
     parse(pid, &fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// The name, in parentheses, may hold spaces and parentheses itself.
+/// Parses `/proc/PID/stat`. The name, in parentheses, may itself have spaces and parentheses.
 fn parse(pid: i32, stat: &str) -> Option<Entry> {
     let (_, rest) = stat.rsplit_once(") ")?;
     let fields: Vec<&str> = rest.split(' ').collect();
@@ -125,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_process_is_read_whatever_its_name() {
+    fn a_process_is_parsed_whatever_its_name() {
         let stat = "7 (a) S 1) (b) Z 3 4 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 1000 42 18446744073709551615";
         let entry = parse(7, stat).unwrap();
         let id = Id { pid: 7, start: 12_345 };

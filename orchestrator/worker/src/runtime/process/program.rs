@@ -1,4 +1,4 @@
-//! The program of a sandbox: what its image names, with its arguments and environment.
+//! The program of a sandbox: the executable that its image names, with arguments and environment.
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf};
 
@@ -6,11 +6,11 @@ use model::{PROCESS_IMAGES, ProcessImage};
 
 use super::Shared;
 use crate::{
-    runtime::{Failure, Order},
-    state::Spec,
+    messages::SandboxSpec,
+    runtime::{CreationFailure, CreationRequest},
 };
 
-/// What to execute.
+/// An executable with everything it gets from the worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Program {
     pub(super) path: PathBuf,
@@ -19,47 +19,55 @@ pub(super) struct Program {
 }
 
 impl Program {
-    /// The program of `order`, to listen on `address`. Of the worker's environment only `PATH` is passed on.
-    pub(super) fn of(shared: &Shared, order: &Order, address: SocketAddr) -> Result<Self, Failure> {
-        let spec = &order.spec;
+    /// The program of `request`, to listen on `address`. Of the worker's environment it gets `PATH` only.
+    ///
+    /// # Errors
+    /// Permanent, if the image is unknown or not allowed.
+    pub(super) fn new(
+        shared: &Shared,
+        request: &CreationRequest,
+        address: SocketAddr,
+    ) -> Result<Self, CreationFailure> {
+        let spec = &request.spec;
         let image = ProcessImage::read(&spec.image).ok_or_else(|| {
-            Failure::permanent(format!("image {:?}: the process runtime takes {PROCESS_IMAGES}", spec.image))
+            CreationFailure::permanent(format!("image {:?}: the process runtime takes {PROCESS_IMAGES}", spec.image))
         })?;
         check_allowed(&shared.config.images, &spec.image)?;
         let (path, mut arguments) = match image {
             ProcessImage::Builtin => {
-                let machine = shared.nodes.get(order.node).map_or("", String::as_str);
+                let machine = shared.nodes.get(request.node).map_or("", String::as_str);
                 (shared.function.clone(), builtin_arguments(shared, spec, machine))
             }
             ProcessImage::File(path) => (PathBuf::from(path), Vec::new()),
         };
-        arguments.extend(spec.args.iter().map(OsString::from));
+        arguments.extend(spec.arguments.iter().map(OsString::from));
         let path_variable = std::env::var_os("PATH").map(|path| ("PATH".into(), path));
         let mut environment: Vec<(OsString, OsString)> = path_variable.into_iter().collect();
-        // A function may choose another one, for example every address.
+        // Before the function's own variables, which may name another address, for example all of them. `PORT` comes after
+        // them: the worker probes that port.
         environment.push(("HOST".into(), address.ip().to_string().into()));
-        environment.extend(spec.env.iter().map(|(key, value)| (key.into(), value.into())));
+        environment.extend(spec.environment.iter().map(|(key, value)| (key.into(), value.into())));
         environment.push(("PORT".into(), address.port().to_string().into()));
         Ok(Self { path, arguments, environment })
     }
 }
 
-/// Refuses an image that is not among `allowed`. A path that climbs is refused whatever is allowed: it leads elsewhere
-/// than it begins.
-fn check_allowed(allowed: &[String], image: &str) -> Result<(), Failure> {
-    let climbs = image.split('/').any(|part| part == "..");
-    let begins = |entry: &String| entry.ends_with([':', '/']) && image.starts_with(entry.as_str());
-    if !climbs && allowed.iter().any(|entry| entry == image || begins(entry)) {
+/// Refuses an image that is not among `allowed`. A path with `..` is always refused, because it can lead out of an allowed
+/// prefix.
+fn check_allowed(allowed: &[String], image: &str) -> Result<(), CreationFailure> {
+    let has_parent = image.split('/').any(|part| part == "..");
+    let is_prefix = |entry: &String| entry.ends_with([':', '/']) && image.starts_with(entry.as_str());
+    if !has_parent && allowed.iter().any(|entry| entry == image || is_prefix(entry)) {
         return Ok(());
     }
     let allowed = allowed.join(", ");
-    Err(Failure::permanent(format!(
+    Err(CreationFailure::permanent(format!(
         "image {image:?} may not be run here: process.images (--allow-image) allows {allowed}"
     )))
 }
 
-/// A function's own arguments follow these and win over them.
-fn builtin_arguments(shared: &Shared, spec: &Spec, machine: &str) -> Vec<OsString> {
+/// A function's own arguments follow these and override them.
+fn builtin_arguments(shared: &Shared, spec: &SandboxSpec, machine: &str) -> Vec<OsString> {
     let mode = match shared.config.mode {
         hollow::Mode::Spin => "spin",
         hollow::Mode::Sleep => "sleep",
@@ -82,7 +90,7 @@ mod tests {
         };
         assert!(may(&["builtin:"], "builtin:function") && !may(&["builtin:"], "file:/bin/sh"));
         assert!(may(&["file:/srv/f/"], "file:/srv/f/a") && !may(&["file:/srv/f/"], "file:/srv/fa"));
-        assert!(!may(&["file:/srv/f/"], "file:/srv/f/../../../bin/sh"), "it climbs out");
+        assert!(!may(&["file:/srv/f/"], "file:/srv/f/../../../bin/sh"), "it leads out of the prefix");
         assert!(may(&["file:/srv/f"], "file:/srv/f") && !may(&["file:/srv/f"], "file:/srv/f2"), "an image by itself");
         assert!(may(&["file:/"], "file:/bin/sh") && !may(&[], "builtin:function"));
         let refused = check_allowed(&["builtin:".to_owned()], "file:/bin/sh").unwrap_err();

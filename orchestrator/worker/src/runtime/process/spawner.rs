@@ -7,17 +7,17 @@ use std::{io, process::Command, sync::mpsc, thread};
 
 use tokio::{process::Child, runtime::Handle, sync::oneshot};
 
-/// Processes waiting to be started; the bound on parallel starts keeps them far below it.
+/// Processes that wait to be started. The limiter of creations keeps their number far below this bound.
 const QUEUE: usize = 1024;
 
-/// A process to start, and whom to tell.
+/// A process to start, and the receiver of the result.
 struct Request {
     command: Command,
     runtime: Handle,
     reply: oneshot::Sender<io::Result<Child>>,
 }
 
-/// The sending side. The thread ends when it is dropped.
+/// The sending side of the queue. The thread ends when it is dropped.
 pub(super) struct Spawner {
     requests: mpsc::SyncSender<Request>,
 }
@@ -29,7 +29,7 @@ impl Spawner {
             for request in queue {
                 let _entered = request.runtime.enter();
                 let child = tokio::process::Command::from(request.command).kill_on_drop(true).spawn();
-                // Nobody waits any more: dropping the child kills it, and tokio reaps it.
+                // If the creation was dropped, this drops the child, which kills it; tokio reaps it.
                 let _ = request.reply.send(child);
             }
         })?;
@@ -40,7 +40,7 @@ impl Spawner {
     pub(super) async fn spawn(&self, command: Command) -> io::Result<Child> {
         let (reply, child) = oneshot::channel();
         let request = Request { command, runtime: Handle::current(), reply };
-        let gone = || io::Error::other("the thread that starts processes is gone");
+        let gone = || io::Error::other("the thread that starts processes has ended");
         self.requests.try_send(request).map_err(|_| gone())?;
         child.await.map_err(|_| gone())?
     }

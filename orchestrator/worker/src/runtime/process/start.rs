@@ -1,4 +1,4 @@
-//! The start of one sandbox: a port, a process, and probes until the port takes connections.
+//! The creation of one sandbox: a port, a process, and probes until the port takes connections.
 
 use std::{
     fs::Permissions,
@@ -23,71 +23,76 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Held, Shared, children::Start, keeper::Keeper, limits::Limits, log::Log, monitor::Watched, program::Program,
+    RunningSandbox, Shared, children::PendingStart, limits::Limits, log::Log, monitor::MonitoredSandbox,
+    program::Program, supervisor::Supervisor,
 };
 use crate::{
     SandboxUser,
-    runtime::{Failure, Made, Order},
+    runtime::{CreatedSandbox, CreationFailure, CreationRequest},
 };
 
-/// Starts of one creation: more than one only when the program finds its port taken.
-const ATTEMPTS: u32 = 3;
-/// The first pause between two probes; a small program listens within a few milliseconds.
-const FIRST_PROBE: Duration = Duration::from_millis(1);
+/// Starts of the program in one creation. Only a program that finds its port in use is started again.
+const MAX_ATTEMPTS: u32 = 3;
+/// First pause between two probes: a small program listens within a few milliseconds.
+const INITIAL_PROBE_PAUSE: Duration = Duration::from_millis(1);
 
-/// A program that ends within this time after it took a connection was not done with its start: one that connects to a
-/// database may wait for so long. Later ends have causes that the first errors of its output say nothing of.
-const START_UP: Duration = Duration::from_secs(30);
+/// The errors at the beginning of a program's output explain its end only within this time after it took a connection: its
+/// own start may go on for so long, for example while it connects to a database.
+const STARTUP_WINDOW: Duration = Duration::from_secs(30);
 
-/// A process that has started.
+/// The cause of an end if the task of the supervisor panicked.
+const NO_SUPERVISOR: &str = "its supervisor failed";
+
+/// A process that was started and is not ready yet.
 struct Started {
     address: SocketAddr,
     stop: CancellationToken,
-    /// Done, with how it ended, when nothing is left of it.
+    /// Gets the cause of its end when nothing is left of it.
     exit: oneshot::Receiver<String>,
     log: Arc<Log>,
     steps: Vec<(&'static str, Duration)>,
 }
 
-/// Why a process that started is not ready.
+/// The process of a creation did not become ready.
 enum NotReady {
-    Failed(Failure),
-    /// Another start may find a free port.
-    PortTaken(Failure),
+    Failed(CreationFailure),
+    /// The program found its port in use. Started again without the socket that holds the port, it may succeed.
+    PortTaken(CreationFailure),
 }
 
-/// Makes the sandbox of `order`.
-pub(super) async fn start(shared: Arc<Shared>, order: Order) -> Result<Made, Failure> {
+/// Creates the sandbox of `request`.
+pub(super) async fn create(shared: Arc<Shared>, request: CreationRequest) -> Result<CreatedSandbox, CreationFailure> {
     let began = Instant::now();
-    let _place = order.place(&shared.starts).await?;
+    let _permit = request.acquire_permit(&shared.limiter).await?;
     let waited = began.elapsed();
     let mut attempt = 1;
     loop {
-        // A program that does not allow the reuse of its port finds it taken by us at first.
-        let keep_port = attempt == 1;
-        let started = launch(&shared, &order, keep_port).await?;
+        // A program that does not set SO_REUSEADDR cannot bind a port that this process holds.
+        let hold_port = attempt == 1;
+        let started = launch(&shared, &request, hold_port).await?;
         let launched = Instant::now();
-        match await_ready(&shared, &order, started).await {
+        match await_ready(&shared, &request, started).await {
             Ok(Started { address, mut steps, exit, log, .. }) => {
-                let exit = ended(exit, log, Instant::now() + START_UP);
+                let exit = describe_exit(exit, log, Instant::now() + STARTUP_WINDOW);
                 steps.insert(0, ("wait", waited));
                 let (create, ready) = (launched - began, launched.elapsed());
-                return Ok(Made { address, create, ready, steps, exit: Some(Box::pin(exit)) });
+                return Ok(CreatedSandbox { address, create, ready, steps, exit: Some(Box::pin(exit)) });
             }
-            Err(NotReady::PortTaken(_)) if attempt < ATTEMPTS => attempt += 1,
+            Err(NotReady::PortTaken(_)) if attempt < MAX_ATTEMPTS => attempt += 1,
             Err(NotReady::PortTaken(failure) | NotReady::Failed(failure)) => return Err(failure),
         }
     }
 }
 
-/// Starts the process and its keeper.
-async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<Started, Failure> {
+/// Starts the process and its supervisor. `hold_port` keeps the port bound here while the program starts.
+async fn launch(shared: &Arc<Shared>, request: &CreationRequest, hold_port: bool) -> Result<Started, CreationFailure> {
     let began = Instant::now();
-    let system = |what: &'static str| move |error: io::Error| Failure::passing(format!("cannot {what}: {error}"));
-    let mut port = shared.ports.take(order).await?;
+    let system =
+        |what: &'static str| move |error: io::Error| CreationFailure::transient(format!("cannot {what}: {error}"));
+    let mut port = shared.ports.take(request).await?;
     let has_port = Instant::now();
-    let program = Program::of(shared, order, port.address())?;
-    let directory = shared.directory.join(order.sandbox.to_string());
+    let program = Program::new(shared, request, port.address())?;
+    let directory = shared.directory.join(request.sandbox.to_string());
     make_private(&directory).map_err(system("make its working directory"))?;
     let directory = Directory(directory);
     let (output, writer) = output_pipe().map_err(system("make a pipe for its output"))?;
@@ -95,73 +100,77 @@ async fn launch(shared: &Arc<Shared>, order: &Order, keep_port: bool) -> Result<
     if let Some(user) = shared.config.user {
         user.apply(&mut command, &directory.0).map_err(system("give it its working directory"))?;
     }
-    let limits = Arc::new(Limits::of(shared, order).map_err(system("make its control group"))?);
+    let limits = Arc::new(Limits::new(shared, request).map_err(system("make its control group"))?);
     limits.apply(&mut command, shared.config.user.is_some()).map_err(system("enter its control group"))?;
     let prepared = Instant::now();
-    if !keep_port {
-        port.give_up();
+    if !hold_port {
+        port.unbind();
     }
-    let start = Start::begin();
+    let start = PendingStart::begin();
     let spawned = shared.spawner.spawn(command).await;
-    let child = spawned.map_err(|error| not_started(&program.path, shared.config.user, &error))?;
+    let child = spawned.map_err(|error| spawn_failure(&program.path, shared.config.user, &error))?;
     let group = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw);
-    let group = group.ok_or_else(|| Failure::passing("the process has no number"))?;
-    let main = start.made(group.as_raw());
+    let group = group.ok_or_else(|| CreationFailure::transient("the process ended before its number was read"))?;
+    let main = start.finish(group.as_raw());
     let spawned = Instant::now();
 
     let (stop, gone) = (CancellationToken::new(), CancellationToken::new());
     let log = Arc::new(Log::new(usize::try_from(shared.config.log.as_u64()).unwrap_or(usize::MAX)));
     let (address, grace) = (port.address(), shared.config.grace);
-    let watched =
-        Watched { pid: group.as_raw(), start: main.start(), limits: Arc::clone(&limits), cause: Arc::default() };
-    let cause = Arc::clone(&watched.cause);
-    let function = order.spec.name.as_str().into();
-    let held = Held { function, stop: stop.clone(), gone: gone.clone(), log: Arc::clone(&log), watched };
-    shared.hold(order.sandbox, held);
-    let keeper = Keeper { child, group, output, log: Arc::clone(&log), stop: stop.clone(), grace, cause };
+    let monitored = MonitoredSandbox {
+        pid: group.as_raw(),
+        start: main.start(),
+        limits: Arc::clone(&limits),
+        cause: Arc::default(),
+    };
+    let cause = Arc::clone(&monitored.cause);
+    let function = request.spec.name.as_str().into();
+    let running = RunningSandbox { function, stop: stop.clone(), gone: gone.clone(), log: Arc::clone(&log), monitored };
+    shared.add_running(request.sandbox, running);
+    let supervisor = Supervisor { child, group, output, log: Arc::clone(&log), stop: stop.clone(), grace, cause };
     let (sender, exit) = oneshot::channel();
-    // Weak, so that the spawner's thread ends with the runtime, and with it every process.
-    let (shared, sandbox) = (Arc::downgrade(shared), order.sandbox);
+    // Weak, so that the spawner's thread ends with the runtime; the kernel then kills every process.
+    let (shared, sandbox) = (Arc::downgrade(shared), request.sandbox);
     tokio::spawn(async move {
-        let how = keeper.keep().await;
+        let cause = supervisor.run().await;
         drop(main);
         drop(port);
-        // It may hold a great many files. Should the thread fail, the next worker removes them.
-        let clear_up = move || {
+        // Blocking, since the directory may have a great many files. If the thread fails, the next worker removes them.
+        let clean_up = move || {
             drop(directory);
-            let how = limits.broken().unwrap_or(how);
-            limits.lift();
-            how
+            let cause = limits.oom_cause().unwrap_or(cause);
+            limits.remove_group();
+            cause
         };
-        let how = tokio::task::spawn_blocking(clear_up).await.unwrap_or_default();
+        let cause = tokio::task::spawn_blocking(clean_up).await.unwrap_or_default();
         if let Some(shared) = shared.upgrade() {
-            shared.forget(sandbox, &how);
+            shared.remove_ended(sandbox, &cause);
         }
         gone.cancel();
-        // Nobody waits when the creation was given up.
-        let _ = sender.send(how);
+        // Without a receiver if the creation was dropped.
+        let _ = sender.send(cause);
     });
     let steps = vec![("port", has_port - began), ("prepare", prepared - has_port), ("spawn", spawned - prepared)];
     Ok(Started { address, stop, exit, log, steps })
 }
 
-/// Probes the port until it takes a connection. When that does not come about, the process is ended first.
-async fn await_ready(shared: &Shared, order: &Order, mut started: Started) -> Result<Started, NotReady> {
+/// Probes the port until it takes a connection. On failure, returns after the process has ended.
+async fn await_ready(shared: &Shared, request: &CreationRequest, mut started: Started) -> Result<Started, NotReady> {
     let deadline = Instant::now() + shared.config.ready_deadline;
     let failure = tokio::select! {
         biased;
-        () = order.cancel.cancelled() => Failure::cancelled(),
-        how = &mut started.exit => return Err(exited_early(&started.log, how)),
+        () = request.cancel.cancelled() => CreationFailure::cancelled(),
+        cause = &mut started.exit => return Err(exited_early(&started.log, cause)),
         ready = timeout_at(deadline, probe(started.address, shared.config.probe_interval)) => match ready {
-            // It may have ended since, and another have taken its port.
+            // It may have ended meanwhile, and another program have taken its port.
             Ok(()) => match started.exit.try_recv() {
                 Err(oneshot::error::TryRecvError::Empty) => return Ok(started),
-                how => return Err(exited_early(&started.log, how.map_err(|_| ()))),
+                cause => return Err(exited_early(&started.log, cause.map_err(|_| ()))),
             },
             Err(_) => {
                 let deadline = shared.config.ready_deadline;
-                let said = said(&started.log);
-                Failure::passing(format!("took no connection on PORT within {deadline:?}{said}"))
+                let log_suffix = log_suffix(&started.log);
+                CreationFailure::transient(format!("took no connection on PORT within {deadline:?}{log_suffix}"))
             }
         },
     };
@@ -170,46 +179,48 @@ async fn await_ready(shared: &Shared, order: &Order, mut started: Started) -> Re
     Err(NotReady::Failed(failure))
 }
 
-/// Done when `address` takes a connection.
-async fn probe(address: SocketAddr, longest_pause: Duration) {
-    let mut pause = FIRST_PROBE.min(longest_pause);
+/// Completes when `address` takes a connection.
+async fn probe(address: SocketAddr, max_pause: Duration) {
+    let mut pause = INITIAL_PROBE_PAUSE.min(max_pause);
     while !takes_connections(address).await {
         sleep(pause).await;
-        pause = (pause * 3 / 2).min(longest_pause);
+        pause = (pause * 3 / 2).min(max_pause);
     }
 }
 
 async fn takes_connections(address: SocketAddr) -> bool {
-    // A port that nobody keeps may be chosen as the probe's own, which then connects to itself.
+    // The kernel may choose an unbound port as the probe's own, which then connects to itself.
     TcpStream::connect(address).await.is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != address))
 }
 
-/// How a sandbox ended that was ready, and what it said of that if it did so before `start_up` was over.
-async fn ended(exit: oneshot::Receiver<String>, log: Arc<Log>, start_up: Instant) -> String {
-    let how = exit.await.unwrap_or_else(|_| "its keeper is gone".to_owned());
-    if Instant::now() < start_up { how + &said(&log) } else { how }
+/// The cause of the end of a ready sandbox, with a line of its output if it ended before `startup_end`.
+async fn describe_exit(exit: oneshot::Receiver<String>, log: Arc<Log>, startup_end: Instant) -> String {
+    let cause = exit.await.unwrap_or_else(|_| NO_SUPERVISOR.to_owned());
+    if Instant::now() < startup_end { cause + &log_suffix(&log) } else { cause }
 }
 
-fn exited_early<E>(log: &Log, how: Result<String, E>) -> NotReady {
-    let how = how.unwrap_or_else(|_| "its keeper is gone".to_owned());
-    let failure = Failure::passing(format!("ended before it was ready, {how}{}", said(log)));
+fn exited_early<E>(log: &Log, cause: Result<String, E>) -> NotReady {
+    let cause = cause.unwrap_or_else(|_| NO_SUPERVISOR.to_owned());
+    let failure = CreationFailure::transient(format!("ended before it was ready, {cause}{}", log_suffix(log)));
     let (text, _) = log.text();
     let taken = ["ddress already in use", "ddress in use", "EADDRINUSE"].iter().any(|words| text.contains(words));
     if taken { NotReady::PortTaken(failure) } else { NotReady::Failed(failure) }
 }
 
-/// What it said of that, if it said anything.
-fn said(log: &Log) -> String {
+/// The line of the output that explains a failure best, as the end of a message; empty without output.
+fn log_suffix(log: &Log) -> String {
     log.cause().map(|line| format!(": {line}")).unwrap_or_default()
 }
 
-/// A program that is not there, or is none, will not be one the next time. Another user than this process may not reach it
-/// or its working directory.
-fn not_started(path: &Path, user: Option<SandboxUser>, error: &io::Error) -> Failure {
+/// The failure to execute `path`: permanent if the file does not exist, is not executable, or cannot be reached by `user`.
+fn spawn_failure(path: &Path, user: Option<SandboxUser>, error: &io::Error) -> CreationFailure {
     let user = user.map(|user| format!(" in its working directory as user {user}")).unwrap_or_default();
     let message = format!("cannot execute {}{user}: {error}", path.display());
-    let never = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ENOEXEC, Errno::EISDIR];
-    Failure { message, permanent: error.raw_os_error().is_some_and(|code| never.contains(&Errno::from_raw(code))) }
+    let permanent = [Errno::ENOENT, Errno::ENOTDIR, Errno::EACCES, Errno::ENOEXEC, Errno::EISDIR];
+    CreationFailure {
+        message,
+        permanent: error.raw_os_error().is_some_and(|code| permanent.contains(&Errno::from_raw(code))),
+    }
 }
 
 /// One pipe for output and errors, so that their order is kept.
@@ -232,7 +243,7 @@ fn command(program: &Program, directory: &Path, output: io::PipeWriter) -> io::R
     Ok(command)
 }
 
-/// Makes a directory that only its owner enters, whatever the umask is.
+/// Makes a directory that only its owner may enter. Explicitly, because the umask may allow others.
 fn make_private(directory: &Path) -> io::Result<()> {
     std::fs::create_dir_all(directory)?;
     std::fs::set_permissions(directory, Permissions::from_mode(0o700))
@@ -243,7 +254,7 @@ struct Directory(PathBuf);
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        // What cannot be removed now is removed when the worker starts again.
+        // The next start of the worker removes the rest.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -255,7 +266,6 @@ mod tests {
         sync::Mutex,
     };
 
-    use api::wire;
     use model::{Epoch, SandboxId};
     use tokio::{
         sync::mpsc,
@@ -264,17 +274,17 @@ mod tests {
 
     use super::*;
     use crate::{
-        config::ProcessConfig,
+        creation_limiter::CreationLimiter,
+        messages::SandboxSpec,
         runtime::{
             Progress, Runtime,
             process::{
-                Process,
+                Process, ProcessConfig,
                 port::{NO_PORT, Ports},
                 port_queue::PortQueue,
                 spawner::Spawner,
             },
         },
-        starts::Starts,
     };
 
     const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -286,11 +296,11 @@ mod tests {
             config: ProcessConfig::default(),
             function: programs::path("trace-function").unwrap(),
             address: LOCALHOST,
-            ports: Ports::of(free, LOCALHOST, &directory.join("ports")).unwrap(),
+            ports: Ports::with_queue(free, LOCALHOST, &directory.join("ports")).unwrap(),
             directory: directory.to_owned(),
             nodes: vec!["n".to_owned()],
             spawner: Spawner::start().unwrap(),
-            starts: Starts::shared(1),
+            limiter: CreationLimiter::shared(1),
             cgroups: None,
             table: Mutex::default(),
             monitor: Mutex::default(),
@@ -298,27 +308,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_wait_for_a_port_is_a_step_of_its_own_and_no_preparation() {
+    async fn the_wait_for_a_port_is_a_step_apart_from_the_preparation() {
         let (progress, mut progressed) = mpsc::channel(4);
-        let spec = wire::RevisionSpec { image: "builtin:function".to_owned(), memory_mib: 64, ..Default::default() };
-        let (sandbox, spec) = (SandboxId::new(Epoch(1), 1).unwrap(), Arc::new(spec));
-        let order = Order { sandbox, node: 0, spec, cancel: CancellationToken::new(), progress };
+        let spec = Arc::new(SandboxSpec::example(1, "builtin:function"));
+        let sandbox = SandboxId::new(Epoch(1), 1).unwrap();
+        let request = CreationRequest { sandbox, node: 0, spec, cancel: CancellationToken::new(), progress };
         let dir = tempfile::tempdir().unwrap();
         let others = Ports::open(LOCALHOST, &dir.path().join("ports-of-others")).unwrap();
-        let kept = others.take(&order).await.unwrap();
+        let kept = others.take(&request).await.unwrap();
         let shared = with_port(kept.address().port(), dir.path());
-        let mut made = Box::pin(start(Arc::clone(&shared), order));
+        let mut created = Box::pin(create(Arc::clone(&shared), request));
         tokio::select! {
             biased;
-            _ = &mut made => panic!("its port is kept"),
-            queued = progressed.recv() => assert_eq!(queued, Some((sandbox, Progress::Queued(NO_PORT)))),
+            _ = &mut created => panic!("its port is kept"),
+            queued = progressed.recv() => assert_eq!(queued, Some((sandbox, Progress::Queued(Some(NO_PORT))))),
         }
         let minute = Duration::from_secs(60);
         pause();
         advance(minute).await;
         resume();
         drop(kept);
-        let Made { steps, create, .. } = made.await.unwrap();
+        let CreatedSandbox { steps, create, .. } = created.await.unwrap();
         assert_eq!(steps.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["wait", "port", "prepare", "spawn"]);
         let took: Vec<_> = steps.iter().map(|(_, took)| *took).collect();
         assert!(took[1] >= minute && took[2] < minute && create >= minute, "{steps:?}");

@@ -1,4 +1,4 @@
-//! The worker's system calls that need `unsafe`: what a child does between fork and exec.
+//! The worker's system calls that need `unsafe`: the code that a child runs between fork and exec.
 #![allow(unsafe_code, reason = "code between fork and exec is unsafe by nature; each block says why it is sound")]
 
 use std::{
@@ -19,24 +19,25 @@ use nix::{
 };
 
 /// Makes the child of `command` die with the thread that starts it, makes it the reaper of its descendants, limits its
-/// private memory to `memory_bytes`, and lets it enter the control group behind `entrance`. `parent` is this process.
+/// private memory to `memory_bytes`, and moves it into the control group of which `members` is the member file. `parent` is
+/// this process.
 ///
-/// The limit is `RLIMIT_DATA`: private writable memory. An address-space limit would hit runtimes that reserve much
-/// and use little.
-pub(super) fn confine(command: &mut Command, parent: Pid, memory_bytes: Option<u64>, entrance: Option<File>) {
+/// The limit is `RLIMIT_DATA`, private writable memory. A limit of the address space would stop language runtimes that
+/// reserve much and use little.
+pub(super) fn confine_child(command: &mut Command, parent: Pid, memory_bytes: Option<u64>, members: Option<File>) {
     let confine = move || -> io::Result<()> {
         prctl::set_pdeathsig(Signal::SIGKILL)?;
-        // What loses its parent within the sandbox stays below this process, where its memory is counted.
+        // A descendant that loses its parent stays below this process, so that its memory is counted.
         prctl::set_child_subreaper(true)?;
-        // The parent may have died just before: nobody would send the signal then.
+        // If the parent has died before the first call, the signal would never come.
         if getppid() != parent {
             return Err(Errno::ESRCH.into());
         }
         if let Some(bytes) = memory_bytes {
             setrlimit(Resource::RLIMIT_DATA, bytes, bytes)?;
         }
-        if let Some(mut entrance) = entrance.as_ref() {
-            entrance.write_all(b"0")?;
+        if let Some(mut members) = members.as_ref() {
+            members.write_all(b"0")?;
         }
         Ok(())
     };
@@ -46,9 +47,8 @@ pub(super) fn confine(command: &mut Command, parent: Pid, memory_bytes: Option<u
     unsafe { command.pre_exec(confine) };
 }
 
-/// Makes the child of `command` keep its user and capabilities whatever it executes: set-user-ID programs run without
-/// the rights of their owner.
-pub(super) fn keep_from_privileges(command: &mut Command) {
+/// Makes the child of `command` keep its user and capabilities: set-user-ID programs run without the rights of their owner.
+pub(super) fn forbid_new_privileges(command: &mut Command) {
     let keep = || Ok(prctl::set_no_new_privs()?);
     // SAFETY: as above; one system call (prctl), which needs no right, so it works after the user has changed.
     unsafe { command.pre_exec(keep) };
