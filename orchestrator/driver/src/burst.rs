@@ -1,4 +1,4 @@
-//! Many invocations in one instant: the first ones of as many functions, or all of one function.
+//! Many simultaneous invocations: the first ones of as many functions, or all of one function.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,12 +8,12 @@ use tokio::{task::JoinSet, time::Instant};
 use crate::{
     Common,
     cluster::Cluster,
-    invocation::Client,
+    invocation::{Client, Response},
     registration::{in_bulk, specifications},
     report::Report,
 };
 
-/// What `driver burst` is told.
+/// The options of `driver burst`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Examples:\n  driver burst\n  driver burst --one-function --run 1s")]
 pub(crate) struct Options {
@@ -25,22 +25,22 @@ pub(crate) struct Options {
     #[arg(long)]
     one_function: bool,
 
-    /// How long each runs
+    /// Run time of each
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
     run: Duration,
 
-    /// How long a sandbox takes to make
+    /// Time that the creation of a sandbox takes
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
     delay: Duration,
 }
 
-/// CPU of a function's sandbox, in millicores: thousands fit the nodes.
+/// CPU of a function's sandbox, in millicores: the nodes have room for thousands.
 const SANDBOX_CPU: u32 = 10;
 
-/// Measures.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a part does not start or an invocation fails.
+/// If a component does not start or an invocation fails.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
     let cluster = Cluster::start(common, 2, 50, options.delay)?;
     let functions = if options.one_function { 1 } else { options.invocations };
@@ -61,22 +61,52 @@ async fn measure(options: &Options, functions: u32, data_plane: std::net::Socket
     let mut invocations = JoinSet::new();
     for (mut client, number) in clients.into_iter().zip(0..) {
         invocations.spawn(async move {
-            let answer = client.invoke(&format!("f{}", number % functions), run_ms).await?.check()?;
-            anyhow::Ok((answer, began.elapsed()))
+            let response = client.invoke(&format!("f{}", number % functions), run_ms).await?.check()?;
+            anyhow::Ok((response, began.elapsed()))
         });
     }
-    let (mut latencies_us, mut sandboxes, mut cold) = (Vec::new(), BTreeSet::new(), 0);
+    let mut completed = Vec::new();
     while let Some(ended) = invocations.join_next().await {
-        let (answer, latency) = ended??;
-        latencies_us.push(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
-        cold += u32::from(answer.cold);
-        sandboxes.insert(answer.sandbox);
+        completed.push(ended??);
     }
+    Ok(summarize(&completed))
+}
+
+/// The counts and latencies of the invocations, each with its response and latency.
+fn summarize(completed: &[(Response, Duration)]) -> Report {
+    let latency_us = |latency: &Duration| u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+    let mut latencies_us: Vec<u64> = completed.iter().map(|(_, latency)| latency_us(latency)).collect();
+    let cold = completed.iter().filter(|(response, _)| response.cold).count();
+    let sandboxes: BTreeSet<_> = completed.iter().map(|(response, _)| &response.sandbox).collect();
     let mut report = Report::default();
     report.add("answered", latencies_us.len() as f64);
-    report.add("cold", f64::from(cold));
+    report.add("cold", cold as f64);
     report.add("sandboxes", sandboxes.len() as f64);
     report.add_spread(["answered_after_p50_us", "answered_after_p99_us"], &mut latencies_us);
     report.add("last_answered_after_us", latencies_us.last().copied().unwrap_or(0) as f64);
-    Ok(report)
+    report
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_is_summarized_by_its_cold_starts_sandboxes_and_latencies() {
+        let completed: Vec<_> = [(30, true, "1-1"), (10, false, "1-1"), (20, true, "1-2")]
+            .map(|(ms, cold, sandbox)| {
+                let response = Response { status: http::StatusCode::OK, cold, sandbox: sandbox.to_owned() };
+                (response, Duration::from_millis(ms))
+            })
+            .into();
+        let json = summarize(&completed).render(crate::report::Format::Json);
+        let expected = "{\"answered\":3.0,\"answered_after_p50_us\":20000.0,\"answered_after_p99_us\":30000.0,\"cold\":2.0,\
+            \"last_answered_after_us\":30000.0,\"sandboxes\":2.0}\n";
+        assert_eq!(sorted(&json), sorted(expected));
+        assert!(summarize(&[]).render(crate::report::Format::Json).contains("\"last_answered_after_us\":0.0"));
+    }
+
+    fn sorted(json: &str) -> std::collections::BTreeMap<String, f64> {
+        serde_json::from_str(json).expect("a report is JSON")
+    }
 }

@@ -1,11 +1,10 @@
-//! What a control plane carries alone: creations decided, dispatched and published at a constant rate.
+//! The capacity of a control plane alone: creations decided, dispatched and published at a constant rate.
 //!
-//! It is spoken to over the real streams, as data planes and as thousands of nodes that make sandboxes without doing
-//! anything.
+//! The driver connects over the real streams, as data planes and as thousands of nodes whose sandboxes do nothing.
 
 mod data_plane;
 mod measurement;
-mod observed;
+mod observations;
 mod options;
 mod pacing;
 mod worker;
@@ -20,7 +19,7 @@ pub(crate) use self::options::Options;
 use self::{
     data_plane::DataPlane,
     measurement::{Measured, measure},
-    observed::Observed,
+    observations::Observations,
     options::{KEEP_ALIVE, NAME_PREFIX},
 };
 use crate::{
@@ -34,10 +33,10 @@ use crate::{
 const SANDBOX_CPU: u32 = 1;
 const SANDBOX_MEMORY: u32 = 1;
 
-/// Measures.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When an option is out of bounds, the control plane does not start or does not go along, or the user interrupts.
+/// If an option is out of bounds, the control plane fails, or the user interrupts.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
     options.check()?;
     let directory = tempfile::tempdir().context("making a directory")?;
@@ -48,35 +47,35 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     let functions = options.functions() + options.idle_functions;
     stdio::note!("registering {functions} functions");
     let mut specs = specifications(NAME_PREFIX, functions)?;
-    specs.iter_mut().for_each(shorten);
+    specs.iter_mut().for_each(make_short_lived);
     let began = Instant::now();
     in_bulk(control_plane.port("http"), &specs)?;
     let registered_per_s = f64::from(functions) / began.elapsed().as_secs_f64();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(options.threads).enable_all().build()?;
-    let measured = runtime.block_on(drive(options, &control_plane))?;
+    let measured = runtime.block_on(run_load(options, &control_plane))?;
     let mut report = measured.report(options);
     report.add("registered_in_bulk_per_s", registered_per_s);
     Ok(report)
 }
 
-/// Makes a function one that is soon cold again.
-fn shorten(spec: &mut FunctionSpec) {
+/// Makes a function cold again soon after each invocation.
+fn make_short_lived(spec: &mut FunctionSpec) {
     (spec.cpu, spec.memory) = (SANDBOX_CPU, SANDBOX_MEMORY);
     spec.scale.max = Some(1);
     spec.scale.stable_window = KEEP_ALIVE;
     spec.scale.panic_window = Some(KEEP_ALIVE);
 }
 
-/// Connects everybody, paces, and measures.
-async fn drive(options: &Options, control_plane: &Daemon) -> anyhow::Result<Measured> {
-    let observed = Arc::new(Observed::default());
+/// Connects the workers and data planes, starts the load, and measures.
+async fn run_load(options: &Options, control_plane: &Daemon) -> anyhow::Result<Measured> {
+    let observations = Arc::new(Observations::default());
     stdio::note!("connecting {} nodes in {} workers", options.nodes, options.workers());
     let stream = control_plane.port("stream");
     let mut tasks = tokio::task::JoinSet::new();
     worker::start_all(options, stream, &mut tasks).await.context("connecting the workers")?;
     let mut data_planes = Vec::new();
     for number in 0..options.data_planes {
-        let data_plane = DataPlane::connect(number, options, stream, &observed, &mut tasks).await;
+        let data_plane = DataPlane::connect(number, options, stream, &observations, &mut tasks).await;
         data_planes.push(data_plane.context("connecting a data plane")?);
     }
     stdio::note!("{} creations/s for {} s after {} s", options.rate, options.seconds, options.warmup);
@@ -92,10 +91,10 @@ async fn drive(options: &Options, control_plane: &Daemon) -> anyhow::Result<Meas
     };
     tokio::select! {
         biased;
-        error = ended => Err(error.context("the control plane does not go along")),
+        error = ended => Err(error.context("the control plane failed")),
         measured = async {
             sleep(options.warmup()).await;
-            measure(options, control_plane, &observed).await
+            measure(options, control_plane, &observations).await
         } => measured,
         _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted: nothing was measured"),
     }

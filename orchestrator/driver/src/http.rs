@@ -1,6 +1,6 @@
-//! The HTTP client for operators' ports, which are on this machine: no proxy of the user's leads there.
+//! The HTTP client for the operators' API on this machine.
 
-/// A client that goes straight to the address.
+/// A client without a proxy: one of the user's environment could not reach a port of this machine.
 pub(crate) fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().proxy(None).max_redirects(0).build().into()
 }

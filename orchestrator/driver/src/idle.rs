@@ -1,4 +1,4 @@
-//! CPU that each part uses when there is nothing to do.
+//! The CPU time of each component without load.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     report::Report,
 };
 
-/// What `driver idle` is told.
+/// The options of `driver idle`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: driver idle --functions 1000 --workers 100")]
 pub(crate) struct Options {
@@ -29,29 +29,51 @@ pub(crate) struct Options {
     seconds: u64,
 }
 
-/// Time for the start to be over.
-const SETTLE: Duration = Duration::from_secs(3);
+/// Wait until the work of the start is done.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 
-/// Measures.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a part does not start or a registration is refused.
+/// If a component does not start or a registration is refused.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
     let cluster = Cluster::start(common, options.workers, 1, Duration::ZERO)?;
     let specs = specifications("function-", options.functions)?;
     in_bulk(cluster.control_plane.port("http"), &specs)?;
-    sleep(SETTLE);
-    let parts: Vec<&Daemon> =
+    sleep(SETTLE_TIME);
+    let components: Vec<&Daemon> =
         [&cluster.control_plane, &cluster.data_plane].into_iter().chain(&cluster.workers).collect();
-    let used = || parts.iter().map(|part| part.cpu_us()).collect::<anyhow::Result<Vec<_>>>();
+    let used = || components.iter().map(|component| component.cpu_us()).collect::<anyhow::Result<Vec<_>>>();
     let before = used()?;
     sleep(Duration::from_secs(options.seconds));
-    let percent = |us: u64| us as f64 / 1e4 / options.seconds as f64;
-    let cpu_percent: Vec<f64> =
-        used()?.iter().zip(before).map(|(now_us, before_us)| percent(now_us - before_us)).collect();
+    let cpu_percent: Vec<f64> = used()?
+        .iter()
+        .zip(before)
+        .map(|(now_us, before_us)| percent_of_a_core(now_us - before_us, options.seconds))
+        .collect();
     let mut report = Report::default();
     report.add("control_plane_percent_of_a_core", cpu_percent[0]);
     report.add("data_plane_percent_of_a_core", cpu_percent[1]);
     report.add("busiest_worker_percent_of_a_core", cpu_percent[2..].iter().copied().fold(0.0, f64::max));
     Ok(report)
+}
+
+/// Share of one core that `cpu_us` in `seconds` are, in percent.
+fn percent_of_a_core(cpu_us: u64, seconds: u64) -> f64 {
+    cpu_us as f64 / 1e4 / seconds as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cpu_time_is_a_percentage_of_one_core() {
+        assert_eq!(percent_of_a_core(2_000_000, 20).to_bits(), 10.0_f64.to_bits());
+        assert_eq!(
+            percent_of_a_core(3_000_000, 2).to_bits(),
+            150.0_f64.to_bits(),
+            "two busy threads use more than a core"
+        );
+    }
 }

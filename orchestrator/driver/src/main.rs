@@ -1,7 +1,7 @@
-//! The program `driver`: measures parts of a cluster by themselves, over their real doors.
+//! The program `driver`: measures single components of a cluster over their real interfaces.
 //!
-//! It starts the `dirigent` program beside it, loads it, and prints what it saw. What a user would measure end to end is
-//! an experiment of `repro` instead; here are the numbers behind it.
+//! It starts the program `dirigent` from its own directory, puts load on it, and prints the measurements. End-to-end
+//! measurements, as a user would make them, are experiments of `repro`; the driver explains their numbers.
 
 mod burst;
 mod churn;
@@ -24,12 +24,12 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::report::Format;
 
-/// Measures parts of a cluster by themselves.
+/// Measures single components of a cluster.
 #[derive(Debug, Parser)]
 #[command(
     version = env!("PROGRAM_VERSION"),
     after_help = "Build `dirigent` first (cargo build --release --bins): the driver starts the one \
-    beside itself.\n\nExample: driver creations --nodes 5000 --rate 10000"
+    in its own directory.\n\nExample: driver creations --nodes 5000 --rate 10000"
 )]
 struct CommandLine {
     #[command(flatten)]
@@ -39,10 +39,10 @@ struct CommandLine {
     command: Command,
 }
 
-/// What every measurement is told.
+/// The options of every measurement.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Common {
-    /// The program `dirigent` [default: the one beside this program]
+    /// The program `dirigent` [default: the one in this program's directory]
     #[arg(long, value_name = "PATH", global = true)]
     dirigent: Option<PathBuf>,
 
@@ -53,19 +53,19 @@ pub(crate) struct Common {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// What a control plane carries alone: creations decided, dispatched and published at a constant rate
+    /// Capacity of a control plane alone: creations decided, dispatched and published at a constant rate
     Creations(creations::Options),
     /// Durable registrations per second, by clients one at a time and in bulk
     Registration(registration::Options),
     /// Memory that registered, idle functions take in a control plane and in a data plane
     Memory(memory::Options),
-    /// How soon after a kill of the control plane the first cold start is answered, and what warm traffic sees
+    /// Time from a kill of the control plane to the first cold start, and the warm invocations meanwhile
     Restart(restart::Options),
-    /// How soon many invocations of one instant are answered: of as many functions, or of one
+    /// Latency of many simultaneous invocations: of as many functions, or of one
     Burst(burst::Options),
-    /// What every part has open after functions have come and gone for long: descriptors, threads, memory
+    /// Leaks after many functions have come and gone: descriptors, threads and memory of every component
     Churn(churn::Options),
-    /// CPU that each part uses when there is nothing to do
+    /// CPU time of each component without load
     Idle(idle::Options),
 }
 
@@ -73,7 +73,7 @@ impl Common {
     /// The program to measure.
     ///
     /// # Errors
-    /// When this program cannot tell where it lies.
+    /// If the path of this program is unknown.
     pub(crate) fn program(&self) -> anyhow::Result<PathBuf> {
         match &self.dirigent {
             Some(path) => Ok(path.clone()),
@@ -99,10 +99,10 @@ fn main() -> ExitCode {
                 stdio::note!("driver: cannot write to standard output: {error}");
                 return ExitCode::FAILURE;
             }
-            for objection in report.objections() {
-                stdio::note!("driver: {objection}");
+            for violation in report.violations() {
+                stdio::note!("driver: {violation}");
             }
-            if report.objections().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            if report.violations().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             stdio::note!("driver: {error:#}");

@@ -1,4 +1,4 @@
-//! Memory that registered, idle functions take.
+//! The memory of registered, idle functions.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     report::Report,
 };
 
-/// What `driver memory` is told.
+/// The options of `driver memory`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: driver memory --functions 100000")]
 pub(crate) struct Options {
@@ -21,25 +21,25 @@ pub(crate) struct Options {
     functions: u32,
 }
 
-/// Time for what registration used to be freed.
-const SETTLE: Duration = Duration::from_secs(3);
+/// Wait until the temporary memory of the registration is freed.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
 
-/// Measures.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a part does not start or a registration is refused.
+/// If a component does not start or a registration is refused.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
     let cluster = Cluster::start(common, 1, 1, Duration::ZERO)?;
-    let parts = [&cluster.control_plane, &cluster.data_plane];
-    let before = parts.map(|part| part.memory_kib());
+    let components = [&cluster.control_plane, &cluster.data_plane];
+    let before = components.map(|component| component.memory_kib());
     let specs = specifications("function-", options.functions)?;
     in_bulk(cluster.control_plane.port("http"), &specs)?;
-    sleep(SETTLE);
+    sleep(SETTLE_TIME);
     let mut report = Report::default();
     report.add("functions", f64::from(options.functions));
     let names = ["control_plane_kib_each", "data_plane_kib_each"];
-    for ((name, part), before) in names.into_iter().zip(parts).zip(before) {
-        let grown = part.memory_kib()?.saturating_sub(before?);
+    for ((name, component), before) in names.into_iter().zip(components).zip(before) {
+        let grown = component.memory_kib()?.saturating_sub(before?);
         report.add(name, grown as f64 / f64::from(options.functions));
     }
     Ok(report)

@@ -1,4 +1,4 @@
-//! Registrations: in bulk, for every measurement; and how many per second a control plane takes.
+//! Registrations: in bulk, for every measurement; and the rate at which a control plane accepts them.
 
 use std::{
     fs::File,
@@ -18,10 +18,10 @@ use crate::{Common, cluster::Cluster, http::agent, report::Report};
 
 /// Functions in one bulk request.
 const CHUNK: usize = 10_000;
-/// How long the disk's own rate of durable writes is measured.
-const DISK: Duration = Duration::from_secs(1);
+/// Length of the measurement of the disk's own rate of durable writes.
+const DISK_PROBE_TIME: Duration = Duration::from_secs(1);
 
-/// What `driver registration` is told.
+/// The options of `driver registration`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: driver registration --clients 16")]
 pub(crate) struct Options {
@@ -38,10 +38,10 @@ pub(crate) struct Options {
     bulk: u32,
 }
 
-/// Measures.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a part does not start or a registration is refused.
+/// If a component does not start or a registration is refused.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
     let cluster = Cluster::start(common, 1, 1, Duration::ZERO)?;
     let http = cluster.control_plane.port("http");
@@ -71,7 +71,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
 /// A function of that name with everything at its default.
 ///
 /// # Errors
-/// When it is no name.
+/// If `name` is no function name.
 fn specification(name: &str) -> anyhow::Result<FunctionSpec> {
     Ok(FunctionSpec::new(name.parse()?, "builtin:function"))
 }
@@ -79,7 +79,7 @@ fn specification(name: &str) -> anyhow::Result<FunctionSpec> {
 /// Functions called `prefix` and a number from 0.
 ///
 /// # Errors
-/// When that is no name.
+/// If that is no function name.
 pub(crate) fn specifications(prefix: &str, count: u32) -> anyhow::Result<Vec<FunctionSpec>> {
     (0..count).map(|number| specification(&format!("{prefix}{number}"))).collect()
 }
@@ -87,22 +87,27 @@ pub(crate) fn specifications(prefix: &str, count: u32) -> anyhow::Result<Vec<Fun
 /// Registers functions, many in one request.
 ///
 /// # Errors
-/// When one is refused.
+/// If one is refused.
 pub(crate) fn in_bulk(http: SocketAddr, specs: &[FunctionSpec]) -> anyhow::Result<()> {
     let (agent, url) = (agent(), format!("http://{http}/v1/functions"));
     for chunk in specs.chunks(CHUNK) {
         let lines = chunk.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
         let request = agent.post(&url).header("content-type", "application/x-ndjson");
-        let mut answer = request.send(lines.join("\n")).context("registering functions")?;
-        let results = answer.body_mut().read_to_string()?;
-        if let Some(refused) = results.lines().find(|line| line.contains("\"error\":\"")) {
+        let mut response = request.send(lines.join("\n")).context("registering functions")?;
+        let results = response.body_mut().read_to_string()?;
+        if let Some(refused) = first_refusal(&results) {
             bail!("a function was refused: {refused}");
         }
     }
     Ok(())
 }
 
-/// Registers functions one by one on one connection; how long each took, in microseconds.
+/// The first line of the results of a bulk request that has an error.
+fn first_refusal(results: &str) -> Option<&str> {
+    results.lines().find(|line| line.contains("\"error\":\""))
+}
+
+/// Registers functions one by one on one connection. Returns the latency of each, in microseconds.
 fn one_by_one(http: SocketAddr, client: u32, functions: u32) -> anyhow::Result<Vec<u64>> {
     let agent = agent();
     (0..functions)
@@ -116,15 +121,37 @@ fn one_by_one(http: SocketAddr, client: u32, functions: u32) -> anyhow::Result<V
         .collect()
 }
 
-/// How many times per second one small write reaches the disk.
+/// Durable writes of one page per second.
 fn disk_rate(path: &Path) -> anyhow::Result<f64> {
     let mut file = File::create(path).context("making a file")?;
     let (began, mut count) = (Instant::now(), 0.0);
-    while began.elapsed() < DISK {
+    while began.elapsed() < DISK_PROBE_TIME {
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&[0; 4096])?;
         file.sync_data()?;
         count += 1.0;
     }
     Ok(count / began.elapsed().as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_numbered_from_0_and_an_invalid_prefix_is_refused() {
+        let specs = specifications("f-", 3).unwrap();
+        let names: Vec<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        assert_eq!(names, ["f-0", "f-1", "f-2"]);
+        assert!(specs.iter().all(|spec| spec.image == "builtin:function"));
+        assert!(specifications("F", 1).is_err(), "function names are DNS labels");
+    }
+
+    #[test]
+    fn the_first_refused_function_of_a_bulk_request_is_found() {
+        let accepted = "{\"name\":\"f0\",\"error\":null}";
+        let refused = "{\"name\":\"f1\",\"error\":\"image: expected one\"}";
+        assert_eq!(first_refusal(&[accepted, refused, refused].join("\n")), Some(refused));
+        assert_eq!(first_refusal(accepted), None);
+    }
 }

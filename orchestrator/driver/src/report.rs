@@ -1,11 +1,11 @@
-//! What was measured: named numbers with their units, as a table or as JSON.
+//! The result of a measurement: named numbers with their units, as a table or as JSON.
 
 use std::fmt::Write;
 
 use clap::ValueEnum;
 use serde_json::{Map, Value};
 
-/// How a result is printed.
+/// The format of a printed result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// For people.
@@ -14,30 +14,30 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Named numbers, in the order in which they were added, and what is wrong about them.
+/// Named numbers in the order of their addition, and the bounds that they violate.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Report {
     numbers: Vec<(String, f64)>,
-    objections: Vec<String>,
+    violations: Vec<String>,
 }
 
 impl Report {
-    /// Adds a number; its name ends in its unit.
+    /// Adds a number. Its name must end in its unit.
     pub(crate) fn add(&mut self, name: impl Into<String>, value: f64) {
         self.numbers.push((name.into(), value));
     }
 
-    /// Notes that a number is out of its bounds.
-    pub(crate) fn object(&mut self, objection: String) {
-        self.objections.push(objection);
+    /// Adds a violated bound, which makes the driver fail.
+    pub(crate) fn add_violation(&mut self, violation: String) {
+        self.violations.push(violation);
     }
 
-    /// What is out of bounds.
-    pub(crate) fn objections(&self) -> &[String] {
-        &self.objections
+    /// The violated bounds.
+    pub(crate) fn violations(&self) -> &[String] {
+        &self.violations
     }
 
-    /// Adds median and 99th percentile of values, which are sorted for it.
+    /// Adds the median and the 99th percentile of `values`, 0 without any. Sorts `values`.
     pub(crate) fn add_spread(&mut self, names: [&'static str; 2], values: &mut [u64]) {
         values.sort_unstable();
         for (name, q) in names.into_iter().zip([0.5, 0.99]) {
@@ -45,7 +45,7 @@ impl Report {
         }
     }
 
-    /// As text.
+    /// The text to print, with a final newline.
     pub(crate) fn render(&self, format: Format) -> String {
         if format == Format::Json {
             let members = self.numbers.iter().map(|(name, value)| (name.clone(), Value::from(*value)));
@@ -66,11 +66,32 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_come_in_their_order_with_their_names() {
+    fn numbers_are_printed_in_the_order_of_their_addition() {
         let mut report = Report::default();
         report.add("rate_per_s", 12.5);
         report.add_spread(["wait_p50_us", "wait_p99_us"], &mut [3, 1, 2]);
         assert_eq!(report.render(Format::Json), "{\"rate_per_s\":12.5,\"wait_p50_us\":2.0,\"wait_p99_us\":3.0}\n");
         assert!(report.render(Format::Table).starts_with("rate per s "));
+    }
+
+    #[test]
+    fn a_table_aligns_numbers_and_shows_decimals_of_fractions_only() {
+        let mut report = Report::default();
+        report.add("count", 1200.0);
+        report.add("cpu_us_per_creation", 12.345);
+        let table = report.render(Format::Table);
+        let lines: Vec<&str> = table.lines().collect();
+        assert!(lines[0].ends_with(" 1200") && lines[1].ends_with(" 12.35"), "{table}");
+        assert!(lines[1].starts_with("cpu us per creation "), "{table}");
+        assert_eq!(lines[0].len(), lines[1].len(), "{table}");
+    }
+
+    #[test]
+    fn a_spread_without_values_is_0_and_violations_are_kept_apart_from_numbers() {
+        let mut report = Report::default();
+        report.add_spread(["wait_p50_us", "wait_p99_us"], &mut []);
+        report.add_violation("threads grew".to_owned());
+        assert_eq!(report.render(Format::Json), "{\"wait_p50_us\":0.0,\"wait_p99_us\":0.0}\n");
+        assert_eq!(report.violations(), ["threads grew"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The control plane is killed and started again: when the first cold start is answered, and what warm traffic saw.
+//! The control plane is killed and started again: the time until the first cold start, and the warm invocations meanwhile.
 
 use std::{
     net::SocketAddr,
@@ -22,7 +22,7 @@ use crate::{
     report::Report,
 };
 
-/// What `driver restart` is told.
+/// The options of `driver restart`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: driver restart --functions 10000 --nodes 500 --sandboxes 5000")]
 pub(crate) struct Options {
@@ -43,35 +43,34 @@ pub(crate) struct Options {
     repetitions: u32,
 }
 
-/// Functions' names are this and a number.
+/// Prefix of the functions' names; a number follows.
 const PREFIX: &str = "f";
 /// Nodes of one worker.
 const NODES_PER_WORKER: u32 = 100;
-/// How long the control plane stays away.
-const AWAY: Duration = Duration::from_secs(1);
-/// From the first cold start after a restart to the next kill.
-const SETTLE: Duration = Duration::from_secs(3);
-/// CPU of a function's sandbox, in millicores: thousands fit the nodes.
+/// Time between the kill and the next start of the control plane.
+const DOWNTIME: Duration = Duration::from_secs(1);
+/// Time from the first cold start after a restart to the next kill.
+const SETTLE_TIME: Duration = Duration::from_secs(3);
+/// CPU of a function's sandbox, in millicores: the nodes have room for thousands.
 const SANDBOX_CPU: u32 = 10;
-/// A warm invocation that takes longer is counted.
-const SLOW: Duration = Duration::from_millis(100);
+/// Latency from which a warm invocation counts as slow.
+const SLOW_THRESHOLD: Duration = Duration::from_millis(100);
 
-/// Warm traffic: what it saw so far.
+/// The counts of warm invocations so far.
 #[derive(Default)]
 struct Traffic {
     over: AtomicBool,
-    answered: AtomicU64,
+    responded: AtomicU64,
     failed: AtomicU64,
     slow: AtomicU64,
 }
 
-/// Measures.
+/// Runs the measurement.
 ///
 /// # Errors
-/// When a part does not start, or a cold start fails.
+/// If a component does not start, or a cold start fails.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
-    let needed = options.sandboxes + options.repetitions;
-    ensure!(options.sandboxes >= 1 && needed <= options.functions, "--functions must be at least {needed}");
+    options.check()?;
     let mut cluster =
         Cluster::start(common, options.nodes.div_ceil(NODES_PER_WORKER), NODES_PER_WORKER, Duration::ZERO)?;
     let mut specs = specifications(PREFIX, options.functions)?;
@@ -83,23 +82,23 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let data_plane = cluster.data_plane.port("invoke");
     let traffic = Arc::new(Traffic::default());
-    let warm = runtime.spawn(carry(data_plane, traffic.clone(), options.sandboxes));
-    let (mut listens_us, mut answered_us) = (Vec::new(), Vec::new());
+    let warm = runtime.spawn(send_warm_traffic(data_plane, traffic.clone(), options.sandboxes));
+    let (mut listens_us, mut cold_start_us) = (Vec::new(), Vec::new());
     for number in (0..options.functions).rev().take(options.repetitions as usize) {
-        let listens = cluster.control_plane.restart(AWAY)?;
-        let answered = listens + cold_start(&runtime, data_plane, &name(number))?;
+        let listens = cluster.control_plane.restart(DOWNTIME)?;
+        let responded = listens + cold_start(&runtime, data_plane, &name(number))?;
         listens_us.push(u64::try_from(listens.as_micros()).unwrap_or(u64::MAX));
-        answered_us.push(u64::try_from(answered.as_micros()).unwrap_or(u64::MAX));
-        sleep(SETTLE);
+        cold_start_us.push(u64::try_from(responded.as_micros()).unwrap_or(u64::MAX));
+        sleep(SETTLE_TIME);
     }
     traffic.over.store(true, Ordering::Relaxed);
     runtime.block_on(warm)??;
     let mut report = Report::default();
     report.add("restarts", f64::from(options.repetitions));
     report.add_spread(["listens_after_p50_us", "listens_after_p99_us"], &mut listens_us);
-    report.add_spread(["first_cold_start_after_p50_us", "first_cold_start_after_p99_us"], &mut answered_us);
+    report.add_spread(["first_cold_start_after_p50_us", "first_cold_start_after_p99_us"], &mut cold_start_us);
     for (name, count) in [
-        ("warm_invocations", &traffic.answered),
+        ("warm_invocations", &traffic.responded),
         ("warm_failed", &traffic.failed),
         ("warm_slower_than_100_ms", &traffic.slow),
     ] {
@@ -108,41 +107,67 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     Ok(report)
 }
 
+impl Options {
+    /// # Errors
+    /// If there are too few functions for the sandboxes and one cold start after each restart.
+    fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.sandboxes >= 1, "--sandboxes must be at least 1");
+        let needed = u64::from(self.sandboxes) + u64::from(self.repetitions);
+        ensure!(needed <= u64::from(self.functions), "--functions must be at least {needed}");
+        Ok(())
+    }
+}
+
 fn name(number: u32) -> String {
     format!("{PREFIX}{number}")
 }
 
-/// Invokes a function without a sandbox; how long the answer took.
+/// Invokes a function without a sandbox. Returns the latency.
 fn cold_start(runtime: &Runtime, data_plane: SocketAddr, function: &str) -> anyhow::Result<Duration> {
     let began = Instant::now();
-    let answer = runtime.block_on(async { Client::connect(data_plane).await?.invoke(function, 0).await?.check() })?;
-    ensure!(answer.cold, "{function} had a sandbox already");
+    let response = runtime.block_on(async { Client::connect(data_plane).await?.invoke(function, 0).await?.check() })?;
+    ensure!(response.cold, "{function} had a sandbox already");
     Ok(began.elapsed())
 }
 
-/// Invokes functions that have a sandbox, one after the other, until told to end.
-async fn carry(data_plane: SocketAddr, traffic: Arc<Traffic>, functions: u32) -> anyhow::Result<()> {
+/// Invokes functions that have a sandbox, one after the other, until `traffic.over`.
+async fn send_warm_traffic(data_plane: SocketAddr, traffic: Arc<Traffic>, functions: u32) -> anyhow::Result<()> {
     let mut client = Client::connect(data_plane).await?;
     for number in (0..functions).cycle() {
         if traffic.over.load(Ordering::Relaxed) {
             break;
         }
         let began = Instant::now();
-        match client.invoke(&name(number), 0).await.and_then(super::invocation::Answer::check) {
-            Ok(_) => traffic.answered.fetch_add(1, Ordering::Relaxed),
+        match client.invoke(&name(number), 0).await.and_then(crate::invocation::Response::check) {
+            Ok(_) => traffic.responded.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
                 stdio::note!("a warm invocation failed: {error:#}");
                 client = Client::connect(data_plane).await?;
                 traffic.failed.fetch_add(1, Ordering::Relaxed)
             }
         };
-        if began.elapsed() > SLOW {
+        if began.elapsed() > SLOW_THRESHOLD {
             traffic.slow.fetch_add(1, Ordering::Relaxed);
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(WARM_PAUSE).await;
     }
     Ok(())
 }
 
-/// Between two warm invocations: some hundred per second are enough to see a gap.
-const PAUSE: Duration = Duration::from_millis(2);
+/// Pause between two warm invocations. Some hundred per second are enough to detect a gap.
+const WARM_PAUSE: Duration = Duration::from_millis(2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_restart_needs_a_function_without_a_sandbox() {
+        let options = |functions, sandboxes, repetitions| Options { functions, nodes: 1, sandboxes, repetitions };
+        assert!(options(25, 20, 5).check().is_ok());
+        let refused = options(24, 20, 5).check().unwrap_err().to_string();
+        assert_eq!(refused, "--functions must be at least 25");
+        assert!(options(25, 0, 5).check().unwrap_err().to_string().starts_with("--sandboxes"));
+        assert!(options(u32::MAX, u32::MAX, u32::MAX).check().is_err(), "the sum does not overflow");
+    }
+}

@@ -1,4 +1,4 @@
-//! What one process has open: descriptors, sockets, threads and memory, as the kernel counts them.
+//! The resources of one process as the kernel counts them: descriptors, connections, threads and memory.
 
 use std::fs;
 
@@ -6,28 +6,27 @@ use anyhow::Context;
 
 use crate::daemon::Daemon;
 
-/// One look at a process, or the mean of several.
+/// One sample of a process, or the mean of several.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Usage {
     /// Open file descriptors.
     pub(crate) descriptors: f64,
-    /// TCP connections that are established.
+    /// Established TCP connections.
     pub(crate) connections: f64,
-    /// Threads.
     pub(crate) threads: f64,
-    /// Memory of its own, in KiB.
+    /// Resident anonymous memory, in KiB.
     pub(crate) memory_kib: f64,
 }
 
 impl Usage {
-    /// Of a daemon now.
+    /// Samples a daemon.
     ///
     /// # Errors
-    /// When it has ended.
+    /// If it has ended.
     pub(crate) fn of(daemon: &Daemon) -> anyhow::Result<Self> {
         let process = format!("/proc/{}", daemon.pid());
         let entries = fs::read_dir(format!("{process}/fd")).context("a daemon's descriptors")?;
-        // One may be closed while they are listed.
+        // A descriptor that is closed while they are listed is left out.
         let targets = entries.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
         let targets: Vec<_> = targets.map(|target| target.display().to_string()).collect();
         let table = fs::read_to_string(format!("{process}/net/tcp")).context("a daemon's connections")?;
@@ -40,7 +39,7 @@ impl Usage {
         })
     }
 
-    /// The mean of several.
+    /// The mean of `all`; 0 without any.
     pub(crate) fn mean(all: &[Self]) -> Self {
         let mean = |of: fn(&Self) -> f64| all.iter().map(of).sum::<f64>() / all.len().max(1) as f64;
         Self {
@@ -52,7 +51,7 @@ impl Usage {
     }
 }
 
-/// Established connections of a network name space, by the name that a descriptor of theirs has. The state is the fourth
+/// The established connections of a network namespace, as the link of a descriptor names them. The state is the fourth
 /// field (01: established), the inode the tenth (`proc_pid_net(5)`).
 fn established(table: &str) -> impl Iterator<Item = String> {
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn established_connections_are_told_from_others() {
+    fn only_established_connections_are_listed() {
         let table = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n\
             0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 17 1 0 100 0 0 10 0\n\
             1: 0100007F:1F90 0100007F:A0B2 01 00000000:00000000 00:00000000 00000000     0        0 18 1 0 20 4 30 10 -1\n";
@@ -72,10 +71,16 @@ mod tests {
     }
 
     #[test]
-    fn a_mean_is_of_each_kind() {
+    fn a_mean_is_taken_of_each_resource() {
         let one = Usage { descriptors: 1.0, connections: 2.0, threads: 3.0, memory_kib: 4.0 };
         let other = Usage { descriptors: 3.0, connections: 2.0, threads: 5.0, memory_kib: 8.0 };
         let mean = Usage { descriptors: 2.0, connections: 2.0, threads: 4.0, memory_kib: 6.0 };
         assert_eq!(Usage::mean(&[one, other]), mean);
+    }
+
+    #[test]
+    fn incomplete_rows_are_skipped_and_a_mean_of_nothing_is_0() {
+        assert_eq!(established("header\n 0: 0100007F:1F90 0100007F:A0B2 01\n\n").count(), 0);
+        assert_eq!(Usage::mean(&[]), Usage::default());
     }
 }

@@ -1,4 +1,4 @@
-//! The driver against a real control plane: what it asks for is created, and what it may not ask for is refused.
+//! The driver against real daemons: every measurement runs, and options out of bounds are refused.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::process::{Command, Output};
@@ -16,17 +16,17 @@ fn measured(arguments: &[&str]) -> serde_json::Value {
 }
 
 #[test]
-fn what_is_asked_for_is_created_deleted_and_created_again() {
+fn requested_sandboxes_are_created_deleted_and_created_again() {
     let small =
         ["creations", "--nodes", "3", "--nodes-per-worker", "2", "--data-planes", "2", "--idle-functions", "10"];
     let short = ["--rate", "20", "--warmup", "1", "--seconds", "7"];
     let measured = measured(&[&small[..], &short[..]].concat());
     let number = |key: &str| measured[key].as_f64().unwrap_or_else(|| panic!("{key} in {measured}"));
     assert_eq!((number("workers"), number("functions_invoked"), number("functions_idle")), (2.0, 100.0, 10.0));
-    // A function's turn comes again within the measured time: only what was deleted can be asked for again.
+    // A function is invoked again within the measured time, and is cold then only if its sandbox was deleted.
     assert_eq!(number("still_warm_per_s"), 0.0, "{measured}");
-    let (asked, created) = (number("asked_for_per_s"), number("created_per_s"));
-    assert!(asked > 0.0 && created > 0.8 * asked, "also what was deleted before: {measured}");
+    let (requested, created) = (number("asked_for_per_s"), number("created_per_s"));
+    assert!(requested > 0.0 && created > 0.8 * requested, "also functions whose sandbox was deleted: {measured}");
     assert!(number("decide_place_dispatch_p99_us") > 0.0, "{measured}");
 }
 
@@ -48,14 +48,17 @@ fn numbers_out_of_bounds_are_refused() {
         ("restart", "--repetitions"),
     ] {
         let output = driver(&[command, option, "0"]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{command} {option} 0: {said}");
-        assert!(said.contains(&format!("'{option} <")) && said.contains("0 is not in 1.."), "{command}: {said}");
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{command} {option} 0: {message}");
+        assert!(
+            message.contains(&format!("'{option} <")) && message.contains("0 is not in 1.."),
+            "{command}: {message}"
+        );
     }
 }
 
 #[test]
-fn a_burst_is_answered_by_as_many_sandboxes() {
+fn a_burst_is_served_by_as_many_sandboxes() {
     let of_many = ["burst", "--invocations", "20"];
     let of_one = ["burst", "--invocations", "20", "--one-function", "--run", "300ms"];
     for arguments in [&of_many[..], &of_one[..]] {
@@ -65,7 +68,7 @@ fn a_burst_is_answered_by_as_many_sandboxes() {
 }
 
 #[test]
-fn after_a_restart_there_are_cold_starts_again_and_warm_traffic_saw_nothing() {
+fn after_a_restart_there_are_cold_starts_again_and_no_warm_invocation_has_failed() {
     let arguments = ["restart", "--functions", "30", "--nodes", "2", "--sandboxes", "20", "--repetitions", "1"];
     let measured = measured(&arguments);
     assert_eq!((&measured["restarts"], &measured["warm_failed"]), (&1.0.into(), &0.0.into()), "{measured}");
@@ -73,7 +76,7 @@ fn after_a_restart_there_are_cold_starts_again_and_warm_traffic_saw_nothing() {
 }
 
 #[test]
-fn registration_memory_and_idleness_are_measured() {
+fn registration_memory_and_idle_cpu_are_measured() {
     let registered = measured(&["registration", "--clients", "2", "--functions", "5", "--bulk", "100"]);
     assert!(registered["one_by_one_per_s"].as_f64().unwrap() > 0.0, "{registered}");
     let memory = measured(&["memory", "--functions", "1000"]);
@@ -83,7 +86,7 @@ fn registration_memory_and_idleness_are_measured() {
 }
 
 #[test]
-fn functions_that_come_and_go_leave_every_part_as_it_was() {
+fn functions_that_come_and_go_leave_no_resources_behind() {
     let measured = measured(&["churn", "--seconds", "4", "--rate", "50", "--workers", "1"]);
     let number = |key: &str| measured[key].as_f64().unwrap_or_else(|| panic!("{key} in {measured}"));
     assert!(number("functions") > 0.0, "{measured}");

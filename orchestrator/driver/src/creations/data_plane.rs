@@ -1,5 +1,5 @@
-//! A data plane as the control plane sees it: reports demand, takes the sandboxes granted to it, samples its load each
-//! second, and gives back what it is asked for. Invocations take no time.
+//! A simulated data plane on the real stream: reports demand, uses the sandboxes granted to it, samples its load once a
+//! second, and returns revoked grants. Invocations take no time.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -16,19 +16,19 @@ use tokio::{
 };
 use tonic::Streaming;
 
-use super::{observed::Observed, options::Options, worker::client};
+use super::{observations::Observations, options::Options, worker::client};
 
-/// As real data planes do it, also that functions are sampled in so many slices of the period.
+/// As in real data planes, which also sample the functions in this number of slices of the period.
 const SAMPLE_PERIOD: Duration = Duration::from_secs(1);
 const SLICES: u32 = 20;
 
-/// What it has to say.
+/// The unsent reports.
 #[derive(Default)]
 struct Reports {
     message: wire::FromDataPlane,
-    /// Newest demand by function: waiting and running.
+    /// The newest demand of each function: waiting and running.
     demand: BTreeMap<u64, (u32, u32)>,
-    /// When the deltas that are answered were read.
+    /// Acknowledgements, with the times at which their deltas were read.
     acks: Vec<(wire::EndpointAck, Option<Instant>)>,
 }
 
@@ -47,26 +47,26 @@ impl Batch for Reports {
     }
 }
 
-/// One function, as it stands here.
+/// The state of one function.
 #[derive(Default)]
 struct Function {
-    /// When its demand was reported, while no sandbox has come.
-    asked: Option<Instant>,
+    /// The time of its demand report, until a sandbox is granted.
+    requested: Option<Instant>,
     held: Option<Held>,
-    /// Whether something was invoked since the last sample, and how long it waited.
+    /// The wait of the newest invocation since the last sample, if there was one.
     invoked: Option<Duration>,
-    /// Whether samples are being taken.
+    /// It is in one of the slices.
     sampled: bool,
 }
 
-/// A sandbox that is granted.
+/// A granted sandbox.
 #[derive(Clone, Copy)]
 struct Held {
     sandbox: u64,
     slots: u32,
-    /// Of the newest delta about it: what is given back without it is not believed.
+    /// Version of the newest delta about it: the control plane ignores a returned grant of an older one.
     version: u64,
-    /// When it was last used.
+    /// The time of its last use.
     used: Instant,
 }
 
@@ -82,21 +82,21 @@ struct State {
 pub(crate) struct DataPlane {
     outbox: Outbox<Reports>,
     state: Arc<Mutex<State>>,
-    observed: Arc<Observed>,
-    /// Ids of the functions that it invokes, in turn.
+    observations: Arc<Observations>,
+    /// Ids of the functions that it invokes, round-robin.
     functions: Arc<[u64]>,
 }
 
 impl DataPlane {
-    /// Connects and learns the functions; its tasks go on among `tasks`.
+    /// Connects, reads the snapshot and serves the stream as `tasks`.
     ///
     /// # Errors
-    /// When the control plane does not take it.
+    /// If the control plane refuses it.
     pub(crate) async fn connect(
         number: u32,
         options: &Options,
         stream: SocketAddr,
-        observed: &Arc<Observed>,
+        observations: &Arc<Observations>,
         tasks: &mut JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Self> {
         let hello = wire::DataPlaneHello {
@@ -108,15 +108,15 @@ impl DataPlane {
         };
         let message = wire::FromDataPlane { hello: Some(hello), ..Default::default() };
         let (outbox, messages) = Outbox::new(Reports { message, ..Reports::default() });
-        let answer = client(stream).await?.connect_data_plane(messages).await.context("opening its stream")?;
-        let (state, observed) = (Arc::default(), observed.clone());
-        let mut data_plane = Self { outbox, state, observed, functions: Arc::new([]) };
-        let mut incoming = answer.into_inner();
+        let response = client(stream).await?.connect_data_plane(messages).await.context("opening its stream")?;
+        let (state, observations) = (Arc::default(), observations.clone());
+        let mut data_plane = Self { outbox, state, observations, functions: Arc::new([]) };
+        let mut incoming = response.into_inner();
         loop {
             let message = incoming.message().await?.context("the control plane closed the stream")?;
-            let is_whole = message.snapshot_end;
-            data_plane.obey(message);
-            if is_whole {
+            let is_complete = message.snapshot_end;
+            data_plane.on_message(message);
+            if is_complete {
                 break;
             }
         }
@@ -131,24 +131,24 @@ impl DataPlane {
         Ok(data_plane)
     }
 
-    /// One invocation of each of the functions from turn `from` on, up to turn `to`.
+    /// The invocations with the numbers `from..to`, counted over the whole run.
     pub(crate) fn invoke(&self, from: u64, to: u64) {
         let mut demands = Vec::new();
         let mut state = self.lock();
         let count = self.functions.len() as u64;
-        for turn in from..to {
-            let id = self.functions[usize::try_from(turn % count).unwrap_or(0)];
+        for number in from..to {
+            let id = self.functions[usize::try_from(number % count).unwrap_or(0)];
             let function = state.functions.entry(id).or_default();
             if let Some(held) = &mut function.held {
                 held.used = Instant::now();
                 function.invoked = Some(Duration::ZERO);
-                self.observed.still_warm();
-            } else if function.asked.is_some() {
-                self.observed.still_waiting();
+                self.observations.still_warm();
+            } else if function.requested.is_some() {
+                self.observations.still_waiting();
                 continue;
             } else {
-                function.asked = Some(Instant::now());
-                self.observed.asked();
+                function.requested = Some(Instant::now());
+                self.observations.requested();
                 demands.push((id, (1, 0)));
             }
             if !std::mem::replace(&mut function.sampled, true) {
@@ -163,12 +163,12 @@ impl DataPlane {
 
     async fn read(self, mut incoming: Streaming<wire::ToDataPlane>) -> anyhow::Result<()> {
         while let Some(message) = incoming.message().await? {
-            self.obey(message);
+            self.on_message(message);
         }
         Ok(())
     }
 
-    fn obey(&self, message: wire::ToDataPlane) {
+    fn on_message(&self, message: wire::ToDataPlane) {
         let read = Instant::now();
         let mut state = self.lock();
         state.by_name.extend(message.functions.into_iter().map(|config| (config.name, config.function)));
@@ -181,20 +181,20 @@ impl DataPlane {
             };
             let held = Held { sandbox: delta.sandbox, slots, version: delta.version, used: read };
             function.held = (slots > 0).then_some(held);
-            if let Some(asked) = function.asked.take_if(|_| slots > 0) {
-                let waited = read.duration_since(asked);
+            if let Some(requested) = function.requested.take_if(|_| slots > 0) {
+                let waited = read.duration_since(requested);
                 function.invoked = Some(waited);
-                self.observed.came(waited);
-                // As of when the message goes out, the invocation runs.
+                self.observations.on_created(waited);
+                // When this report is sent, the invocation no longer waits.
                 demands.push((delta.function, (0, 1)));
             }
             acks.push((ack(delta, slots), Some(read)));
         }
         for limit in &message.limits {
             let function = state.functions.entry(limit.function).or_default();
-            let long_enough = Duration::from_millis(limit.min_idle_ms);
-            let gives = |held: &mut Held| held.slots > limit.slots && read.duration_since(held.used) >= long_enough;
-            if let Some(Held { sandbox, version, .. }) = function.held.take_if(gives) {
+            let min_idle = Duration::from_millis(limit.min_idle_ms);
+            let is_returned = |held: &mut Held| held.slots > limit.slots && read.duration_since(held.used) >= min_idle;
+            if let Some(Held { sandbox, version, .. }) = function.held.take_if(is_returned) {
                 let function = limit.function;
                 acks.push((wire::EndpointAck { sandbox, function, slots: 0, version, own_us: 0 }, None));
             }
@@ -210,7 +210,7 @@ impl DataPlane {
         });
     }
 
-    /// Samples for ever, like a real data plane: a function until it was idle for a whole period.
+    /// Samples for ever. Like in a real data plane, a function leaves its slice after an idle period.
     async fn sample(self) -> anyhow::Result<()> {
         let mut ticks = interval(SAMPLE_PERIOD / SLICES);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -229,7 +229,7 @@ impl DataPlane {
         let mut state = self.lock();
         for id in std::mem::take(&mut state.sampled[slice]) {
             let Some(function) = state.functions.get_mut(&id) else { continue };
-            let waiting = u32::from(function.asked.is_some());
+            let waiting = u32::from(function.requested.is_some());
             let invoked = function.invoked.take();
             function.sampled = invoked.is_some() || waiting > 0;
             samples.push(wire::Sample {
@@ -261,4 +261,82 @@ fn slice_of(function: u64) -> usize {
 fn ack(delta: &wire::EndpointDelta, slots: u32) -> wire::EndpointAck {
     let wire::EndpointDelta { sandbox, function, version, .. } = *delta;
     wire::EndpointAck { sandbox, function, slots, version, own_us: 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use futures::{StreamExt, stream::BoxStream};
+
+    const FUNCTION: u64 = 7;
+
+    /// A data plane of one function without a connection, and its messages.
+    fn data_plane() -> (DataPlane, BoxStream<'static, wire::FromDataPlane>) {
+        let (outbox, messages) = Outbox::new(Reports::default());
+        let data_plane =
+            DataPlane { outbox, state: Arc::default(), observations: Arc::default(), functions: Arc::new([FUNCTION]) };
+        (data_plane, messages.boxed())
+    }
+
+    fn delta(state: wire::EndpointState, version: u64) -> wire::ToDataPlane {
+        let mut delta = wire::EndpointDelta { sandbox: 1, function: FUNCTION, slots: 1, version, ..Default::default() };
+        delta.set_state(state);
+        wire::ToDataPlane { endpoints: vec![delta], ..Default::default() }
+    }
+
+    fn limit(slots: u32, min_idle_ms: u64) -> wire::ToDataPlane {
+        let limit = wire::GrantLimit { function: FUNCTION, slots, min_idle_ms, version: 3, ..Default::default() };
+        wire::ToDataPlane { limits: vec![limit], ..Default::default() }
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_cold_function_is_requested_once_until_its_sandbox_is_granted() {
+        let (data_plane, mut messages) = data_plane();
+        data_plane.invoke(0, 2);
+        let counts = data_plane.observations.take();
+        assert_eq!((counts.requested, counts.still_waiting, counts.still_warm), (1, 1, 0));
+        let demand = messages.next().await.unwrap().demand;
+        assert_eq!(demand, [wire::Demand { function: FUNCTION, waiting: 1, running: 0 }]);
+
+        data_plane.on_message(delta(wire::EndpointState::Active, 1));
+        let granted = messages.next().await.unwrap();
+        assert_eq!(granted.demand, [wire::Demand { function: FUNCTION, waiting: 0, running: 1 }]);
+        assert_eq!((granted.acks[0].sandbox, granted.acks[0].slots, granted.acks[0].version), (1, 1, 1));
+        data_plane.invoke(2, 3);
+        let counts = data_plane.observations.take();
+        assert_eq!((counts.latencies_us.len(), counts.still_warm, counts.requested), (1, 1, 0));
+
+        data_plane.on_message(delta(wire::EndpointState::Gone, 2));
+        assert_eq!(messages.next().await.unwrap().acks[0].slots, 0);
+        data_plane.invoke(3, 4);
+        assert_eq!(data_plane.observations.take().requested, 1, "it is cold again");
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_revoked_grant_is_returned_only_after_it_was_idle_for_long_enough() {
+        let (data_plane, mut messages) = data_plane();
+        data_plane.on_message(delta(wire::EndpointState::Active, 5));
+        messages.next().await.unwrap();
+        data_plane.on_message(limit(0, 3_600_000));
+        let kept = messages.next().await.unwrap();
+        assert_eq!((kept.acks.len(), kept.limit_acks[0].slots), (0, 1), "it was used within the hour");
+        data_plane.on_message(limit(0, 0));
+        let returned = messages.next().await.unwrap();
+        assert_eq!((returned.acks[0].slots, returned.acks[0].version), (0, 5), "with the version of its delta");
+        assert_eq!((returned.limit_acks[0].slots, returned.limit_acks[0].version), (0, 3));
+    }
+
+    #[test]
+    fn a_function_is_sampled_until_it_was_idle_for_a_period() {
+        let (data_plane, _messages) = data_plane();
+        data_plane.on_message(delta(wire::EndpointState::Active, 1));
+        data_plane.invoke(0, 1);
+        let slice = slice_of(FUNCTION);
+        let busy = data_plane.samples(slice);
+        assert_eq!((busy.len(), busy[0].function, busy[0].requests, busy[0].cold), (1, FUNCTION, 1, 0));
+        let idle = data_plane.samples(slice);
+        assert_eq!((idle.len(), idle[0].requests), (1, 0), "one more sample reports the idle period");
+        assert_eq!(data_plane.samples(slice), []);
+    }
 }

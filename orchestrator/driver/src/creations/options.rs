@@ -1,18 +1,18 @@
-//! What `driver creations` is told, and the numbers that follow from it.
+//! The options of `driver creations`, and the numbers that follow from them.
 
 use std::time::Duration;
 
 use anyhow::ensure;
 use clap::Args;
 
-/// Functions' names are this and a number.
+/// Prefix of the functions' names; a number follows.
 pub(crate) const NAME_PREFIX: &str = "f";
-/// How long a data plane keeps an idle sandbox. The shortest that is allowed, so that functions are soon cold again.
+/// Keep-alive of idle sandboxes. The shortest that is allowed, so that functions are soon cold again.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// From the end of the keep-alive until the sandbox is surely gone: samples come each second, and so do questions.
+/// Longest time from the end of the keep-alive to the end of the sandbox: samples and revocations are sent once a second.
 const DELETION: Duration = Duration::from_secs(4);
 
-/// What `driver creations` is told.
+/// The options of `driver creations`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "Example: driver creations --nodes 5000 --rate 10000 --seconds 20")]
 pub(crate) struct Options {
@@ -28,7 +28,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1)]
     pub(crate) data_planes: u32,
 
-    /// Creations asked for per second, over all data planes
+    /// Creations requested per second, over all data planes
     #[arg(long, default_value_t = 10_000.0)]
     pub(crate) rate: f64,
 
@@ -44,7 +44,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 0)]
     pub(crate) idle_functions: u32,
 
-    /// How long nodes take to make a sandbox
+    /// Time that the creation of a sandbox takes
     #[arg(long, default_value = "0ms", value_parser = humantime::parse_duration)]
     pub(crate) delay: Duration,
 
@@ -59,7 +59,7 @@ pub(crate) struct Options {
 
 impl Options {
     /// # Errors
-    /// When a number is out of bounds.
+    /// If a number is out of bounds.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         ensure!(self.nodes >= 1 && self.nodes_per_worker >= 1, "--nodes and --nodes-per-worker must be at least 1");
         ensure!(self.data_planes >= 1, "--data-planes must be at least 1");
@@ -74,7 +74,7 @@ impl Options {
         self.nodes.div_ceil(self.nodes_per_worker)
     }
 
-    /// Functions called in turn: enough that each is cold again when its turn comes.
+    /// Functions that are invoked round-robin: so many that each is cold again at its next invocation.
     pub(crate) fn functions(&self) -> u32 {
         let cycle = KEEP_ALIVE + DELETION + self.delay;
         // Bounded by the check of the rate.
@@ -88,8 +88,58 @@ impl Options {
         Duration::from_secs(self.warmup)
     }
 
-    /// Name of a function: those that are invoked come first.
+    /// Name of a function. The invoked ones have the lowest numbers.
     pub(crate) fn function_name(number: u32) -> String {
         format!("{NAME_PREFIX}{number}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct CommandLine {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn options(arguments: &[&str]) -> Options {
+        CommandLine::parse_from([&["creations"], arguments].concat()).options
+    }
+
+    #[test]
+    fn numbers_out_of_bounds_are_refused_with_their_option() {
+        assert!(options(&[]).check().is_ok());
+        for (option, values) in [
+            ("--nodes", &["0"][..]),
+            ("--nodes-per-worker", &["0"]),
+            ("--data-planes", &["0"]),
+            ("--rate", &["0", "-1", "1000001", "NaN"]),
+            ("--seconds", &["0"]),
+            ("--threads", &["0"]),
+        ] {
+            for value in values {
+                let refused = options(&[&format!("{option}={value}")]).check();
+                assert!(refused.is_err_and(|error| error.to_string().contains(option)), "{option} {value}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_worker_has_the_remaining_nodes() {
+        let workers = |nodes, each| options(&["--nodes", nodes, "--nodes-per-worker", each]).workers();
+        assert_eq!((workers("5", "2"), workers("4", "2"), workers("1", "100")), (3, 2, 1));
+    }
+
+    #[test]
+    fn there_are_functions_for_a_whole_cycle_of_keep_alive_deletion_and_creation() {
+        let functions = |rate, delay| options(&["--rate", rate, "--delay", delay]).functions();
+        assert_eq!(functions("100", "0ms"), 500, "a function is cold again after 5 s");
+        assert_eq!(functions("100", "1s"), 600);
+        assert_eq!(functions("0.1", "0ms"), 1);
+        assert_eq!(options(&["--rate", "0.1", "--data-planes", "3"]).functions(), 3, "each data plane has one");
     }
 }

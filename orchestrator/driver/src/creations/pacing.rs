@@ -1,4 +1,4 @@
-//! Invocations at a constant rate. A millisecond's worth goes out together; what a late tick missed follows at once.
+//! Invocations at a constant rate, in a batch for each millisecond. A late tick sends the missed invocations too.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::data_plane::DataPlane;
 
 const TICK: Duration = Duration::from_millis(1);
 
-/// Invokes the data plane's functions in turn, for ever.
+/// Invokes the data plane's functions round-robin, for ever.
 pub(crate) async fn pace(data_plane: DataPlane, rate_per_s: f64) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut ticks = interval(TICK);
@@ -16,9 +16,27 @@ pub(crate) async fn pace(data_plane: DataPlane, rate_per_s: f64) -> anyhow::Resu
     let mut sent = 0;
     loop {
         ticks.tick().await;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count that grows from 0")]
-        let due = (began.elapsed().as_secs_f64() * rate_per_s) as u64;
+        let due = due(began.elapsed(), rate_per_s);
         data_plane.invoke(sent, due);
         sent = due;
+    }
+}
+
+/// Number of invocations that are due after `elapsed`.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count that grows from 0")]
+fn due(elapsed: Duration, rate_per_s: f64) -> u64 {
+    (elapsed.as_secs_f64() * rate_per_s) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rate_is_kept_over_any_time_without_rounding_up() {
+        assert_eq!(due(Duration::ZERO, 1e6), 0);
+        assert_eq!(due(Duration::from_millis(999), 1.0), 0, "an invocation is not sent before its time");
+        assert_eq!(due(Duration::from_secs(3600), 0.5), 1800);
+        assert_eq!(due(Duration::from_millis(1), 1e6), 1000);
     }
 }
