@@ -9,7 +9,7 @@ use clap::Parser;
 use simulation::{Run, Scenario};
 use tracing_subscriber::{EnvFilter, fmt::format::Writer, fmt::time::FormatTime};
 
-/// Replays runs of the simulated cluster. `RUST_LOG` turns on the parts' logs.
+/// Replays runs of the simulated cluster. `RUST_LOG` enables the components' logs.
 ///
 /// Example: reproduce --reproduce 7
 #[derive(Parser)]
@@ -20,7 +20,7 @@ struct Arguments {
     /// First seed of many.
     #[arg(long, default_value_t = 0)]
     from: u64,
-    /// How many seeds to run.
+    /// Number of seeds to run.
     #[arg(long, default_value_t = 10)]
     count: u64,
     /// Run each seed twice and compare the events.
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
     let mut failed = false;
     for seed in seeds {
         let run = Run::of(Scenario::of_seed(seed));
-        // Whoever reads it may have gone.
+        // A closed pipe is no failure of the run.
         let mut out = std::io::stdout();
         if arguments.reproduce.is_some() {
             let _ = run.entries.iter().try_for_each(|entry| writeln!(out, "{entry}"));

@@ -9,8 +9,8 @@ use simulation::{Fault, Host, Planned, Run, Scenario};
 
 const CONTROL_PLANE: Host = Host::ControlPlane;
 
-/// A run in which most kinds of fault overlap; one in which there is time to see what a single one does; and one in
-/// which a data plane reports a failed sandbox to a new control plane before the worker reports that it exists.
+/// A run in which most kinds of fault overlap; one in which each fault acts alone; and one in which a data plane reports a
+/// failed sandbox to a new control plane before the worker reports that the sandbox exists.
 const SEEDS: [u64; 3] = [8, 9, 6013];
 /// A cut link, a killed worker and a restart of the control plane.
 const REPLAYED_SEED: u64 = 4;
@@ -31,7 +31,7 @@ fn every_invariant_holds_under_faults() {
     }
 }
 
-/// Each function has policies of its own, so that all of them place on the same nodes and run beside each other.
+/// Each function has its own policies, so that all policies place on the same nodes at the same time.
 #[test]
 fn every_invariant_holds_under_every_policy() {
     let mut scenario = Scenario::of_seed(8);
@@ -56,8 +56,8 @@ fn a_seed_replays_the_same_events() {
     assert!(first.violations.is_empty(), "expected no violation\n{first}");
 }
 
-/// A run with these faults, in which a few sandboxes live for ever: the second data plane uses them from the beginning,
-/// and the first one wants them too from `from_ms` on. So one that is granted twice soon runs two invocations at once.
+/// A run with these faults and a few sandboxes that never end: the second data plane uses them from the start, and the first
+/// one from `from_ms` on. A sandbox that is granted twice then soon runs two invocations at once.
 fn contended(from_ms: u64, faults: &[(Fault, u64, u64)]) -> Scenario {
     let mut scenario = Scenario { faults: planned(faults), ..Scenario::of_seed(1) };
     scenario.calls.retain(|call| call.data_plane == 2 || call.at_ms > from_ms);
@@ -70,22 +70,22 @@ fn contended(from_ms: u64, faults: &[(Fault, u64, u64)]) -> Scenario {
     scenario
 }
 
-/// Nothing else is wrong, so there is no excuse: from two seconds after the loss on, every invocation is served.
+/// There is no other fault and so no exemption: from two seconds after the loss on, every invocation is served.
 #[test]
 fn functions_of_a_lost_worker_run_elsewhere() {
     let faults = planned(&[(Fault::Lose(Host::Worker(2)), 5_000, 13_000)]);
     expect_no_violation(Scenario { faults, ..Scenario::of_seed(4) });
 }
 
-/// A worker that does not report after a restart is given up; data planes that use its sandboxes must be told so in a
-/// way they understand, because when it comes back its sandboxes are granted anew.
+/// A worker that does not report after a restart of the control plane is declared dead. Its data planes must learn that the
+/// grants are gone, because its sandboxes are granted again when it comes back.
 #[test]
-fn sandboxes_of_a_worker_given_up_after_a_restart_are_not_granted_twice() {
+fn sandboxes_of_a_worker_declared_dead_after_a_restart_are_not_granted_twice() {
     let cut = Fault::Cut(Host::Worker(4), CONTROL_PLANE);
     expect_no_violation(contended(12_000, &[(cut, 5_900, 12_500), (Fault::Kill(CONTROL_PLANE), 6_500, 6_800)]));
 }
 
-/// A dead worker comes back while a data plane that uses its sandboxes cannot be told that they were given up.
+/// A dead worker comes back while a data plane that uses its sandboxes cannot learn that their grants are gone.
 #[test]
 fn sandboxes_used_by_a_data_plane_out_of_reach_are_not_granted_twice() {
     let cut = |host| Fault::Cut(host, CONTROL_PLANE);

@@ -1,4 +1,4 @@
-//! The clients of one data plane: open-loop, each invocation at its time, whatever became of the ones before.
+//! The clients of one data plane: open-loop, each invocation at its time, independent of the earlier ones.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,49 +12,49 @@ use tokio::{
 
 use super::{
     cluster::INVOKE_PORT,
-    event::{Answer, Event},
+    event::{ClientResponse, Event},
+    event_log::EventLog,
     host::Host,
-    http::{HttpError, ask},
-    ledger::Ledger,
+    http::{HttpError, send_request},
+    probe::label,
     scenario::{Call, QUEUE_DEADLINE_MS, Scenario, TIMEOUT_MS},
-    tap::label,
 };
 
-/// No answer may take longer: a wait until the deadline, a run until the time-out (the last attempt may begin just
-/// before the deadline), and as much again as a slow network and a lost connection attempt need.
-pub(crate) const ANSWER_WITHIN_MS: u64 = QUEUE_DEADLINE_MS + TIMEOUT_MS + 2_000;
+/// Longest time until a response: a wait until the deadline, a run until the time-out (the last attempt may begin just before
+/// the deadline), and a margin for a slow network and a lost connection attempt.
+pub(crate) const RESPONSE_TIMEOUT_MS: u64 = QUEUE_DEADLINE_MS + TIMEOUT_MS + 2_000;
 
-/// Sends every call of `scenario` that goes to the data plane of this number, and writes down what comes back.
-pub(crate) async fn run(scenario: Arc<Scenario>, data_plane: usize, ledger: Ledger) -> turmoil::Result {
+/// Sends every call of `scenario` for this data plane, and records the responses.
+pub(crate) async fn run(scenario: Arc<Scenario>, data_plane: usize, event_log: EventLog) -> turmoil::Result {
     let began = Instant::now();
     let mut calls = JoinSet::new();
     for call in scenario.calls.iter().filter(|call| call.data_plane == data_plane).cloned() {
         sleep_until(began + Duration::from_millis(call.at_ms)).await;
-        let (function, ledger) = (scenario.function_name(&call), ledger.clone());
-        calls.spawn(async move { ledger.record(invoke(call, function, &ledger).await) });
+        let (function, event_log) = (scenario.function_name(&call), event_log.clone());
+        calls.spawn(async move { event_log.record(invoke(call, function, &event_log).await) });
     }
     while let Some(ended) = calls.join_next().await {
         ended?;
     }
-    ledger.client_done();
+    event_log.client_done();
     Ok(())
 }
 
-/// One invocation, from its sending to its end.
-async fn invoke(call: Call, function: String, ledger: &Ledger) -> Event {
+/// Sends one invocation and waits for its end.
+async fn invoke(call: Call, function: String, event_log: &EventLog) -> Event {
     let (id, to) = (call.id, Host::DataPlane(call.data_plane));
     let request = request(&call, &function);
-    ledger.record(Event::Sent { call: id, function, to });
-    let client_timeout_ms = call.abandon_after_ms.unwrap_or(ANSWER_WITHIN_MS);
-    let answer = tokio::select! {
+    event_log.record(Event::Sent { call: id, function, to });
+    let client_timeout_ms = call.abandon_after_ms.unwrap_or(RESPONSE_TIMEOUT_MS);
+    let response = tokio::select! {
         biased;
-        answer = ask(to, INVOKE_PORT, request) => answer,
+        response = send_request(to, INVOKE_PORT, request) => response,
         () = sleep(Duration::from_millis(client_timeout_ms)) => {
-            return if call.abandon_after_ms.is_some() { Event::Abandoned { call: id } } else { Event::Unanswered { call: id } };
+            return if call.abandon_after_ms.is_some() { Event::Abandoned { call: id } } else { Event::TimedOut { call: id } };
         }
     };
-    match answer {
-        Ok(answer) => Event::Answered { call: id, answer: read(&answer) },
+    match response {
+        Ok(response) => Event::Responded { call: id, response: read(&response) },
         Err(HttpError::Connect(cause)) => Event::Broken { call: id, cause: cause.to_string() },
         Err(HttpError::Broken(cause)) => Event::Broken { call: id, cause: cause.to_string() },
     }
@@ -73,11 +73,11 @@ fn request(call: &Call, function: &str) -> Request<Bytes> {
         .expect("names and numbers are valid in a request")
 }
 
-fn read(answer: &Response<Bytes>) -> Answer {
-    let text = |name: &str| header(answer.headers(), name);
-    let body: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-    Answer {
-        status: answer.status().as_u16(),
+fn read(response: &Response<Bytes>) -> ClientResponse {
+    let text = |name: &str| header(response.headers(), name);
+    let body: Value = serde_json::from_slice(response.body()).unwrap_or_default();
+    ClientResponse {
+        status: response.status().as_u16(),
         error: text("x-dirigent-error"),
         sandbox: text("x-dirigent-sandbox"),
         attempts: text("x-dirigent-attempts").and_then(|attempts| attempts.parse().ok()),

@@ -1,4 +1,4 @@
-//! The real parts as software of simulated machines. Each is built anew whenever its machine starts.
+//! The real components as software of simulated machines. Each start of a machine builds its component again.
 
 use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -8,47 +8,47 @@ use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 
 use super::{
+    event_log::EventLog,
+    fault_injector::KilledHosts,
     host::Host,
-    ledger::Ledger,
     network::{SimulatedNetwork, own_address},
     scenario::{DATA_PLANE_GRACE_MS, DATA_PLANES, DEAD_AFTER_MS, Scenario, WORKERS},
-    weather::Killed,
 };
 
 /// Port of the control plane's streams.
 const STREAM_PORT: u16 = 9090;
-/// Port of the control plane's pages.
+/// Port of the control plane's operator API.
 pub(crate) const OPERATORS_PORT: u16 = 9091;
 /// Port of a data plane's invocations.
 pub(crate) const INVOKE_PORT: u16 = 8080;
-/// Port of a data plane's pages.
+/// Port of a data plane's admin API.
 const DATA_PLANE_ADMIN_PORT: u16 = 8085;
-/// Port of a worker's pages.
+/// Port of a worker's admin API.
 pub(crate) const WORKER_ADMIN_PORT: u16 = 10015;
 
-/// What all machines of a run share.
+/// The state that all machines of a run share.
 #[derive(Clone)]
 pub(crate) struct Cluster {
     scenario: Arc<Scenario>,
-    ledger: Ledger,
-    killed: Killed,
+    event_log: EventLog,
+    killed: KilledHosts,
 }
 
 impl Cluster {
-    /// The machines with the parts on them, in the order in which the simulation steps them.
+    /// The machines with components, in the order in which the simulation steps them.
     pub(crate) fn hosts() -> Vec<Host> {
         let data_planes = (1..=DATA_PLANES).map(Host::DataPlane);
         std::iter::once(Host::ControlPlane).chain(data_planes).chain((1..=WORKERS).map(Host::Worker)).collect()
     }
 
     /// The cluster of `scenario`.
-    pub(crate) fn new(scenario: Arc<Scenario>, ledger: Ledger, killed: Killed) -> Self {
-        Self { scenario, ledger, killed }
+    pub(crate) fn new(scenario: Arc<Scenario>, event_log: EventLog, killed: KilledHosts) -> Self {
+        Self { scenario, event_log, killed }
     }
 
-    /// Puts every part on a machine of its own.
+    /// Starts every component on its own machine.
     pub(crate) fn start(&self, sim: &mut Sim<'_>) {
-        // What the control plane writes down outlives it.
+        // The command log outlives the control plane.
         let store = MemoryStore::default();
         for host in Self::hosts() {
             let (cluster, store) = (self.clone(), store.clone());
@@ -66,7 +66,7 @@ impl Cluster {
     }
 
     async fn run(&self, host: Host, store: MemoryStore) -> turmoil::Result {
-        let network: Arc<dyn Network> = Arc::new(SimulatedNetwork::new(host, self.ledger.clone()));
+        let network: Arc<dyn Network> = Arc::new(SimulatedNetwork::new(host, self.event_log.clone()));
         let never = CancellationToken::new();
         match host {
             Host::ControlPlane => {
@@ -85,7 +85,7 @@ impl Cluster {
             stream: SocketAddr::new(own, STREAM_PORT),
             http: SocketAddr::new(own, OPERATORS_PORT),
             seed: self.scenario.seed,
-            // Nothing here may touch a file.
+            // A token would be a file, and a simulation must not depend on files.
             auth: false,
             ..control_plane::Config::default()
         };
@@ -108,7 +108,7 @@ impl Cluster {
         }
     }
 
-    /// From JSON, as an operator would write it: the type of a delay belongs to a crate that only the worker may use.
+    /// From JSON, because the type of a delay is in a crate that this one may not import.
     fn worker(&self, host: Host) -> serde_json::Result<worker::Config> {
         let own = own_address(host);
         serde_json::from_value(serde_json::json!({

@@ -1,36 +1,34 @@
-//! What can go wrong, and when.
+//! The kinds of faults, and faults with their times.
 
 use std::fmt;
 
 use super::host::Host;
 
-/// Something that goes wrong for a while.
+/// A fault that lasts for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// What is sent between two machines is lost, and never sent again: connections that had something on the way
-    /// stay silent for ever.
+    /// Messages between two machines are lost for good: a connection with a message on the way never delivers again.
     Cut(Host, Host),
-    /// What is sent between two machines arrives only when this is over.
+    /// Messages between two machines arrive only after the fault.
     Stall(Host, Host),
-    /// The program is killed and not started again before this is over: its connections end, new ones are refused.
+    /// The program is killed and restarted after the fault: its connections end, new ones are refused.
     Kill(Host),
-    /// The machine loses its power: nobody hears from it, connections to it are neither taken nor refused.
+    /// The machine loses power: it sends nothing, and connections to it are neither accepted nor refused.
     Lose(Host),
 }
 
 /// A fault with its times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Planned {
-    /// What goes wrong.
     pub(crate) fault: Fault,
-    /// When it sets in, in milliseconds of the run.
+    /// Its beginning, in milliseconds of the run.
     pub(crate) from_ms: u64,
-    /// When it is over.
+    /// Its end, in milliseconds of the run.
     pub(crate) until_ms: u64,
 }
 
 impl Fault {
-    /// The machine whose program does not run meanwhile.
+    /// The machine whose program does not run during the fault.
     pub(crate) fn down(self) -> Option<Host> {
         match self {
             Self::Kill(host) | Self::Lose(host) => Some(host),

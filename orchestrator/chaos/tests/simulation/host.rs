@@ -13,17 +13,17 @@ pub(crate) enum Host {
     Worker(usize),
     /// The clients of the data plane of this number, from 1.
     Client(usize),
-    /// Whoever registers functions and looks at the operators' pages.
+    /// The operator, who registers functions and reads the operator API.
     Operator,
 }
 
 impl Host {
-    /// Whose address in the simulated network this is; `None` for an address outside it.
+    /// The machine with this address; `None` for an address outside of the simulated network.
     pub(crate) fn of_address(address: std::net::IpAddr) -> Option<Self> {
         Self::parse(&turmoil::reverse_lookup(address)?)
     }
 
-    /// Its name.
+    /// Its name in the simulated name service.
     pub(crate) fn name(self) -> String {
         self.to_string()
     }

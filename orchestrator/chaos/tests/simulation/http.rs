@@ -11,7 +11,7 @@ use turmoil::net::TcpStream;
 
 use super::host::Host;
 
-/// There was no whole answer.
+/// There was no complete response.
 #[derive(Debug, Error)]
 pub(crate) enum HttpError {
     /// The connection could not be made.
@@ -25,8 +25,8 @@ pub(crate) enum HttpError {
 /// Sends `request` to `port` of `host`. Dropping the future closes the connection.
 ///
 /// # Errors
-/// When no whole answer arrives.
-pub(crate) async fn ask(host: Host, port: u16, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+/// If no complete response arrives.
+pub(crate) async fn send_request(host: Host, port: u16, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
     let stream = TcpStream::connect((host.name(), port)).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));

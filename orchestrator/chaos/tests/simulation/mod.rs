@@ -1,20 +1,20 @@
-//! The simulation: a scenario from a seed, the real parts on simulated machines, what happened, and what must hold.
+//! The simulation: a scenario from a seed, the real components on simulated machines, the events, and the invariants.
 
 mod client;
 mod cluster;
 mod event;
+mod event_log;
 mod fault;
+mod fault_injector;
 mod host;
 mod http;
 mod invariants;
-mod ledger;
 mod network;
 mod operator;
 mod panics;
+mod probe;
 mod run;
 mod scenario;
-mod tap;
-mod weather;
 
 #[allow(unused_imports, reason = "the program replays seeds only, tests also faults of their own")]
 pub(crate) use fault::{Fault, Planned};

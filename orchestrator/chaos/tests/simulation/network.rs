@@ -1,4 +1,4 @@
-//! The simulated network as the parts take it, with taps where the harness must see what happens on the wire.
+//! The simulated network as components use it, with probes on the connections that the harness observes.
 
 use std::{
     io,
@@ -10,9 +10,9 @@ use api::{Accepted, Io, Listener, Network};
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::{
+    event_log::EventLog,
     host::Host,
-    ledger::Ledger,
-    tap::{CallerTap, SandboxTap, Tapped},
+    probe::{CallerProbe, Probed, SandboxProbe},
 };
 use crate::simulation::event::Event;
 
@@ -21,7 +21,7 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The network as one machine sees it.
 pub(crate) struct SimulatedNetwork {
     host: Host,
-    ledger: Ledger,
+    event_log: EventLog,
 }
 
 /// The address of the machine whose program is running.
@@ -30,18 +30,18 @@ pub(crate) fn own_address(host: Host) -> IpAddr {
 }
 
 impl SimulatedNetwork {
-    /// What `host` sees; its dealings with sandboxes go into `ledger`.
-    pub(crate) fn new(host: Host, ledger: Ledger) -> Self {
-        Self { host, ledger }
+    /// The network as `host` sees it. Its connections to sandboxes are recorded in `event_log`.
+    pub(crate) fn new(host: Host, event_log: EventLog) -> Self {
+        Self { host, event_log }
     }
 
     async fn dial(&self, address: SocketAddr) -> io::Result<Io> {
         match Host::of_address(address.ip()) {
             Some(worker @ Host::Worker(_)) => {
-                let (from, ledger) = (self.host, self.ledger.clone());
-                ledger.record(Event::Dialed { from, worker });
+                let (from, event_log) = (self.host, self.event_log.clone());
+                event_log.record(Event::Dialed { from, worker });
                 let stream = TcpStream::connect(address).await?;
-                Ok(Box::new(Tapped::new(stream, CallerTap { from, worker, ledger })))
+                Ok(Box::new(Probed::new(stream, CallerProbe { from, worker, event_log })))
             }
             _ => Ok(Box::new(TcpStream::connect(address).await?)),
         }
@@ -54,10 +54,10 @@ impl Network for SimulatedNetwork {
             // The simulation binds all addresses of a machine at once; there is only one.
             let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await?;
             let local = SocketAddr::new(own_address(self.host), listener.local_addr()?.port());
-            // Sandboxes are what takes any free port: the pages of a worker have one of their own.
+            // Only sandboxes take any free port: the admin API has a fixed one.
             let is_sandbox = matches!(self.host, Host::Worker(_)) && address.port() == 0;
-            let tap = is_sandbox.then(|| (self.host, self.ledger.clone()));
-            Ok(Box::new(SimulatedListener { listener, local, tap }) as Box<dyn Listener>)
+            let probe = is_sandbox.then(|| (self.host, self.event_log.clone()));
+            Ok(Box::new(SimulatedListener { listener, local, probe }) as Box<dyn Listener>)
         })
     }
 
@@ -73,8 +73,8 @@ impl Network for SimulatedNetwork {
 struct SimulatedListener {
     listener: TcpListener,
     local: SocketAddr,
-    /// For a sandbox: its worker, and where to write down what it does.
-    tap: Option<(Host, Ledger)>,
+    /// For a sandbox: its worker, and the log of its events.
+    probe: Option<(Host, EventLog)>,
 }
 
 impl Listener for SimulatedListener {
@@ -82,10 +82,10 @@ impl Listener for SimulatedListener {
         Box::pin(async {
             let (stream, peer) = self.listener.accept().await?;
             let local = self.local;
-            let io: Io = match &self.tap {
-                Some((worker, ledger)) => {
-                    let tap = SandboxTap::new(*worker, local.port(), ledger.clone());
-                    Box::new(Tapped::new(stream, tap))
+            let io: Io = match &self.probe {
+                Some((worker, event_log)) => {
+                    let probe = SandboxProbe::new(*worker, local.port(), event_log.clone());
+                    Box::new(Probed::new(stream, probe))
                 }
                 None => Box::new(stream),
             };

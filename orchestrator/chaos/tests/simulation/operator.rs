@@ -1,5 +1,5 @@
-//! The operator of a run: registers the functions when the cluster is complete, and compares what the control plane
-//! believes with what the workers have when nothing goes on any more; then deregisters everything and compares again.
+//! The operator of a run: registers the functions when the cluster is complete, and compares the sandboxes that the control
+//! plane knows with those of the workers after the load; then deregisters everything and compares again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,56 +12,56 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     cluster::{OPERATORS_PORT, WORKER_ADMIN_PORT},
     event::Event,
+    event_log::EventLog,
     host::Host,
-    http::{HttpError, ask},
-    ledger::Ledger,
+    http::{HttpError, send_request},
     scenario::{DATA_PLANES, Scenario, WORKERS},
 };
 
-/// Longest wait for a page.
-const PAGE_WITHIN: Duration = Duration::from_secs(2);
-/// Time between two looks while waiting for a state.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Longest wait for what must come about soon.
-const SOON: Duration = Duration::from_secs(5);
+/// Longest wait for a response.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two reads of a state.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// Longest wait for a state.
+const STATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The operator could not do its work.
 #[derive(Debug, Error)]
 enum OperatorError {
-    #[error("{0}: no answer in time")]
-    Silent(String),
+    #[error("{0}: no response in time")]
+    NoResponse(String),
     #[error("{0}")]
     Page(String, #[source] HttpError),
-    #[error("{0}: answered {1}: {2}")]
+    #[error("{0}: status {1}: {2}")]
     Refused(String, u16, String),
-    #[error("the cluster was not complete within {SOON:?}: {0}")]
+    #[error("the cluster was not complete within {STATE_TIMEOUT:?}: {0}")]
     Incomplete(String),
 }
 
-/// Runs from the beginning to the end of the simulation.
-pub(crate) async fn run(scenario: Arc<Scenario>, ledger: Ledger) -> turmoil::Result {
+/// Runs for the whole simulation.
+pub(crate) async fn run(scenario: Arc<Scenario>, event_log: EventLog) -> turmoil::Result {
     wait_for_cluster().await?;
     for spec in &scenario.functions {
         let (path, body) = (format!("/v1/functions/{}", spec.name), serde_json::to_vec(spec)?);
         page(Host::ControlPlane, OPERATORS_PORT, "PUT", &path, body).await?;
-        ledger.record(Event::Registered { function: spec.name.to_string() });
+        event_log.record(Event::Registered { function: spec.name.to_string() });
     }
-    // Every invocation ends, if only by its client's time-out; the simulation ends a run in which one does not.
-    while ledger.clients_done() < DATA_PLANES {
-        sleep(LOOK_EVERY).await;
+    // Ends, because every invocation ends at its client's time-out at the latest.
+    while event_log.clients_done() < DATA_PLANES {
+        sleep(POLL_INTERVAL).await;
     }
-    ledger.record(compare(&scenario, false).await?);
+    event_log.record(compare(&scenario, false).await?);
     for spec in &scenario.functions {
         page(Host::ControlPlane, OPERATORS_PORT, "DELETE", &format!("/v1/functions/{}", spec.name), Vec::new()).await?;
-        ledger.record(Event::Deregistered { function: spec.name.to_string() });
+        event_log.record(Event::Deregistered { function: spec.name.to_string() });
     }
-    ledger.record(compare(&scenario, true).await?);
+    event_log.record(compare(&scenario, true).await?);
     Ok(())
 }
 
-/// Waits until all parts have found the control plane.
+/// Waits until all components are connected to the control plane.
 async fn wait_for_cluster() -> Result<(), OperatorError> {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + STATE_TIMEOUT;
     loop {
         let status = get(Host::ControlPlane, OPERATORS_PORT, "/v1/status").await;
         let complete = status.as_ref().is_ok_and(|status| {
@@ -73,23 +73,23 @@ async fn wait_for_cluster() -> Result<(), OperatorError> {
         if Instant::now() >= deadline {
             return Err(OperatorError::Incomplete(format!("{status:?}")));
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-/// What is believed and what exists, as soon as both are the same and, if `empty`, nothing; or else at the deadline.
+/// The expected and the actual sandboxes, as soon as they are equal and, if `empty`, there are none; or else at the deadline.
 async fn compare(scenario: &Scenario, empty: bool) -> Result<Event, OperatorError> {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + STATE_TIMEOUT;
     loop {
-        let (believed, existing) = (believed(scenario).await?, existing().await?);
-        if (believed == existing && (believed.is_empty() || !empty)) || Instant::now() >= deadline {
-            return Ok(Event::Rest { believed, existing });
+        let (expected, actual) = (expected(scenario).await?, actual().await?);
+        if (expected == actual && (expected.is_empty() || !empty)) || Instant::now() >= deadline {
+            return Ok(Event::Snapshot { expected, actual });
         }
-        sleep(LOOK_EVERY).await;
+        sleep(POLL_INTERVAL).await;
     }
 }
 
-async fn believed(scenario: &Scenario) -> Result<Vec<String>, OperatorError> {
+async fn expected(scenario: &Scenario) -> Result<Vec<String>, OperatorError> {
     let mut sandboxes = Vec::new();
     for spec in &scenario.functions {
         let path = format!("/v1/functions/{}", spec.name);
@@ -107,7 +107,7 @@ async fn believed(scenario: &Scenario) -> Result<Vec<String>, OperatorError> {
     Ok(sandboxes)
 }
 
-async fn existing() -> Result<Vec<String>, OperatorError> {
+async fn actual() -> Result<Vec<String>, OperatorError> {
     let mut sandboxes = Vec::new();
     for worker in (1..=WORKERS).map(Host::Worker) {
         let held = get(worker, WORKER_ADMIN_PORT, "/v1/sandboxes").await?;
@@ -125,11 +125,11 @@ fn text(value: &Value) -> &str {
 }
 
 async fn get(host: Host, port: u16, path: &str) -> Result<Value, OperatorError> {
-    let answer = page(host, port, "GET", path, Vec::new()).await?;
-    Ok(serde_json::from_slice(answer.body()).unwrap_or_default())
+    let response = page(host, port, "GET", path, Vec::new()).await?;
+    Ok(serde_json::from_slice(response.body()).unwrap_or_default())
 }
 
-/// A page that is there, or the result of a change that was accepted.
+/// Sends a request, and expects a success.
 async fn page(
     host: Host,
     port: u16,
@@ -137,7 +137,7 @@ async fn page(
     path: &str,
     body: Vec<u8>,
 ) -> Result<Response<Bytes>, OperatorError> {
-    let what = format!("{method} http://{host}:{port}{path}");
+    let request_line = format!("{method} http://{host}:{port}{path}");
     let request = Request::builder()
         .method(method)
         .uri(path)
@@ -145,13 +145,13 @@ async fn page(
         .header("content-type", "application/json")
         .body(Bytes::from(body))
         .expect("paths of this file are valid in a request");
-    match timeout(PAGE_WITHIN, ask(host, port, request)).await {
-        Err(_elapsed) => Err(OperatorError::Silent(what)),
-        Ok(Err(error)) => Err(OperatorError::Page(what, error)),
-        Ok(Ok(answer)) if answer.status().is_success() => Ok(answer),
-        Ok(Ok(answer)) => {
-            let body = String::from_utf8_lossy(answer.body()).into_owned();
-            Err(OperatorError::Refused(what, answer.status().as_u16(), body))
+    match timeout(REQUEST_TIMEOUT, send_request(host, port, request)).await {
+        Err(_elapsed) => Err(OperatorError::NoResponse(request_line)),
+        Ok(Err(error)) => Err(OperatorError::Page(request_line, error)),
+        Ok(Ok(response)) if response.status().is_success() => Ok(response),
+        Ok(Ok(response)) => {
+            let body = String::from_utf8_lossy(response.body()).into_owned();
+            Err(OperatorError::Refused(request_line, response.status().as_u16(), body))
         }
     }
 }

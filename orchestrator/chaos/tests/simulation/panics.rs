@@ -1,5 +1,5 @@
-//! Counts panics of this thread. A runtime swallows the panic of a task, so a part could lose a task without notice;
-//! a run in which anything panicked has failed.
+//! Counts the panics of this thread. tokio catches the panic of a task, so a component could lose a task unnoticed; a run
+//! with a panic fails.
 
 use std::{cell::Cell, sync::Once};
 
@@ -9,7 +9,7 @@ thread_local! {
 
 static HOOK: Once = Once::new();
 
-/// Begins to count; the default report is still printed.
+/// Starts to count. The default report is still printed.
 pub(crate) fn watch() {
     HOOK.call_once(|| {
         let before = std::panic::take_hook();
@@ -20,7 +20,7 @@ pub(crate) fn watch() {
     });
 }
 
-/// Panics of this thread since counting began.
+/// Panics of this thread since the count started.
 pub(crate) fn count() -> u32 {
     PANICS.get()
 }

@@ -10,65 +10,63 @@ use std::{
 use super::{
     client,
     cluster::Cluster,
+    event_log::{Entry, EventLog},
     fault::Planned,
+    fault_injector::{FaultInjector, KilledHosts},
     host::Host,
     invariants::{self, Violation},
-    ledger::{Entry, Ledger},
     operator, panics,
     scenario::{DATA_PLANES, LOAD_UNTIL_MS, Scenario},
-    weather::{Killed, Weather},
 };
 
-/// Simulated time per step: messages arrive at the beginning of one. Half the steps take half the time of the test.
+/// Simulated time per step. Messages arrive at the beginning of a step. A longer step makes the test faster.
 const STEP: Duration = Duration::from_millis(2);
-/// A run that takes longer hangs: load, its last answers, and a minute for looking at everything at rest.
-const LONGEST: Duration = Duration::from_millis(LOAD_UNTIL_MS + client::ANSWER_WITHIN_MS + 60_000);
+/// A run that takes longer hangs: the load, its last responses, and a minute for the comparisons without load.
+const MAX_RUN_TIME: Duration = Duration::from_millis(LOAD_UNTIL_MS + client::RESPONSE_TIMEOUT_MS + 60_000);
 /// Segments that may wait at a socket, and connections at a listener; the simulation panics beyond the latter.
 const SOCKET_CAPACITY: usize = 4096;
 
-/// When a machine crashes, tokio drops its tasks in as many groups as this, by their ids; and ids are counted over the
-/// whole process. So a run begins at the same place in that cycle, and no other one takes ids meanwhile.
+/// The number of groups, by task id, in which tokio drops the tasks of a crashed machine. Ids are counted over the whole
+/// process, so each run starts at the same id modulo this number, and no other run takes ids meanwhile.
 const TASK_SHARDS: u64 = 4;
-static ALONE: Mutex<()> = Mutex::new(());
+static EXCLUSIVE: Mutex<()> = Mutex::new(());
 
 /// Events shown before the one in which two runs differ.
 const EVENTS_SHOWN: usize = 8;
 
 /// A run that has ended.
 pub(crate) struct Run {
-    /// What it was.
     pub(crate) scenario: Arc<Scenario>,
-    /// All that happened.
+    /// All events.
     pub(crate) entries: Vec<Entry>,
-    /// Where it went wrong.
     pub(crate) violations: Vec<Violation>,
 }
 
 impl Run {
     /// Runs `scenario`.
     pub(crate) fn of(scenario: Scenario) -> Self {
-        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _exclusive = EXCLUSIVE.lock().unwrap_or_else(PoisonError::into_inner);
         align_task_ids();
         panics::watch();
         let panics_before = panics::count();
         let scenario = Arc::new(scenario);
-        let ledger = Ledger::default();
-        let ended = simulate(&scenario, &ledger);
-        let entries = ledger.take();
+        let event_log = EventLog::default();
+        let ended = simulate(&scenario, &event_log);
+        let entries = event_log.take();
         let mut violations = invariants::check(&scenario, &entries);
         if let Err(error) = ended {
-            let at_ms = ledger.now_ms();
+            let at_ms = event_log.now_ms();
             violations.push(Violation { invariant: "the run ends", at_ms, what: error.to_string() });
         }
         let panics = panics::count() - panics_before;
         if panics > 0 {
             let what = format!("{panics} tasks panicked: see standard error");
-            violations.push(Violation { invariant: "no task panics", at_ms: ledger.now_ms(), what });
+            violations.push(Violation { invariant: "no task panics", at_ms: event_log.now_ms(), what });
         }
         Self { scenario, entries, violations }
     }
 
-    /// Where the events of two runs part, with the events before; `None` when they are the same.
+    /// The first difference between the events of two runs, with the events before it; `None` if they are equal.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
         let most = self.entries.len().max(other.entries.len());
         let index = (0..most).find(|&index| self.entries.get(index) != other.entries.get(index))?;
@@ -88,33 +86,33 @@ fn align_task_ids() {
     }
 }
 
-fn simulate(scenario: &Arc<Scenario>, ledger: &Ledger) -> turmoil::Result {
-    let (least_ms, most_ms) = scenario.latency_ms;
+fn simulate(scenario: &Arc<Scenario>, event_log: &EventLog) -> turmoil::Result {
+    let (min_ms, max_ms) = scenario.latency_ms;
     let mut sim = turmoil::Builder::new()
         .rng_seed(scenario.seed)
         .tick_duration(STEP)
-        .simulation_duration(LONGEST)
-        .min_message_latency(Duration::from_millis(least_ms))
-        .max_message_latency(Duration::from_millis(most_ms))
+        .simulation_duration(MAX_RUN_TIME)
+        .min_message_latency(Duration::from_millis(min_ms))
+        .max_message_latency(Duration::from_millis(max_ms))
         .tcp_capacity(SOCKET_CAPACITY)
         .build();
-    let killed = Killed::default();
-    Cluster::new(scenario.clone(), ledger.clone(), killed.clone()).start(&mut sim);
+    let killed = KilledHosts::default();
+    Cluster::new(scenario.clone(), event_log.clone(), killed.clone()).start(&mut sim);
     for number in 1..=DATA_PLANES {
-        sim.client(Host::Client(number).name(), client::run(scenario.clone(), number, ledger.clone()));
+        sim.client(Host::Client(number).name(), client::run(scenario.clone(), number, event_log.clone()));
     }
-    sim.client(Host::Operator.name(), operator::run(scenario.clone(), ledger.clone()));
+    sim.client(Host::Operator.name(), operator::run(scenario.clone(), event_log.clone()));
     let all = Cluster::hosts().into_iter().chain((1..=DATA_PLANES).map(Host::Client)).chain([Host::Operator]);
-    let mut weather = Weather::new(&scenario.faults, all.collect(), killed, ledger.clone());
+    let mut fault_injector = FaultInjector::new(&scenario.faults, all.collect(), killed, event_log.clone());
     while !sim.step()? {
         let now_ms = u64::try_from(sim.elapsed().as_millis())?;
-        ledger.set_now_ms(now_ms);
-        weather.advance(&mut sim, now_ms);
+        event_log.set_now_ms(now_ms);
+        fault_injector.advance(&mut sim, now_ms);
     }
     Ok(())
 }
 
-/// The run in one paragraph: what it was, what came of it, and every violation.
+/// The run in one paragraph: its parameters, its outcomes, and every violation.
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Scenario { seed, latency_ms, creation_ms, nodes, node_cpu, placement, balance, calls, faults, .. } =

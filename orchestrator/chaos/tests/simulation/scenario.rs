@@ -1,6 +1,6 @@
-//! Everything that a seed decides: the network, the cluster, the functions, the load and the faults.
+//! Everything that a seed determines: the network, the cluster, the functions, the load and the faults.
 //!
-//! A run has three phases: faults under load; load after everything has healed, which must all be served; rest.
+//! A run has three phases: faults under load; load after the last fault, which must all be served; no load.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ use super::{
 
 /// Data planes of every run.
 pub(crate) const DATA_PLANES: usize = 2;
-/// Workers of every run: from four on the control plane suspects itself when more than 30 % fall silent together.
+/// Workers of every run: with four or more, the control plane suspects its own network if more than 30 % miss heartbeats
+/// together.
 pub(crate) const WORKERS: usize = 4;
 /// Functions of every run.
 pub(crate) const FUNCTIONS: usize = 8;
@@ -25,25 +26,25 @@ const RARE_FROM: usize = 5;
 /// Of the calls that are for none of the functions before, this share is for the next one.
 const SHARE: f64 = 0.45;
 
-/// When load begins: everything is connected and registered by then.
+/// Begin of the load: everything is connected and registered by then.
 pub(crate) const LOAD_FROM_MS: u64 = 2_000;
 /// The earliest fault: sandboxes are warm by then.
 const FAULTS_FROM_MS: u64 = 4_000;
-/// Everything has healed by then.
+/// The end of the last fault.
 const FAULTS_UNTIL_MS: u64 = 14_000;
-/// When load ends. What is sent in the last seconds must all be served.
+/// End of the load. The invocations of the last seconds must all be served.
 pub(crate) const LOAD_UNTIL_MS: u64 = 26_000;
 
 /// Longest wait for a slot.
 pub(crate) const QUEUE_DEADLINE_MS: u64 = 5_000;
 /// Longest run of an invocation.
 pub(crate) const TIMEOUT_MS: u64 = 2_000;
-/// A silent worker is dead after this; shorter than the default, so that runs are short.
+/// A worker without heartbeats is dead after this; shorter than the default, so that runs are short.
 pub(crate) const DEAD_AFTER_MS: u64 = 4_000;
 /// A vanished data plane keeps its slots for this long; shorter than the default, so that runs are short.
 pub(crate) const DATA_PLANE_GRACE_MS: u64 = 5_000;
 
-/// A broken connection between parts is noticed within 4 s (a ping each second, unanswered for three), and a new one
+/// A broken connection between components is detected within 4 s (a ping each second, without a response for three), and a new one
 /// found within 3 s (a connection attempt takes 2 s at most, the pause between two less than 1 s).
 pub(crate) const RECONNECT_MS: u64 = 7_000;
 
@@ -54,7 +55,7 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     /// Least and greatest time that a message takes from one machine to another.
     pub(crate) latency_ms: (u64, u64),
-    /// How long the creation of a sandbox takes.
+    /// Time that the creation of a sandbox takes.
     pub(crate) creation_ms: u64,
     /// Nodes of each worker.
     pub(crate) nodes: u32,
@@ -64,11 +65,9 @@ pub(crate) struct Scenario {
     pub(crate) placement: &'static str,
     /// Load balancing policy.
     pub(crate) balance: &'static str,
-    /// What is registered.
     pub(crate) functions: Vec<FunctionSpec>,
-    /// What is invoked, in the order of time.
+    /// The invocations, in the order of time.
     pub(crate) calls: Vec<Call>,
-    /// What goes wrong.
     pub(crate) faults: Vec<Planned>,
 }
 
@@ -77,30 +76,30 @@ pub(crate) struct Scenario {
 pub(crate) struct Call {
     /// Its number.
     pub(crate) id: CallId,
-    /// When it is sent.
+    /// The time at which it is sent.
     pub(crate) at_ms: u64,
     /// The function's index.
     pub(crate) function: usize,
     /// Number of the data plane it is sent to.
     pub(crate) data_plane: usize,
-    /// How long the function is asked to run.
+    /// The requested run time.
     pub(crate) run_ms: u64,
     /// Length of its body; a POST then, a GET without.
     pub(crate) body_bytes: Option<usize>,
-    /// The client goes away after this time, if there is no answer yet.
+    /// The client closes the connection after this time if there is no response yet.
     pub(crate) abandon_after_ms: Option<u64>,
 }
 
 impl Scenario {
     /// The run of `seed`.
     pub(crate) fn of_seed(seed: u64) -> Self {
-        // A stream for each kind of decision: changing how one is drawn leaves the others as they were.
+        // A random stream for each kind of parameter, so that a change of one kind does not change the others.
         let stream = |number| Pcg64::seed_from_u64(seed.wrapping_mul(8).wrapping_add(number));
         let mut random = stream(0);
-        let least_ms = random.random_range(0..=1);
+        let min_ms = random.random_range(0..=1);
         Self {
             seed,
-            latency_ms: (least_ms, least_ms + random.random_range(1..=9)),
+            latency_ms: (min_ms, min_ms + random.random_range(1..=9)),
             creation_ms: random.random_range(10..=120),
             nodes: random.random_range(1..=2),
             node_cpu: pick(&mut random, &["600m", "1", "4"]),
@@ -219,7 +218,7 @@ fn faults(random: &mut Pcg64) -> Vec<Planned> {
     faults
 }
 
-/// More of everything. Without it there is time in which only one thing is wrong, and so nothing else is an excuse.
+/// More faults of every kind. Runs without them have times with a single fault, which exempts less.
 fn storm(random: &mut Pcg64, faults: &mut Vec<Planned>) {
     if random.random_bool(0.5) {
         faults.push(plan(random, Fault::Kill(Host::ControlPlane), 5..2_500));

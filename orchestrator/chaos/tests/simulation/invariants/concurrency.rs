@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Violation;
-use crate::simulation::{event::Event, ledger::Entry, scenario::Scenario};
+use crate::simulation::{event::Event, event_log::Entry, scenario::Scenario};
 
 pub(super) fn check(scenario: &Scenario, entries: &[Entry]) -> Vec<Violation> {
     let limits: BTreeMap<_, _> =

@@ -1,47 +1,47 @@
-//! What must hold in every run, each property in a file of its own, checked on the events afterwards.
+//! The invariants of every run, one per file, checked on the events after the run.
 
-mod answered_once;
 mod at_rest;
 mod concurrency;
 mod dead_worker;
 mod never_twice;
 mod one_function;
-mod served_when_settled;
-mod true_answers;
+mod responded_once;
+mod served_when_stable;
+mod true_responses;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-use super::{ledger::Entry, scenario::Scenario};
+use super::{event_log::Entry, scenario::Scenario};
 
-/// Something that must not have happened.
+/// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Violation {
-    /// The property, in a few words.
+    /// The invariant, in a few words.
     pub(crate) invariant: &'static str,
-    /// When it was broken, in milliseconds of the run.
+    /// The time in the run, in milliseconds.
     pub(crate) at_ms: u64,
-    /// What was expected and what was seen.
+    /// The expected and the observed values.
     pub(crate) what: String,
 }
 
-/// Checks one property.
+/// Checks one invariant.
 type Check = fn(&Scenario, &[Entry]) -> Vec<Violation>;
 
 const CHECKS: [Check; 8] = [
-    answered_once::check,
-    true_answers::check,
+    responded_once::check,
+    true_responses::check,
     concurrency::check,
     one_function::check,
     never_twice::check,
     dead_worker::check,
-    served_when_settled::check,
+    served_when_stable::check,
     at_rest::check,
 ];
 
-/// Checks every property.
+/// Checks every invariant.
 pub(crate) fn check(scenario: &Scenario, entries: &[Entry]) -> Vec<Violation> {
     CHECKS.iter().flat_map(|check| check(scenario, entries)).collect()
 }

@@ -1,9 +1,9 @@
-//! A sandbox runs one function only, and has one name and one address: what answers name is where the invocation ran.
+//! A sandbox runs one function only, and has one id and one address: a response names the sandbox that ran the invocation.
 
 use std::collections::BTreeMap;
 
 use super::Violation;
-use crate::simulation::{event::Event, ledger::Entry, scenario::Scenario};
+use crate::simulation::{event::Event, event_log::Entry, scenario::Scenario};
 
 const INVARIANT: &str = "a sandbox is of one function";
 
@@ -24,8 +24,8 @@ pub(super) fn check(scenario: &Scenario, entries: &[Entry]) -> Vec<Violation> {
                     violations.push(Violation { invariant: INVARIANT, at_ms, what });
                 }
             }
-            Event::Answered { call, answer } => {
-                let (Some(sandbox), Some(address)) = (&answer.sandbox, last_at.get(call)) else { continue };
+            Event::Responded { call, response } => {
+                let (Some(sandbox), Some(address)) = (&response.sandbox, last_at.get(call)) else { continue };
                 let first = *address_of.entry(sandbox.clone()).or_insert(*address);
                 if first != *address {
                     let what = format!("#{call} ran at {address:?}; {sandbox} was at {first:?}");

@@ -1,4 +1,4 @@
-//! Carries faults out on the simulated network. Faults may overlap: a link is as bad as the worst of them makes it.
+//! Injects faults into the simulated network. Faults may overlap: the worst one determines the state of a link.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,17 +9,17 @@ use turmoil::Sim;
 
 use super::{
     event::Event,
+    event_log::EventLog,
     fault::{Fault, Planned},
     host::Host,
-    ledger::Ledger,
 };
 
-/// Which programs may run: asked by a host's software whenever it is started.
+/// The hosts whose program must not run. The software of a host checks this whenever it starts.
 #[derive(Clone, Default)]
-pub(crate) struct Killed(Arc<Mutex<BTreeSet<Host>>>);
+pub(crate) struct KilledHosts(Arc<Mutex<BTreeSet<Host>>>);
 
-impl Killed {
-    /// Whether the program of `host` is dead.
+impl KilledHosts {
+    /// Returns true if the program of `host` must not run.
     pub(crate) fn contains(&self, host: Host) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&host)
     }
@@ -34,7 +34,7 @@ impl Killed {
     }
 }
 
-/// How well a link works.
+/// The state of a link, from best to worst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 enum Link {
     #[default]
@@ -43,38 +43,38 @@ enum Link {
     Down,
 }
 
-/// The faults of a run, past, present and to come.
-pub(crate) struct Weather {
-    /// Beginnings and ends to come, the latest first.
+/// Begins and ends the faults of a run.
+pub(crate) struct FaultInjector {
+    /// Future beginnings (true) and ends of faults with their times, the latest first.
     changes: Vec<(u64, bool, Fault)>,
     present: Vec<Fault>,
     hosts: Vec<Host>,
     links: BTreeMap<(Host, Host), Link>,
-    killed: Killed,
-    ledger: Ledger,
+    killed: KilledHosts,
+    event_log: EventLog,
 }
 
-impl Weather {
-    /// The weather among `hosts`.
-    pub(crate) fn new(planned: &[Planned], hosts: Vec<Host>, killed: Killed, ledger: Ledger) -> Self {
+impl FaultInjector {
+    /// An injector for `planned` faults among `hosts`.
+    pub(crate) fn new(planned: &[Planned], hosts: Vec<Host>, killed: KilledHosts, event_log: EventLog) -> Self {
         let begins = planned.iter().map(|plan| (plan.from_ms, true, plan.fault));
         let ends = planned.iter().map(|plan| (plan.until_ms, false, plan.fault));
         let mut changes: Vec<_> = begins.chain(ends).collect();
         // Stable, so that faults of the same millisecond keep the order of the plan.
         changes.sort_by_key(|(at_ms, ..)| std::cmp::Reverse(*at_ms));
-        Self { changes, present: Vec::new(), hosts, links: BTreeMap::new(), killed, ledger }
+        Self { changes, present: Vec::new(), hosts, links: BTreeMap::new(), killed, event_log }
     }
 
-    /// Carries out what is due.
+    /// Begins and ends the faults that are due.
     pub(crate) fn advance(&mut self, sim: &mut Sim<'_>, now_ms: u64) {
         while let Some((_, begins, fault)) = self.changes.pop_if(|(at_ms, ..)| *at_ms <= now_ms) {
             if begins {
-                self.ledger.record(Event::Struck { fault });
+                self.event_log.record(Event::FaultBegan { fault });
                 self.present.push(fault);
                 self.set_links(sim);
                 self.stop(sim, fault);
             } else {
-                self.ledger.record(Event::Healed { fault });
+                self.event_log.record(Event::FaultEnded { fault });
                 self.present.retain(|present| *present != fault);
                 self.set_links(sim);
                 self.start(sim, fault);
@@ -82,12 +82,12 @@ impl Weather {
         }
     }
 
-    /// Ends the program. The links are down already when the machine is lost, so that no farewell gets out.
+    /// Ends the program. The links of a lost machine are down before, so that its connections cannot be closed properly.
     fn stop(&self, sim: &mut Sim<'_>, fault: Fault) {
         match fault {
             Fault::Kill(host) => {
                 self.killed.set(host, true);
-                // What takes its place takes no connections, so they are refused.
+                // The restarted software waits without a listener, so connections are refused.
                 sim.bounce(host.name());
             }
             Fault::Lose(host) => sim.crash(host.name()),
@@ -120,7 +120,7 @@ impl Weather {
     }
 }
 
-/// What a fault does to the link between two machines.
+/// The state of the link between two machines under a fault.
 fn effect(fault: Fault, a: Host, b: Host) -> Link {
     let joins = |c: Host, d: Host| (a, b) == (c, d) || (b, a) == (c, d);
     match fault {

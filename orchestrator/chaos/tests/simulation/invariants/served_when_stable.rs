@@ -1,22 +1,22 @@
-//! Liveness: an invocation sent when nothing has gone wrong or come back for a while is served, on time. A dead worker
-//! is no excuse: its functions run elsewhere.
+//! Liveness: an invocation that is sent some time after the last beginning or end of a fault is served in time. A dead worker
+//! is no exemption: its functions run elsewhere.
 
 use std::collections::BTreeMap;
 
 use super::Violation;
 use crate::simulation::{
     event::Event,
+    event_log::Entry,
     fault::{Fault, Planned},
     host::Host,
-    ledger::Entry,
     scenario::{Call, DEAD_AFTER_MS, RECONNECT_MS, Scenario, TIMEOUT_MS},
 };
 
-/// After this a dead worker gets no new traffic, and what was there runs elsewhere.
+/// After this a dead worker gets no new traffic, and its functions run elsewhere.
 const REPLACED_MS: u64 = 2_000;
-/// A function at its upper bound gets new sandboxes only for those of dead workers, and this much later.
+/// Time from the death of a worker until a function at its upper bound gets replacements.
 const DECISION_MS: u64 = 1_000;
-/// What was lost with a link is given up after the function's time-out, and its sandbox retired a second later.
+/// An invocation that was lost with a link times out, and its sandbox is removed a second later.
 const LOST_MS: u64 = TIMEOUT_MS + 1_000;
 
 pub(super) fn check(scenario: &Scenario, entries: &[Entry]) -> Vec<Violation> {
@@ -24,27 +24,26 @@ pub(super) fn check(scenario: &Scenario, entries: &[Entry]) -> Vec<Violation> {
     let mut violations = Vec::new();
     for Entry { at_ms, event } in entries {
         let (id, what) = match event {
-            Event::Answered { call, answer } if answer.status != 200 => (call, answer.to_string()),
+            Event::Responded { call, response } if response.status != 200 => (call, response.to_string()),
             Event::Broken { call, cause } => (call, cause.clone()),
-            Event::Unanswered { call } => (call, "not at all".to_owned()),
+            Event::TimedOut { call } => (call, "no response".to_owned()),
             _ => continue,
         };
         let Some(call) = calls.get(id) else { continue };
-        if is_settled(scenario, call, *at_ms) {
-            let what =
-                format!("#{id} of {}, sent at {} ms, was answered {what}", scenario.function_name(call), call.at_ms);
-            violations.push(Violation { invariant: "served when settled", at_ms: *at_ms, what });
+        if is_stable(scenario, call, *at_ms) {
+            let what = format!("#{id} of {}, sent at {} ms, got {what}", scenario.function_name(call), call.at_ms);
+            violations.push(Violation { invariant: "served when stable", at_ms: *at_ms, what });
         }
     }
     violations
 }
 
-/// Whether nothing that could excuse a failure happened from shortly before the sending to the end.
-fn is_settled(scenario: &Scenario, call: &Call, ended_ms: u64) -> bool {
+/// Returns true if no fault from shortly before the sending to the end exempts a failure.
+fn is_stable(scenario: &Scenario, call: &Call, ended_ms: u64) -> bool {
     let is_bounded = scenario.functions[call.function].scale.max.is_some();
     scenario.faults.iter().all(|plan| {
         let Planned { fault, from_ms, until_ms } = *plan;
-        let after = |change_ms: u64, settle_ms: u64| call.at_ms >= change_ms + settle_ms || ended_ms < change_ms;
+        let after = |change_ms: u64, recovery_ms: u64| call.at_ms >= change_ms + recovery_ms || ended_ms < change_ms;
         match fault {
             Fault::Kill(Host::Worker(_)) | Fault::Lose(Host::Worker(_)) => {
                 let replaced_ms = if is_bounded { DEAD_AFTER_MS + DECISION_MS } else { REPLACED_MS };

@@ -1,5 +1,4 @@
-//! Where events are written down, with the simulated time in milliseconds: one list for all hosts, in the order in
-//! which things happened.
+//! The log of events with the simulated time in milliseconds: one list for all hosts, in the order of the events.
 
 use std::{
     fmt,
@@ -16,13 +15,12 @@ use super::event::Event;
 pub(crate) struct Entry {
     /// Milliseconds of simulated time since the run began.
     pub(crate) at_ms: u64,
-    /// What happened.
     pub(crate) event: Event,
 }
 
 /// The list under construction. Clones share it.
 #[derive(Clone, Default)]
-pub(crate) struct Ledger(Arc<Shared>);
+pub(crate) struct EventLog(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -30,38 +28,38 @@ struct Shared {
     /// be in the order of the list; and while a host is being crashed it has no clock at all.
     now_ms: AtomicU64,
     entries: Mutex<Vec<Entry>>,
-    /// Clients that have sent everything and heard of all of it.
+    /// Clients of which every invocation has ended.
     clients_done: AtomicUsize,
 }
 
-impl Ledger {
-    /// Writes down what happens now.
+impl EventLog {
+    /// Appends an event with the current time.
     pub(crate) fn record(&self, event: Event) {
         let entry = Entry { at_ms: self.now_ms(), event };
         self.0.entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
-    /// It is `ms` now.
+    /// Sets the current time.
     pub(crate) fn set_now_ms(&self, ms: u64) {
         self.0.now_ms.store(ms, Ordering::Relaxed);
     }
 
-    /// The time, in milliseconds.
+    /// The current time, in milliseconds.
     pub(crate) fn now_ms(&self) -> u64 {
         self.0.now_ms.load(Ordering::Relaxed)
     }
 
-    /// One more client has heard of everything it sent.
+    /// Counts a client of which every invocation has ended.
     pub(crate) fn client_done(&self) {
         self.0.clients_done.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How many clients have.
+    /// The number of those clients.
     pub(crate) fn clients_done(&self) -> usize {
         self.0.clients_done.load(Ordering::Relaxed)
     }
 
-    /// Everything written down so far.
+    /// Removes and returns all entries.
     pub(crate) fn take(&self) -> Vec<Entry> {
         std::mem::take(&mut *self.0.entries.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -1,5 +1,5 @@
-//! Taps on connections: a data plane's towards workers, and a sandbox's own. The parts do not know of them, so what
-//! they see is what really happened and not what a part says of itself.
+//! Probes on connections: of data planes to workers, and of sandboxes. Components do not know of them, so a probe observes
+//! what happens and not what a component reports.
 
 use std::{
     io,
@@ -12,84 +12,83 @@ use turmoil::net::TcpStream;
 
 use super::{
     event::{CallId, Event},
+    event_log::EventLog,
     host::Host,
-    ledger::Ledger,
 };
 
-/// Sees the bytes of one connection.
-pub(crate) trait Tap: Send + Unpin + 'static {
-    /// These were read.
+/// An observer of one connection.
+pub(crate) trait Probe: Send + Unpin + 'static {
+    /// `bytes` were read.
     fn read(&mut self, _bytes: &[u8]) {}
 
-    /// Some were written.
+    /// Bytes were written.
     fn wrote(&mut self) {}
 }
 
 /// A connection under observation.
-pub(crate) struct Tapped<T> {
+pub(crate) struct Probed<T> {
     stream: TcpStream,
-    tap: T,
+    probe: T,
 }
 
-impl<T> Tapped<T> {
-    /// Observes `stream` with `tap`, which is dropped with it.
-    pub(crate) fn new(stream: TcpStream, tap: T) -> Self {
-        Self { stream, tap }
+impl<T> Probed<T> {
+    /// Observes `stream` with `probe`, which is dropped with it.
+    pub(crate) fn new(stream: TcpStream, probe: T) -> Self {
+        Self { stream, probe }
     }
 }
 
-/// A data plane's side: notes when it writes.
-pub(crate) struct CallerTap {
+/// Records the writes of a data plane.
+pub(crate) struct CallerProbe {
     /// The data plane.
     pub(crate) from: Host,
-    /// Whose sandbox it talks to.
+    /// The worker of the sandbox.
     pub(crate) worker: Host,
-    /// Where to write it down.
-    pub(crate) ledger: Ledger,
+    pub(crate) event_log: EventLog,
 }
 
-impl Tap for CallerTap {
+impl Probe for CallerProbe {
     fn wrote(&mut self) {
-        self.ledger.record(Event::Carried { from: self.from, worker: self.worker });
+        self.event_log.record(Event::Wrote { from: self.from, worker: self.worker });
     }
 }
 
-/// A sandbox's side of an HTTP/1.1 connection: notes which invocation runs, from its head having been read to the
-/// first byte of the answer or the end of the connection.
-pub(crate) struct SandboxTap {
+/// Records the invocations of a sandbox on an HTTP/1.1 connection. One runs from its complete head to the first byte of the
+/// response or the end of the connection.
+pub(crate) struct SandboxProbe {
     worker: Host,
     port: u16,
-    ledger: Ledger,
+    event_log: EventLog,
     head: Vec<u8>,
     running: Option<CallId>,
 }
 
 /// Larger than any head that clients of a run cause.
-const LARGEST_HEAD_BYTES: usize = 4096;
+const MAX_HEAD_BYTES: usize = 4096;
 
-impl SandboxTap {
-    /// For a connection of the sandbox that answers on `port` of `worker`.
-    pub(crate) fn new(worker: Host, port: u16, ledger: Ledger) -> Self {
-        Self { worker, port, ledger, head: Vec::new(), running: None }
+impl SandboxProbe {
+    /// For a connection of the sandbox on `port` of `worker`.
+    pub(crate) fn new(worker: Host, port: u16, event_log: EventLog) -> Self {
+        Self { worker, port, event_log, head: Vec::new(), running: None }
     }
 
-    fn end(&mut self, answered: bool) {
+    fn end(&mut self, responded: bool) {
         self.head.clear();
         if let Some(call) = self.running.take() {
-            self.ledger.record(Event::Ended { worker: self.worker, port: self.port, call, answered });
+            self.event_log.record(Event::Ended { worker: self.worker, port: self.port, call, responded });
         }
     }
 }
 
-impl Tap for SandboxTap {
+impl Probe for SandboxProbe {
     fn read(&mut self, bytes: &[u8]) {
-        if self.running.is_some() || self.head.len() > LARGEST_HEAD_BYTES {
+        if self.running.is_some() || self.head.len() > MAX_HEAD_BYTES {
             return;
         }
         self.head.extend_from_slice(bytes);
         if let Some(call) = call_in(&self.head) {
             self.running = Some(call);
-            self.ledger.record(Event::Began { worker: self.worker, port: self.port, call });
+            self.event_log.record(Event::Began { worker: self.worker, port: self.port, call });
         }
     }
 
@@ -98,7 +97,7 @@ impl Tap for SandboxTap {
     }
 }
 
-impl Drop for SandboxTap {
+impl Drop for SandboxProbe {
     fn drop(&mut self) {
         self.end(false);
     }
@@ -109,7 +108,7 @@ pub(crate) fn label(function: &str, call: CallId) -> String {
     format!("{function}#{call}")
 }
 
-/// The invocation whose complete head this is.
+/// The invocation of a head; `None` if the head is incomplete.
 fn call_in(head: &[u8]) -> Option<CallId> {
     let text = std::str::from_utf8(head).ok()?;
     let (head, _body) = text.split_once("\r\n\r\n")?;
@@ -117,22 +116,22 @@ fn call_in(head: &[u8]) -> Option<CallId> {
     label.split_once('#')?.1.parse().ok()
 }
 
-impl<T: Tap> AsyncRead for Tapped<T> {
+impl<T: Probe> AsyncRead for Probed<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.tap.read(&buffer.filled()[before..]);
+            self.probe.read(&buffer.filled()[before..]);
         }
         poll
     }
 }
 
-impl<T: Tap> AsyncWrite for Tapped<T> {
+impl<T: Probe> AsyncWrite for Probed<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if matches!(poll, Poll::Ready(Ok(1..))) {
-            self.tap.wrote();
+            self.probe.wrote();
         }
         poll
     }
