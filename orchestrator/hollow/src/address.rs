@@ -1,22 +1,22 @@
-//! Addresses for sandboxes that share one listener: each sandbox its own, so that connections are pooled by sandbox.
+//! Addresses for sandboxes that share one listener. Each sandbox has its own, because clients pool connections by address.
 
 use std::{collections::VecDeque, net::Ipv4Addr};
 
-/// 127.0.0.0/16 is left alone: daemons and name services live there.
+/// Daemons and name services use 127.0.0.0/16.
 const FIRST: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
 /// The very last address of the network is its broadcast address.
 const LAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
-/// Hands out addresses of a range, each to one holder at a time.
+/// Allocates the addresses of a range, each to one sandbox at a time.
 ///
-/// Addresses never used come first, then the one given back longest ago, so that a packet that comes late for an
-/// ended sandbox does not meet a new one.
+/// Unused addresses come first, then the one released longest ago, so that a late packet for an ended sandbox does not reach a
+/// new one.
 #[derive(Debug)]
 pub struct AddressPool {
-    /// The next address never used, as a number; past `last` when there is none.
+    /// The next unused address, as a number; greater than `last` if there is none.
     next: u64,
     last: u64,
-    /// Given back, oldest first. Bounded by the range.
+    /// Released addresses, oldest first. Bounded by the range.
     released: VecDeque<Ipv4Addr>,
 }
 
@@ -27,13 +27,13 @@ impl AddressPool {
         Self::new(FIRST, LAST)
     }
 
-    /// The addresses from `first` to `last`, both included; none when `last` is smaller.
+    /// The addresses from `first` to `last`, both included; none if `last` is smaller.
     #[must_use]
     pub fn new(first: Ipv4Addr, last: Ipv4Addr) -> Self {
         Self { next: first.to_bits().into(), last: last.to_bits().into(), released: VecDeque::new() }
     }
 
-    /// An address that nobody holds; `None` when all are held.
+    /// Allocates an address; `None` if all are in use.
     pub fn take(&mut self) -> Option<Ipv4Addr> {
         if self.next > self.last {
             return self.released.pop_front();
@@ -43,7 +43,7 @@ impl AddressPool {
         Some(Ipv4Addr::from_bits(address))
     }
 
-    /// Gives back an address that [`take`](Self::take) returned and nobody uses any more.
+    /// Releases an address that [`take`](Self::take) returned and that is no longer in use.
     pub fn release(&mut self, address: Ipv4Addr) {
         debug_assert!(u64::from(address.to_bits()) < self.next, "{address} was never taken");
         self.released.push_back(address);
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Any order of taking and giving back, over a range small enough to run out.
+        /// Any order of allocations and releases, over a range small enough to run out.
         #[test]
         fn no_address_is_held_twice_and_none_is_lost(steps in prop::collection::vec(any::<Option<u8>>(), 0..200)) {
             let (first, last) = (Ipv4Addr::new(127, 1, 255, 250), Ipv4Addr::new(127, 2, 0, 9));
@@ -68,8 +68,8 @@ mod tests {
             let mut released = VecDeque::new();
             for step in steps {
                 match step {
-                    Some(which) if !held.is_empty() => {
-                        let address = *held.iter().nth(usize::from(which) % held.len()).unwrap();
+                    Some(choice) if !held.is_empty() => {
+                        let address = *held.iter().nth(usize::from(choice) % held.len()).unwrap();
                         held.remove(&address);
                         pool.release(address);
                         released.push_back(address);
@@ -80,7 +80,7 @@ mod tests {
                         let Some(address) = taken else { continue };
                         prop_assert!((first..=last).contains(&address) && held.insert(address), "{} again", address);
                         if let Some(position) = released.iter().position(|r| *r == address) {
-                            prop_assert_eq!(position, 0, "{} was not given back longest ago", address);
+                            prop_assert_eq!(position, 0, "{} was not released longest ago", address);
                             released.pop_front();
                         }
                     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_keeps_clear_of_what_others_use() {
+    fn loopback_excludes_reserved_addresses() {
         let mut pool = AddressPool::loopback();
         assert_eq!(pool.take(), Some(Ipv4Addr::new(127, 1, 0, 0)));
         let mut taken = 1u32;

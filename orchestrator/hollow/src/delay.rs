@@ -1,4 +1,4 @@
-//! How long the creation of a hollow sandbox takes.
+//! Models of the time that the creation of a hollow sandbox takes.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use thiserror::Error;
 
 /// The standard normal distribution's 99th percentile.
 const Z99: f64 = 2.326_347_874_040_840_8;
-/// No sample is longer, however heavy the tail: a creation that takes an hour has failed.
+/// Upper bound of samples, also for heavy tails: a creation that takes an hour has failed.
 const MAX_DELAY: Duration = Duration::from_secs(3600);
 
 /// A model of creation delay, in configuration `{ model = "constant", value = "100ms" }` or
 /// `{ model = "lognormal", p50 = "100ms", p99 = "250ms" }`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+#[serde(try_from = "DelayConfig", into = "DelayConfig")]
 pub struct Delay(Model);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,10 +30,10 @@ enum Model {
     },
 }
 
-/// The model as configured, unchecked.
+/// The model in a configuration, unchecked.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(tag = "model", rename_all = "lowercase", deny_unknown_fields)]
-enum Written {
+enum DelayConfig {
     Constant {
         #[serde(with = "humantime_serde")]
         value: Duration,
@@ -46,21 +46,21 @@ enum Written {
     },
 }
 
-/// The parameters of a delay contradict each other.
+/// The parameters of a delay are invalid.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum DelayError {
-    /// The logarithm of the median must exist.
+    /// A median of 0, which has no logarithm.
     #[error("p50 must be above 0: use model = \"constant\" for no delay")]
     NoMedian,
-    /// Percentiles grow.
+    /// The 99th percentile is below the median.
     #[error("p99 ({}) must not be below p50 ({})", humantime::format_duration(*.p99), humantime::format_duration(*.p50))]
     Reversed {
-        /// The median given.
+        /// The configured median.
         p50: Duration,
-        /// The 99th percentile given.
+        /// The configured 99th percentile.
         p99: Duration,
     },
-    /// Longer than any sample may be.
+    /// More than an hour.
     #[error("a delay must not be above 1h")]
     TooLong,
 }
@@ -69,7 +69,7 @@ impl Delay {
     /// Always `value`.
     ///
     /// # Errors
-    /// When it is above an hour.
+    /// If it is above an hour.
     pub fn constant(value: Duration) -> Result<Self, DelayError> {
         if value > MAX_DELAY {
             return Err(DelayError::TooLong);
@@ -80,7 +80,7 @@ impl Delay {
     /// Log-normal with the given median and 99th percentile: μ = ln p50, σ = ln(p99 / p50) / z₀.₉₉.
     ///
     /// # Errors
-    /// When the median is 0 or above the 99th percentile, or that above an hour.
+    /// If the median is 0 or above the 99th percentile, or the 99th percentile is above an hour.
     pub fn lognormal(p50: Duration, p99: Duration) -> Result<Self, DelayError> {
         if p50.is_zero() {
             return Err(DelayError::NoMedian);
@@ -96,7 +96,7 @@ impl Delay {
         Ok(Self(Model::LogNormal { p50, p99, mu, sigma }))
     }
 
-    /// The next delay, at most an hour. A constant takes nothing from `random`.
+    /// The next delay, at most an hour. A constant delay does not use `random`.
     pub fn sample<R: Rng + ?Sized>(&self, random: &mut R) -> Duration {
         match self.0 {
             Model::Constant(value) => value,
@@ -110,24 +110,24 @@ impl Delay {
 }
 
 impl Default for Delay {
-    /// The experiments' usual sandbox: 100 ms at the median, 250 ms at the 99th percentile.
+    /// The usual delay of experiments: 100 ms at the median, 250 ms at the 99th percentile.
     fn default() -> Self {
         Self::lognormal(Duration::from_millis(100), Duration::from_millis(250)).expect("100 ms is below 250 ms")
     }
 }
 
-impl TryFrom<Written> for Delay {
+impl TryFrom<DelayConfig> for Delay {
     type Error = DelayError;
 
-    fn try_from(written: Written) -> Result<Self, DelayError> {
-        match written {
-            Written::Constant { value } => Self::constant(value),
-            Written::LogNormal { p50, p99 } => Self::lognormal(p50, p99),
+    fn try_from(config: DelayConfig) -> Result<Self, DelayError> {
+        match config {
+            DelayConfig::Constant { value } => Self::constant(value),
+            DelayConfig::LogNormal { p50, p99 } => Self::lognormal(p50, p99),
         }
     }
 }
 
-impl From<Delay> for Written {
+impl From<Delay> for DelayConfig {
     fn from(delay: Delay) -> Self {
         match delay.0 {
             Model::Constant(value) => Self::Constant { value },
@@ -156,7 +156,7 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
         #[test]
-        fn samples_have_the_median_and_the_99th_percentile_asked_for(
+        fn samples_have_the_requested_median_and_99th_percentile(
             p50_us in 100u64..1_000_000, spread in 1.0f64..20.0, seed: u64,
         ) {
             let p50 = Duration::from_micros(p50_us);
@@ -169,13 +169,13 @@ mod tests {
             let sigma = spread.ln() / Z99;
             for (quantile, expected, errors) in [(50_000, p50, 0.0198), (99_000, p99, 0.059)] {
                 let off = (samples[quantile] / expected.as_secs_f64()).ln().abs();
-                prop_assert!(off <= errors * sigma + 1e-5, "{expected:?} was asked for, got {} s", samples[quantile]);
+                prop_assert!(off <= errors * sigma + 1e-5, "expected {expected:?}, got {} s", samples[quantile]);
             }
         }
     }
 
     #[test]
-    fn configuration_is_read_checked_and_written() {
+    fn a_delay_is_parsed_checked_and_serialized() {
         assert_eq!(parse(r#"{ model = "constant", value = "0ms" }"#), Ok(Delay::constant(Duration::ZERO).unwrap()));
         assert_eq!(parse(r#"{ model = "lognormal", p50 = "100ms", p99 = "250ms" }"#), Ok(Delay::default()));
         for (bad, complaint) in [
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_constant_takes_no_randomness_and_equal_percentiles_are_constant() {
+    fn a_constant_uses_no_randomness_and_equal_percentiles_are_constant() {
         let mut random = Pcg64::seed_from_u64(1);
         let untouched = random.clone();
         let hour = Duration::from_secs(3600);

@@ -1,7 +1,7 @@
-//! Hollow sandboxes: creation is a modelled delay, and the function answers inside this process.
+//! Hollow sandboxes: a creation is a modelled delay, and the function runs inside this process.
 //!
-//! Thousands of nodes fit one machine this way, and what is measured is the cluster manager. Nothing here knows the
-//! orchestrator, because the Knative testbed uses the same sandboxes, so that both systems are on equal terms.
+//! So one machine has room for thousands of nodes, and measurements show the cluster manager alone. This crate does not depend
+//! on the orchestrator, because the Knative testbed uses the same sandboxes: both systems then have equal conditions.
 
 mod address;
 mod delay;

@@ -21,17 +21,17 @@ use tracing::warn;
 
 use crate::Sandboxes;
 
-/// Connections that may wait to be accepted: a burst of first requests to a thousand new sandboxes must fit. The
-/// kernel cuts it to its own limit.
+/// Connections that may wait to be accepted. Has room for a burst of first requests to a thousand new sandboxes; the kernel
+/// reduces it to its own limit.
 const BACKLOG: i32 = 4096;
-/// Wait after a failed accept (no file descriptors, as a rule), so that the loop does not spin.
+/// Pause after a failed accept, usually for lack of file descriptors, so that the loop does not spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(5);
 
-/// After about this time a connection is accepted though nothing has come, in seconds.
+/// Time after which a connection is accepted even without a request, in seconds.
 const DEFER_S: i32 = 1;
 
 sockopt_impl!(
-    /// Accept connections when they have something to read (`TCP_DEFER_ACCEPT`, seconds).
+    /// Accept connections once they have data to read (`TCP_DEFER_ACCEPT`, seconds).
     DeferAccept,
     SetOnly,
     libc::IPPROTO_TCP,
@@ -39,13 +39,13 @@ sockopt_impl!(
     i32
 );
 
-/// The listener could not be made.
+/// The listener could not be opened.
 #[derive(Debug, Error)]
 #[error("cannot listen for hollow sandboxes on port {port}")]
 pub struct BindError {
-    /// The port asked for.
+    /// The requested port.
     pub port: u16,
-    /// What the system said.
+    /// Error of the system.
     pub source: io::Error,
 }
 
@@ -57,7 +57,7 @@ pub struct WildcardListener {
     network: Network,
 }
 
-/// A network whose every address is this machine's own.
+/// A network of which every address belongs to this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     /// Its first address.
@@ -70,7 +70,7 @@ impl Network {
     /// 127.0.0.0/8.
     pub const LOOPBACK: Self = Self { first: Ipv4Addr::new(127, 0, 0, 0), prefix: 8 };
 
-    /// Whether `address` is in it.
+    /// Returns true if `address` is in the network.
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         let IpAddr::V4(address) = address else { return false };
@@ -82,11 +82,11 @@ impl Network {
 impl WildcardListener {
     /// Listens on `port`, 0 for any free one. Must be called within a tokio runtime.
     ///
-    /// The socket is bound to the loopback device where the system permits it; either way a connection to any other
-    /// address than 127/8 is reset.
+    /// The socket is bound to the loopback device if the system permits it. In any case, a connection to an address outside of
+    /// 127/8 is reset.
     ///
     /// # Errors
-    /// When the port is taken.
+    /// If the port is in use.
     pub fn bind(port: u16) -> Result<Self, BindError> {
         Self::bind_network(port, Network::LOOPBACK)
     }
@@ -95,18 +95,18 @@ impl WildcardListener {
     /// within a tokio runtime.
     ///
     /// # Errors
-    /// When the port is taken.
+    /// If the port is in use.
     pub fn bind_network(port: u16, network: Network) -> Result<Self, BindError> {
         let listen = || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
             socket.set_nonblocking(true)?;
             socket.set_reuse_address(true)?;
-            // Linux hands it on to the connections accepted, which saves a system call for each.
+            // Linux copies the option to accepted connections, which saves a system call for each.
             socket.set_tcp_nodelay(true)?;
-            // A request wakes this process once, and not first the connection it comes on.
+            // One wake-up per request, instead of a first one for its connection.
             setsockopt(&socket, DeferAccept, &DEFER_S)?;
             if network == Network::LOOPBACK {
-                // Not permitted to everybody on older kernels; the check of each connection's address remains.
+                // Older kernels permit this to privileged processes only. `accept` checks each address in any case.
                 let _ = socket.bind_device(Some(b"lo"));
             }
             socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
@@ -127,11 +127,11 @@ impl WildcardListener {
     /// The next connection and the address it was opened to. Cancel-safe.
     ///
     /// # Errors
-    /// When the system cannot accept, for example without free file descriptors.
+    /// If the system cannot accept, for example without free file descriptors.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
             let (stream, _) = self.listener.accept().await?;
-            // A client that is gone already fails these; it concerns nobody else.
+            // Fails if the client has closed the connection already.
             let Ok(local) = stream.local_addr() else { continue };
             if !self.network.contains(local.ip()) {
                 reset(&stream);
@@ -141,7 +141,7 @@ impl WildcardListener {
         }
     }
 
-    /// Serves the connections of `sandboxes` until `shutdown`. A connection to an address where none lives is reset.
+    /// Serves the connections of `sandboxes` until `shutdown`. A connection to an address without a sandbox is reset.
     pub async fn serve(self, sandboxes: Arc<Sandboxes>, shutdown: CancellationToken) {
         loop {
             let accepted = tokio::select! {
@@ -163,14 +163,14 @@ impl WildcardListener {
     }
 }
 
-/// Makes closing the stream a reset, so that the client knows at once that nobody read its request.
+/// Makes closing the stream a reset, so that the client knows at once that its request was not read.
 fn reset(stream: &TcpStream) {
-    // Fails only when the connection is gone already.
+    // Fails only if the connection is closed already.
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// A stream whose end is only closed, not shut down before: one system call less for each sandbox's last connection.
-/// Nothing is lost, because the server has written everything by then.
+/// A stream that is closed without a shutdown before, which saves a system call for each connection. No data is lost, because
+/// the server has written everything by then.
 struct ClosedByDrop(TcpStream);
 
 impl AsyncRead for ClosedByDrop {
@@ -210,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_network_holds_its_own_addresses_only() {
+    fn a_network_contains_its_own_addresses_only() {
         let pods = Network { first: Ipv4Addr::new(10, 200, 0, 0), prefix: 16 };
         assert!(pods.contains(IpAddr::from([10, 200, 255, 3])) && !pods.contains(IpAddr::from([10, 201, 0, 1])));
         assert!(Network::LOOPBACK.contains(IpAddr::from([127, 9, 9, 9])));

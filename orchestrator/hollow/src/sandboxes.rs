@@ -1,4 +1,4 @@
-//! The hollow sandboxes that live in this process, found by the address a client connected to.
+//! The hollow sandboxes of this process, by the address to which a client connects.
 
 use std::{
     collections::HashMap,
@@ -11,15 +11,15 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 
-/// No sandbox lives at an address: it never did, or it ended.
+/// An address without a sandbox: there never was one, or it has ended.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
-#[error("no sandbox answers on {0}")]
+#[error("no sandbox listens on {0}")]
 pub struct NotHere(pub SocketAddr);
 
-/// The live sandboxes. Shared by whoever begins and ends them and whoever accepts their connections.
+/// The live sandboxes. Shared by the runtime, which begins and ends them, and the listeners, which accept their connections.
 #[derive(Debug, Default)]
 pub struct Sandboxes {
-    /// Looked up by key only, never iterated in an order that matters. Held locked for a look-up at a time.
+    /// Looked up by key only, so its order does not matter. Locked for one access at a time.
     live: Mutex<HashMap<SocketAddr, Live>>,
 }
 
@@ -29,12 +29,12 @@ struct Live {
     ended: CancellationToken,
 }
 
-/// The right to serve one connection to a sandbox that was live when it was asked for.
+/// The permission to serve one connection to a sandbox that was live when [`Sandboxes::connection`] was called.
 #[derive(Debug)]
 pub struct Connection(Live);
 
 impl Sandboxes {
-    /// From now on `function` answers on `address`. What answered there before ends. One `Function` can serve any
+    /// Starts a sandbox on `address` that runs `function`, and ends an earlier one on that address. One `Function` can serve any
     /// number of sandboxes.
     pub fn begin(&self, address: SocketAddr, function: Arc<Function>) {
         let live = Live { function, ended: CancellationToken::new() };
@@ -44,8 +44,8 @@ impl Sandboxes {
         }
     }
 
-    /// Ends the sandbox on `address`: its connections break, with the requests that run on them, and new ones are
-    /// refused. Says whether there was one.
+    /// Ends the sandbox on `address`: its connections break together with the requests on them, and new ones are refused.
+    /// Returns true if there was one.
     pub fn end(&self, address: SocketAddr) -> bool {
         let ended = self.lock().remove(&address);
         if let Some(live) = &ended {
@@ -54,10 +54,10 @@ impl Sandboxes {
         ended.is_some()
     }
 
-    /// Whether a sandbox lives on `address`, and how to serve a connection to it.
+    /// The sandbox on `address`, for serving one connection to it.
     ///
     /// # Errors
-    /// When none does: reset the connection, so that the client knows at once.
+    /// If there is none: reset the connection, so that the client knows at once.
     pub fn connection(&self, address: SocketAddr) -> Result<Connection, NotHere> {
         self.lock().get(&address).cloned().map(Connection).ok_or(NotHere(address))
     }
@@ -65,7 +65,7 @@ impl Sandboxes {
     /// Serves `io`, which a client opened to `local`, until the client closes it or the sandbox ends.
     ///
     /// # Errors
-    /// At once when no sandbox lives there.
+    /// If there is no sandbox, at once.
     pub async fn serve<I>(&self, io: I, local: SocketAddr) -> Result<(), NotHere>
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -74,19 +74,19 @@ impl Sandboxes {
         Ok(())
     }
 
-    /// How many live.
+    /// The number of live sandboxes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.lock().len()
     }
 
-    /// Whether none lives.
+    /// Returns true if there is no live sandbox.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A map that every change leaves whole, so a panic elsewhere does not make it unusable.
+    /// Every change leaves the map consistent, so a panic of another holder does not make it unusable.
     fn lock(&self) -> MutexGuard<'_, HashMap<SocketAddr, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -102,7 +102,7 @@ impl Connection {
     }
 }
 
-/// Sandboxes whose process ends must not leave connections that nobody ends.
+/// Ends the connections, which run in tasks of their own.
 impl Drop for Sandboxes {
     fn drop(&mut self) {
         for live in self.lock().values() {
