@@ -46,7 +46,7 @@ pub(crate) struct Common {
     #[arg(long, value_name = "PATH", global = true)]
     dirigent: Option<PathBuf>,
 
-    /// How to print the result
+    /// Format of the printed result
     #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
     format: Format,
 }

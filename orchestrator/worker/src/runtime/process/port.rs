@@ -1,12 +1,10 @@
 //! Ports for sandboxes. A bound socket reserves each for as long as its sandbox lives.
 //!
-//! The socket does not listen and sets SO_REUSEADDR, so the sandbox's program can bind the port too. The kernel meanwhile
-//! gives the port to no other worker and to no outgoing connection, not even to the probe's own. The socket is bound on all
-//! addresses, because many programs listen on all.
+//! The socket does not listen and sets SO_REUSEADDR, so the sandbox's program can bind the port too; the kernel meanwhile
+//! gives the port to no other worker and to no outgoing connection, on any address, because many programs listen on all.
 //!
-//! A data plane that does not know yet that a sandbox has ended may still connect to its port, and must not reach another
-//! function there. So the port whose last sandbox ended first comes next. The kernel would choose at random, and only among a
-//! part of the range.
+//! A data plane may still connect to the port of a sandbox that has just ended, and must not reach another function there. So
+//! the port whose last sandbox ended first comes next, where the kernel would choose at random among a part of the range.
 
 use std::{
     io,
