@@ -103,7 +103,8 @@ fn a_seed_that_is_too_great_is_refused() {
     let toy = Toy::new("well");
     let output = toy.command(&["plan", "toy", "--seed", "18446744073709551615"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(said(&output).contains("seed must be at most"), "{}", said(&output));
+    assert!(said(&output).contains("--seed: "), "{}", said(&output));
+    assert!(said(&output).contains("seed: must be at most"), "{}", said(&output));
 }
 
 #[test]
