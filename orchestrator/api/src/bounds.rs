@@ -1,38 +1,39 @@
-//! How much one message between parts holds.
+//! Bounds on the size of messages between components.
 //!
-//! A batch ends at [`MAX_BATCH_BYTES`], so that a message is never larger than [`MESSAGE_BYTES`]: what is urgent does not
-//! wait behind megabytes, and nobody has to refuse a message. Only the first message of a stream, which says what is
-//! held, may be larger.
+//! A batch takes no further entry once it has [`MAX_BATCH_BYTES`], so that no message exceeds
+//! [`MAX_LATER_MESSAGE_BYTES`]: an urgent message never waits behind megabytes, and no receiver has to refuse one. Only the
+//! first message of a stream, which lists everything that the sender holds, may be larger.
 
 use prost::Message;
 
 use crate::WireError;
 
-/// Largest message but the first one of a stream.
-pub const MESSAGE_BYTES: usize = 1024 * 1024;
-/// Largest first message accepted: a hello names everything that is held, some 100 bytes each.
-pub const MAX_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
-/// A batch of so many bytes gets no further entry. What is left of [`MESSAGE_BYTES`] is room for the last one: a
-/// specification is 64 KiB at most.
-pub const MAX_BATCH_BYTES: usize = MESSAGE_BYTES / 2;
-/// Longest text of an error that is sent, or believed.
+/// Maximum size of every message of a stream except the first one (bytes).
+pub const MAX_LATER_MESSAGE_BYTES: usize = 1024 * 1024;
+/// Maximum size of the first message of a stream (bytes): a hello lists everything that its sender holds, some 100 bytes per
+/// entry.
+pub const MAX_FIRST_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
+/// Size at which a batch takes no further entry (bytes). The rest of [`MAX_LATER_MESSAGE_BYTES`] is room for the last entry:
+/// the largest one, a specification, has at most 64 KiB.
+pub const MAX_BATCH_BYTES: usize = MAX_LATER_MESSAGE_BYTES / 2;
+/// Maximum length of an error text that is sent, and of one that is kept when received (bytes).
 pub const MAX_TEXT_BYTES: usize = 1024;
 
-/// Checks a message that is not the first of its stream.
+/// Checks the size of a message that is not the first of its stream.
 ///
-/// What this bounds is the work that one message makes: whoever obeys it does so at once, and others wait meanwhile. It
-/// does not bound the memory that receiving it takes. A stream's decoder has one limit for all its messages, which is the
-/// first one's, [`MAX_MESSAGE_BYTES`]: that much is buffered and decoded before a later message is looked at here and
-/// ends its stream. Only a peer that has shown the cluster's token gets as far.
+/// This bounds the work that one message causes: its receiver handles a message as a whole, and other peers wait meanwhile.
+/// It does not bound the memory that receiving it takes. A stream's decoder has one limit for all its messages,
+/// [`MAX_FIRST_MESSAGE_BYTES`]: that much is buffered and decoded before a later message is checked here. Only a peer that
+/// has sent the cluster's token gets that far.
 ///
 /// # Errors
-/// When it is larger than [`MESSAGE_BYTES`].
+/// If the message is larger than [`MAX_LATER_MESSAGE_BYTES`].
 pub fn check_size(message: &impl Message) -> Result<(), WireError> {
     let bytes = message.encoded_len();
-    if bytes > MESSAGE_BYTES { Err(WireError::TooLarge(bytes)) } else { Ok(()) }
+    if bytes > MAX_LATER_MESSAGE_BYTES { Err(WireError::TooLarge(bytes)) } else { Ok(()) }
 }
 
-/// Bytes that a batch under construction still takes.
+/// Bytes left in a batch under construction.
 #[derive(Debug)]
 pub struct Room(usize);
 
@@ -49,15 +50,15 @@ impl Room {
         self.0 > 0
     }
 
-    /// Takes the room of an entry that is added, and gives the entry back.
+    /// Subtracts the size of an entry that is added, and returns the entry.
     pub fn fill<T: Message>(&mut self, entry: T) -> T {
-        // Its field number and length take some bytes more.
+        // The entry's field number and length prefix take at most six more bytes.
         self.0 = self.0.saturating_sub(entry.encoded_len() + 6);
         entry
     }
 }
 
-/// The text, cut at [`MAX_TEXT_BYTES`] where it is longer.
+/// Truncates `text` to [`MAX_TEXT_BYTES`]; an ellipsis marks the end of a truncated text.
 #[must_use]
 pub fn shorten(mut text: String) -> String {
     if text.len() > MAX_TEXT_BYTES {
@@ -73,17 +74,21 @@ mod tests {
     use crate::wire;
 
     #[test]
-    fn a_batch_with_room_left_takes_the_largest_entry_and_stays_within_a_message() {
+    fn a_batch_with_room_left_takes_the_largest_entry_without_exceeding_the_message_size() {
         let largest = wire::RevisionSpec { image: "x".repeat(64 * 1024), ..Default::default() };
         let (mut room, mut message) = (Room::default(), wire::ToWorker::default());
         while room.is_left() {
             message.functions.push(room.fill(largest.clone()));
         }
-        assert!((MAX_BATCH_BYTES..=MESSAGE_BYTES).contains(&message.encoded_len()), "{}", message.encoded_len());
+        assert!(
+            (MAX_BATCH_BYTES..=MAX_LATER_MESSAGE_BYTES).contains(&message.encoded_len()),
+            "{}",
+            message.encoded_len()
+        );
     }
 
     #[test]
-    fn a_long_text_is_cut_between_characters() {
+    fn a_long_text_is_truncated_at_a_character_boundary() {
         assert_eq!(shorten("short".to_owned()), "short");
         let cut = shorten("ü".repeat(10_000));
         assert!(cut.len() <= MAX_TEXT_BYTES && cut.ends_with("ü…"), "{} bytes", cut.len());

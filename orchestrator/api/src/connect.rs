@@ -1,4 +1,4 @@
-//! Opening the connection that carries a part's streams to the control plane.
+//! Opens the connection that carries a component's streams to the control plane.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -15,48 +15,49 @@ pub enum ConnectError {
     /// The address is not `host:port`.
     #[error("{address:?} is no address: expected host:port")]
     Address {
-        /// What was given.
+        /// The text that was given.
         address: String,
     },
-    /// Nobody answered there.
+    /// No connection was established within the time-out.
     #[error("cannot connect to {address}")]
     Connect {
-        /// Where.
+        /// The address tried, `host:port`.
         address: String,
-        /// What went wrong.
+        /// The cause.
         source: tonic::transport::Error,
     },
 }
 
-/// Longest wait for a connection: on one network round trips are under a millisecond.
+/// Maximum time to establish a connection. Within one network a round trip takes less than a millisecond.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A silent peer is pinged this often, so that a cut link is noticed.
+/// Interval of HTTP/2 pings, which detect a broken link while nothing else is sent.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// The same where heartbeats tell who is gone long before: these pings only end a connection that broke alone. With
-/// thousands of workers they would cost more than the signs themselves.
-const QUIET_PING_INTERVAL: Duration = Duration::from_secs(5);
-/// A ping unanswered for this long ends the connection.
+/// The same for connections whose peer also sends heartbeats: those detect a failed peer first, and pings only end a
+/// connection that broke alone. With thousands of workers, pings every second would cost more than the heartbeats.
+const SLOW_PING_INTERVAL: Duration = Duration::from_secs(5);
+/// Time without an acknowledgement of a ping after which the connection ends.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-/// Flow-control windows: a full snapshot chunk goes out without waiting for the reader.
+/// Flow-control windows: large enough for a chunk of a snapshot to be sent without waiting for the reader.
 pub(crate) const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Connects to `address` (`host:port`) over `network`. The connection notices within seconds when its link is cut.
+/// Connects to `address` (`host:port`) over `network`. The connection is pinged every second, so that it ends within seconds
+/// of a broken link.
 ///
 /// # Errors
-/// When the address is malformed or nobody answers within two seconds.
+/// If the address is malformed, or the connection is not established within two seconds.
 pub async fn connect(network: Arc<dyn Network>, address: &str) -> Result<Channel, ConnectError> {
-    open(network, address, PING_INTERVAL).await
+    connect_with_pings(network, address, PING_INTERVAL).await
 }
 
-/// Connects to `address`, for who learns by other means that the control plane is gone.
+/// Connects to `address` with a ping only every five seconds, for callers that detect a failed control plane by heartbeats.
 ///
 /// # Errors
-/// When the address is malformed or nobody answers within two seconds.
-pub async fn connect_quietly(network: Arc<dyn Network>, address: &str) -> Result<Channel, ConnectError> {
-    open(network, address, QUIET_PING_INTERVAL).await
+/// If the address is malformed, or the connection is not established within two seconds.
+pub async fn connect_with_slow_pings(network: Arc<dyn Network>, address: &str) -> Result<Channel, ConnectError> {
+    connect_with_pings(network, address, SLOW_PING_INTERVAL).await
 }
 
-/// Returns true if `address` (`host:port`) surely is of this machine alone, so that its peer is on this machine too.
+/// Returns true if `address` (`host:port`) is a loopback address, so that the peer is certainly on this machine.
 #[must_use]
 pub fn is_loopback(address: &str) -> bool {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
@@ -64,7 +65,7 @@ pub fn is_loopback(address: &str) -> bool {
     host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Returns true if `text` is `host:port`, where a control plane may be.
+/// Returns true if `text` has the form `host:port`.
 #[must_use]
 pub fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
@@ -73,7 +74,11 @@ pub fn is_address(text: &str) -> bool {
     is_host && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
-async fn open(network: Arc<dyn Network>, address: &str, ping_interval: Duration) -> Result<Channel, ConnectError> {
+async fn connect_with_pings(
+    network: Arc<dyn Network>,
+    address: &str,
+    ping_interval: Duration,
+) -> Result<Channel, ConnectError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| ConnectError::Address { address: address.to_owned() })?
         .connect_timeout(CONNECT_TIMEOUT)
@@ -111,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_of_this_machine_alone_is_known() {
+    fn loopback_addresses_are_recognised() {
         for address in ["127.0.0.1:9090", "127.9.9.9:1", "[::1]:9090", "localhost:9090"] {
             assert!(is_loopback(address), "{address}");
         }

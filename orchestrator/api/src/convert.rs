@@ -1,4 +1,4 @@
-//! Between wire messages and the model.
+//! Conversion between wire messages and the model.
 
 use std::net::SocketAddr;
 
@@ -7,48 +7,48 @@ use thiserror::Error;
 
 use crate::wire;
 
-/// A message holds something that no correct peer sends.
+/// A message violates the protocol.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum WireError {
     /// An address is not `ip:port`.
     #[error("{0:?} is no address: expected ip:port")]
     Address(String),
-    /// A state number this version does not know.
+    /// The number of an endpoint state is unknown to this version.
     #[error("{0} is no endpoint state")]
     State(i32),
-    /// The first message has no identity.
+    /// The first message has neither hello nor welcome.
     #[error("the first message must be a hello or welcome")]
     NoHello,
     /// A message after the first of its stream is larger than [`crate::MESSAGE_BYTES`].
-    #[error("a message has {0} bytes, at most {limit} are allowed after the first one", limit = crate::MESSAGE_BYTES)]
+    #[error("a message has {0} bytes, at most {limit} are allowed after the first one", limit = crate::MAX_LATER_MESSAGE_BYTES)]
     TooLarge(usize),
-    /// The peer speaks another version.
+    /// The peer has another protocol version.
     #[error("the peer speaks protocol version {theirs}, this program {ours}: run the same version of both")]
     Version {
-        /// The peer's.
+        /// The peer's version.
         theirs: u32,
-        /// Ours.
+        /// This program's version, [`crate::PROTOCOL_VERSION`].
         ours: u32,
     },
 }
 
-/// An `ip:port` on the wire.
+/// Parses an `ip:port` of a message.
 ///
 /// # Errors
-/// When it is something else.
+/// If the text has another form.
 pub fn parse_address(text: &str) -> Result<SocketAddr, WireError> {
     text.parse().map_err(|_| WireError::Address(text.to_owned()))
 }
 
-/// An `ip:port` on the wire, or nothing.
+/// Parses an `ip:port` of a message; an empty text is `None`.
 ///
 /// # Errors
-/// When it is something else.
+/// If the text has another form.
 pub fn optional_address(text: &str) -> Result<Option<SocketAddr>, WireError> {
     if text.is_empty() { Ok(None) } else { parse_address(text).map(Some) }
 }
 
-/// What a data plane needs to know of a function.
+/// Returns the configuration of a function for data planes.
 #[must_use]
 pub fn function_config(function: &Registered) -> wire::FunctionConfig {
     let spec = &function.spec;
@@ -67,7 +67,7 @@ pub fn function_config(function: &Registered) -> wire::FunctionConfig {
     }
 }
 
-/// What a worker needs to know to make sandboxes of a function.
+/// Returns the specification of a function's revision for workers, which create its sandboxes.
 #[must_use]
 pub fn revision_spec(function: &Registered) -> wire::RevisionSpec {
     let spec = &function.spec;
@@ -86,7 +86,7 @@ pub fn revision_spec(function: &Registered) -> wire::RevisionSpec {
     }
 }
 
-/// An endpoint state as a wire number.
+/// Converts an endpoint state to its wire form.
 #[must_use]
 pub fn state_to_wire(state: EndpointState) -> wire::EndpointState {
     match state {
@@ -97,10 +97,10 @@ pub fn state_to_wire(state: EndpointState) -> wire::EndpointState {
     }
 }
 
-/// An endpoint state from its wire number.
+/// Converts the wire number of an endpoint state.
 ///
 /// # Errors
-/// When this version does not know the number.
+/// If this version does not know the number.
 pub fn state_from_wire(number: i32) -> Result<EndpointState, WireError> {
     match wire::EndpointState::try_from(number) {
         Ok(wire::EndpointState::Active) => Ok(EndpointState::Active),
@@ -125,7 +125,7 @@ fn retry(retry: Retry) -> wire::Retry {
     }
 }
 
-/// Rounded up, so that a bound below a millisecond does not become none.
+/// Rounds up, so that a bound below a millisecond does not become zero.
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(u64::MAX)
 }

@@ -1,11 +1,12 @@
-//! Heartbeats of workers, from both ends.
+//! Heartbeats of workers, both the sending and the receiving end.
 //!
-//! They go as datagrams, to the port of the control plane's streams: whoever takes them looks every now and then, where a
-//! message on a connection wakes its process: with them on connections an idle control plane of thousands of workers takes
-//! more than twice the CPU time. Where datagrams do not arrive they go over a stream of their own, on a
-//! connection of its own, so that none queues behind a batch.
+//! They are datagrams to the port of the control plane's streams. The receiver polls its socket, whereas a message on a
+//! connection wakes the process: with heartbeats on connections, an idle control plane of thousands of workers uses more than
+//! twice the CPU time. Where datagrams do not arrive, heartbeats use a stream on a connection of their own, so that none
+//! queues behind a batch.
 //!
-//! One datagram of a few is asked back: so it is known whether they arrive, and later whether the control plane lives.
+//! A datagram now and then requests an acknowledgement, which shows first that datagrams arrive and later that the control
+//! plane is alive.
 
 use std::{
     io,
@@ -26,151 +27,152 @@ use crate::{
     wire::{WorkerHeartbeat, orchestrator_client::OrchestratorClient},
 };
 
-/// Longest datagram: a worker's name and a few bytes.
-const LONGEST_BYTES: usize = 512;
-/// Longest wait between two looks. A worker is suspected after many times as long.
-const LONGEST_WAIT: Duration = Duration::from_millis(50);
-/// The wait is so long that about so many come meanwhile: a socket's buffer holds some 250 where nothing was configured.
-const AT_A_LOOK: usize = 50;
-/// Taken up in one look; others get a turn before the next.
-const MOST_AT_ONCE: usize = 1000;
-/// Periods after an answer in which none is asked for.
-const CONTENT_PERIODS: u32 = 3;
-/// Datagrams do not arrive when none has come back for so many periods from the beginning. A worker is suspected after
-/// six.
-const UNPROVEN_PERIODS: u32 = 4;
-/// A tick that comes after more than so many periods was held up with all of this process.
-const JUMP_PERIODS: u32 = 3;
-/// A control plane that has answered before and has not for so many periods is gone.
-const SILENT_PERIODS: u32 = 12;
+/// Maximum size of a datagram: a worker's name and a few bytes.
+const MAX_DATAGRAM_BYTES: usize = 512;
+/// Maximum interval between two polls of the socket: a small part of the time after which a worker is suspect.
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Number of datagrams per poll that the interval aims at. A socket buffer of the default size holds some 250.
+const TARGET_PER_POLL: usize = 50;
+/// Maximum number of datagrams per poll, so that other tasks run in between.
+const MAX_PER_POLL: usize = 1000;
+/// Periods after an acknowledgement during which no further one is requested.
+const ACKNOWLEDGED_PERIODS: u32 = 3;
+/// Periods without a first acknowledgement after which datagrams are assumed not to arrive. A worker is suspect after six.
+const FALLBACK_PERIODS: u32 = 4;
+/// Periods between two ticks that show that this process was paused.
+const PROCESS_PAUSE_PERIODS: u32 = 3;
+/// Periods without an acknowledgement after which a control plane that acknowledged before is unresponsive.
+const UNRESPONSIVE_PERIODS: u32 = 12;
 
-/// Takes heartbeats as datagrams.
+/// The control plane's end: receives heartbeats as datagrams.
 pub struct HeartbeatReceiver {
     socket: Box<dyn Datagrams>,
     port: u16,
 }
 
 impl HeartbeatReceiver {
-    /// Receives on `address`.
+    /// Binds `address`.
     ///
     /// # Errors
-    /// When it is taken, or `network` has no datagrams.
+    /// If the address is in use, or `network` has no datagrams.
     pub fn bind(network: &dyn Network, address: SocketAddr) -> io::Result<Self> {
         let socket = network.datagrams(address)?;
         let port = socket.local_address()?.port();
         Ok(Self { socket, port })
     }
 
-    /// The port it receives on.
+    /// Returns the port that is bound.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Hands each heartbeat and where it came from to `heard`, for ever. What `heard` says is from a connected worker is
-    /// answered, if an answer is wanted; nothing else is, and no answer: whoever forges an address could make two
-    /// receivers talk to each other, or this one to somebody who never asked.
-    pub async fn run(self, mut heard: impl FnMut(WorkerHeartbeat, SocketAddr) -> bool) {
-        let mut buffer = [0; LONGEST_BYTES];
-        let (mut looked, mut pause) = (Instant::now(), LONGEST_WAIT);
+    /// Passes each heartbeat and its sender's address to `on_heartbeat`, for ever. `on_heartbeat` returns true if the heartbeat
+    /// is from a connected worker; only then it is acknowledged, if it requests that. Other datagrams and acknowledgements
+    /// get no response: with a forged sender address, two receivers would send to each other, or this one to a third party.
+    pub async fn run(self, mut on_heartbeat: impl FnMut(WorkerHeartbeat, SocketAddr) -> bool) {
+        let mut buffer = [0; MAX_DATAGRAM_BYTES];
+        let (mut last_poll, mut interval) = (Instant::now(), MAX_POLL_INTERVAL);
         loop {
-            sleep(pause).await;
-            // From one look to the next: what is taken now came within this time.
-            let elapsed = looked.elapsed();
-            looked = Instant::now();
-            let mut taken = 0;
-            while taken < MOST_AT_ONCE
+            sleep(interval).await;
+            // The datagrams of this poll arrived within this time.
+            let elapsed = last_poll.elapsed();
+            last_poll = Instant::now();
+            let mut received = 0;
+            while received < MAX_PER_POLL
                 && let Ok(Some((length, from))) = self.socket.receive(&mut buffer)
             {
-                taken += 1;
+                received += 1;
                 let bytes = &buffer[..length];
-                // What is no heartbeat is somebody else's mistake, and of no consequence.
+                // The port is open to every sender, so malformed datagrams are ignored.
                 let Ok(heartbeat) = WorkerHeartbeat::decode(bytes) else { continue };
                 if heartbeat.is_answer || heartbeat.worker.is_empty() {
                     continue;
                 }
-                let wants_answer = heartbeat.answer;
-                if heard(heartbeat, from) && wants_answer {
-                    // A lost answer is like a lost question.
-                    let _ = self.socket.send(&answer(), from);
+                let is_requested = heartbeat.answer;
+                if on_heartbeat(heartbeat, from) && is_requested {
+                    // A datagram that cannot be sent counts as lost: the worker requests the next acknowledgement.
+                    let _ = self.socket.send(&acknowledgement(), from);
                 }
             }
-            pause = wait(taken, elapsed);
+            interval = next_interval(received, elapsed);
         }
     }
 }
 
-/// The answer to a heartbeat: shorter than any of them.
-fn answer() -> Vec<u8> {
+/// The datagram that acknowledges a heartbeat. It is shorter than every heartbeat, so forged requests are not amplified.
+fn acknowledgement() -> Vec<u8> {
     WorkerHeartbeat { is_answer: true, ..Default::default() }.encode_to_vec()
 }
 
-/// Until the next look, after `taken` came in `elapsed`.
-fn wait(taken: usize, elapsed: Duration) -> Duration {
-    elapsed.mul_f64(AT_A_LOOK as f64 / taken.max(1) as f64).min(LONGEST_WAIT)
+/// Returns the time until the next poll, after `received` datagrams arrived in `elapsed`.
+fn next_interval(received: usize, elapsed: Duration) -> Duration {
+    elapsed.mul_f64(TARGET_PER_POLL as f64 / received.max(1) as f64).min(MAX_POLL_INTERVAL)
 }
 
-/// The heartbeats of one worker.
+/// The worker's end: sends heartbeats.
 #[derive(Clone)]
 pub struct Heartbeats {
-    /// How to reach the control plane.
+    /// The network on which the control plane is reached.
     pub network: Arc<dyn Network>,
-    /// Where its streams are, `host:port`.
+    /// Address of its streams, `host:port`.
     pub address: String,
-    /// Where it takes datagrams, from its welcome; 0: nowhere.
+    /// Port on which it receives datagrams, from its welcome; 0 if it receives none.
     pub port: u32,
     /// The worker's name.
     pub worker: String,
-    /// Its process, as in its hello.
+    /// Random id of the worker's process, as in its hello.
     pub instance: u64,
-    /// Time between two.
+    /// Time between two heartbeats.
     pub period: Duration,
-    /// What opens the streams, where those ask for it.
+    /// Token for heartbeats on a stream.
     pub token: TokenSource,
 }
 
 impl Heartbeats {
-    /// Gives one at once and every period. Ends when the control plane has fallen silent, which only one that answers
-    /// datagrams can.
+    /// Sends a heartbeat at once and every period. Returns when the control plane is unresponsive, which is detected only if
+    /// datagrams arrive.
     pub async fn run(self) {
         let Some((socket, to)) = self.datagrams().await else { return self.over_streams().await };
-        // The hello was a heartbeat, so there is time to see whether datagrams arrive.
-        let (mut answered, mut proven) = (Instant::now(), false);
-        let mut stand_in: Option<AbortOnDropHandle<()>> = None;
+        // The hello counts as a heartbeat, which leaves time to find out whether datagrams arrive.
+        let (mut last_acknowledgement, mut do_datagrams_arrive) = (Instant::now(), false);
+        let mut fallback: Option<AbortOnDropHandle<()>> = None;
         let mut ticks = interval(self.period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut ticked = Instant::now();
+        let mut last_tick = Instant::now();
         loop {
             ticks.tick().await;
-            let since_tick = ticked.elapsed();
-            ticked = Instant::now();
-            if since_tick > self.period * JUMP_PERIODS {
-                // This process stood still: nobody was silent meanwhile, as far as it can tell.
-                answered += since_tick;
+            let since_tick = last_tick.elapsed();
+            last_tick = Instant::now();
+            if since_tick > self.period * PROCESS_PAUSE_PERIODS {
+                // This process was paused, which does not mean that the control plane was unresponsive.
+                last_acknowledgement += since_tick;
             }
-            if came_back(&*socket) {
-                (answered, proven, stand_in) = (Instant::now(), true, None);
+            if receive_acknowledgements(&*socket) {
+                (last_acknowledgement, do_datagrams_arrive, fallback) = (Instant::now(), true, None);
             }
-            let unanswered = answered.elapsed();
-            let heartbeat = self.heartbeat(!proven || unanswered >= self.period * CONTENT_PERIODS);
-            // A datagram that is not sent is like one that is lost.
+            let unacknowledged = last_acknowledgement.elapsed();
+            let heartbeat =
+                self.heartbeat(!do_datagrams_arrive || unacknowledged >= self.period * ACKNOWLEDGED_PERIODS);
+            // A datagram that cannot be sent counts as lost.
             let _ = socket.send(&heartbeat.encode_to_vec(), to);
-            if proven && unanswered >= self.period * SILENT_PERIODS {
+            if do_datagrams_arrive && unacknowledged >= self.period * UNRESPONSIVE_PERIODS {
                 return;
             }
-            if !proven && unanswered >= self.period * UNPROVEN_PERIODS && stand_in.is_none() {
-                tracing::info!(%to, "datagrams are not answered: heartbeats go over a connection");
-                stand_in = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().over_streams())));
+            if !do_datagrams_arrive && unacknowledged >= self.period * FALLBACK_PERIODS && fallback.is_none() {
+                tracing::info!(%to, "datagrams are not acknowledged: sending heartbeats over a connection");
+                fallback = Some(AbortOnDropHandle::new(tokio::spawn(self.clone().over_streams())));
             }
         }
     }
 
-    /// One heartbeat; with `answer`, one that is to be answered.
-    fn heartbeat(&self, answer: bool) -> WorkerHeartbeat {
+    /// Builds a heartbeat; `request_acknowledgement` asks the control plane to respond to it.
+    fn heartbeat(&self, request_acknowledgement: bool) -> WorkerHeartbeat {
+        let answer = request_acknowledgement;
         WorkerHeartbeat { worker: self.worker.clone(), answer, is_answer: false, instance: self.instance }
     }
 
-    /// A socket, and where to send to.
+    /// Returns a socket and the address to send to; `None` if datagrams cannot be used.
     async fn datagrams(&self) -> Option<(Box<dyn Datagrams>, SocketAddr)> {
         let port = u16::try_from(self.port).ok().filter(|port| *port != 0)?;
         let mut to = lookup_host(&self.address).await.ok()?.next()?;
@@ -182,31 +184,31 @@ impl Heartbeats {
         Some((self.network.datagrams(any).ok()?, to))
     }
 
-    /// Gives them over one stream after another, for ever.
+    /// Sends heartbeats on a stream, which is reopened whenever it ends, for ever.
     async fn over_streams(self) {
         let heartbeat = self.heartbeat(false);
         let Self { network, address, period, token, .. } = self;
         loop {
-            if let Ok(channel) = connect::connect_quietly(Arc::clone(&network), &address).await {
+            if let Ok(channel) = connect::connect_with_slow_pings(Arc::clone(&network), &address).await {
                 let mut ticks = interval(period);
                 ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
                 let heartbeats = futures::stream::unfold((ticks, heartbeat.clone()), |(mut ticks, heartbeat)| async {
                     ticks.tick().await;
                     Some((heartbeat.clone(), (ticks, heartbeat)))
                 });
-                // Without one it is refused, which is said where the other stream is.
+                // Without a token the stream is refused. The owner of the worker's main stream logs the reason.
                 let token = token.token(&address).ok().flatten();
-                // However it ended, there is another one after this.
-                let _ = OrchestratorClient::new(channel).heartbeat(Token::sign(token.as_ref(), heartbeats)).await;
+                // The stream is reopened whatever ended it.
+                let _ = OrchestratorClient::new(channel).heartbeat(Token::attach(token.as_ref(), heartbeats)).await;
             }
             sleep(period).await;
         }
     }
 }
 
-/// Whether an answer has come.
-fn came_back(socket: &dyn Datagrams) -> bool {
-    let mut buffer = [0; LONGEST_BYTES];
+/// Returns true if an acknowledgement has arrived. Empties the socket's buffer.
+fn receive_acknowledgements(socket: &dyn Datagrams) -> bool {
+    let mut buffer = [0; MAX_DATAGRAM_BYTES];
     let mut any = false;
     while let Ok(Some((length, _))) = socket.receive(&mut buffer) {
         any |= WorkerHeartbeat::decode(&buffer[..length]).is_ok_and(|heartbeat| heartbeat.is_answer);
@@ -225,8 +227,8 @@ mod tests {
 
     const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 
-    /// Sends heartbeats to whoever has the other end of `streams` and of the port.
-    fn begin(streams: &TcpListener, port: u16) -> AbortOnDropHandle<()> {
+    /// Sends heartbeats to the listener of streams and the port of datagrams.
+    fn start(streams: &TcpListener, port: u16) -> AbortOnDropHandle<()> {
         let heartbeats = Heartbeats {
             network: Arc::new(OsNetwork),
             address: streams.local_addr().unwrap().to_string(),
@@ -239,35 +241,39 @@ mod tests {
         AbortOnDropHandle::new(tokio::spawn(heartbeats.run()))
     }
 
-    /// Sends heartbeats to a receiver that does not receive yet, beside streams that nobody takes yet.
-    async fn begin_beside_a_receiver() -> (TcpListener, HeartbeatReceiver, AbortOnDropHandle<()>) {
+    /// Sends heartbeats to a receiver that does not run yet and a listener whose connections are not accepted yet.
+    async fn start_with_receiver() -> (TcpListener, HeartbeatReceiver, AbortOnDropHandle<()>) {
         let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
         let receiver = HeartbeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
-        let heartbeats = begin(&streams, receiver.port());
+        let heartbeats = start(&streams, receiver.port());
         (streams, receiver, heartbeats)
     }
 
-    /// Receives datagrams; the names come out of the channel.
+    /// Runs the receiver; the channel yields the workers' names.
     fn receive(receiver: HeartbeatReceiver) -> (mpsc::UnboundedReceiver<String>, AbortOnDropHandle<()>) {
-        let (heard, names) = mpsc::unbounded_channel();
-        let run = receiver.run(move |heartbeat, _| heard.send(heartbeat.worker).is_ok());
+        let (received, names) = mpsc::unbounded_channel();
+        let run = receiver.run(move |heartbeat, _| received.send(heartbeat.worker).is_ok());
         (names, AbortOnDropHandle::new(tokio::spawn(run)))
     }
 
     #[test]
-    fn looks_are_as_frequent_as_the_buffer_is_small() {
+    fn the_poll_interval_keeps_the_socket_buffer_from_filling() {
         let ms = Duration::from_millis;
-        assert_eq!(wait(0, ms(50)), ms(50), "nobody is there");
-        assert_eq!(wait(20, ms(50)), ms(50), "a hundred workers");
-        assert_eq!(wait(1000, ms(50)), Duration::from_micros(2500), "five thousand");
-        assert_eq!(wait(50, Duration::from_micros(2500)), Duration::from_micros(2500), "it stays like that");
+        assert_eq!(next_interval(0, ms(50)), ms(50), "no worker");
+        assert_eq!(next_interval(20, ms(50)), ms(50), "a hundred workers");
+        assert_eq!(next_interval(1000, ms(50)), Duration::from_micros(2500), "five thousand");
+        assert_eq!(
+            next_interval(50, Duration::from_micros(2500)),
+            Duration::from_micros(2500),
+            "the interval is stable"
+        );
     }
 
-    /// A socket on which a number of datagrams is found at each look.
+    /// A socket that yields a fixed number of datagrams at each poll.
     struct Counted {
-        at_a_look: usize,
+        per_poll: usize,
         left: AtomicUsize,
-        looks: Arc<AtomicUsize>,
+        polls: Arc<AtomicUsize>,
     }
 
     impl Datagrams for Counted {
@@ -281,9 +287,9 @@ mod tests {
                 buffer[..heartbeat.len()].copy_from_slice(&heartbeat);
                 return Ok(Some((heartbeat.len(), ANY_LOOPBACK)));
             }
-            self.left.store(self.at_a_look, Relaxed);
-            let looks = self.looks.fetch_add(1, Relaxed);
-            assert!(looks < 1000, "it looks all the time");
+            self.left.store(self.per_poll, Relaxed);
+            let polls = self.polls.fetch_add(1, Relaxed);
+            assert!(polls < 1000, "the receiver polls without a pause");
             Ok(None)
         }
 
@@ -293,19 +299,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_quiet_receiver_looks_twenty_times_a_second() {
-        for at_a_look in [0, 1, 40] {
-            let looks = Arc::new(AtomicUsize::new(0));
-            let socket = Counted { at_a_look, left: AtomicUsize::new(at_a_look), looks: looks.clone() };
+    async fn a_receiver_with_few_datagrams_polls_twenty_times_a_second() {
+        for per_poll in [0, 1, 40] {
+            let polls = Arc::new(AtomicUsize::new(0));
+            let socket = Counted { per_poll, left: AtomicUsize::new(per_poll), polls: polls.clone() };
             let receiver = HeartbeatReceiver { socket: Box::new(socket), port: 1 };
             let _ = timeout(Duration::from_secs(10), receiver.run(|_, _| true)).await;
-            let looks = looks.load(Relaxed);
-            assert!((195..=201).contains(&looks), "{looks} looks within 10 s, with {at_a_look} datagrams each");
+            let polls = polls.load(Relaxed);
+            assert!((195..=201).contains(&polls), "{polls} polls within 10 s, with {per_poll} datagrams each");
         }
     }
 
     #[tokio::test]
-    async fn strangers_and_answers_are_not_answered() {
+    async fn unknown_workers_and_acknowledgements_get_no_response() {
         let receiver = HeartbeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
         let _receiving = AbortOnDropHandle::new(tokio::spawn(receiver.run(|heartbeat, _| heartbeat.worker == "known")));
@@ -319,24 +325,24 @@ mod tests {
         for (worker, is_answer) in [("unknown", false), ("known", true), ("", false), ("", true), ("known", false)] {
             socket.send(&heartbeat(worker, is_answer).encode_to_vec(), to).unwrap();
         }
-        let mut answers = Vec::new();
-        let mut buffer = [0; LONGEST_BYTES];
+        let mut acknowledgements = Vec::new();
+        let mut buffer = [0; MAX_DATAGRAM_BYTES];
         let first = async {
-            while answers.is_empty() {
+            while acknowledgements.is_empty() {
                 sleep(Duration::from_millis(10)).await;
                 while let Ok(Some((length, _))) = socket.receive(&mut buffer) {
-                    answers.push(WorkerHeartbeat::decode(&buffer[..length]).unwrap());
+                    acknowledgements.push(WorkerHeartbeat::decode(&buffer[..length]).unwrap());
                 }
             }
         };
-        // The last one is answered, so those before it were not.
-        timeout(WAIT_TIMEOUT, first).await.expect("a connected worker is answered");
-        assert_eq!(answers, [WorkerHeartbeat { is_answer: true, ..Default::default() }]);
+        // Datagrams arrive in order, so a response to an earlier one would have come first.
+        timeout(WAIT_TIMEOUT, first).await.expect("a connected worker gets an acknowledgement");
+        assert_eq!(acknowledgements, [WorkerHeartbeat { is_answer: true, ..Default::default() }]);
     }
 
     #[tokio::test]
-    async fn datagrams_that_arrive_are_all_there_is() {
-        let (streams, receiver, _heartbeats) = begin_beside_a_receiver().await;
+    async fn no_connection_is_opened_while_datagrams_arrive() {
+        let (streams, receiver, _heartbeats) = start_with_receiver().await;
         let (mut names, _receiving) = receive(receiver);
         for _ in 0..12 {
             let name = timeout(WAIT_TIMEOUT, names.recv()).await.unwrap();
@@ -346,37 +352,37 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_stands_in_while_datagrams_are_not_answered() {
-        let (streams, receiver, _heartbeats) = begin_beside_a_receiver().await;
+    async fn a_stream_is_the_fallback_while_datagrams_are_not_acknowledged() {
+        let (streams, receiver, _heartbeats) = start_with_receiver().await;
         let (mut stream, _) = timeout(WAIT_TIMEOUT, streams.accept()).await.expect("a connection is opened").unwrap();
         let (mut names, _receiving) = receive(receiver);
         assert_eq!(timeout(WAIT_TIMEOUT, names.recv()).await.unwrap().as_deref(), Some("w"));
         let ended = async { while stream.read(&mut [0; 1024]).await.is_ok_and(|read| read > 0) {} };
-        timeout(WAIT_TIMEOUT, ended).await.expect("the connection ends once datagrams are answered");
+        timeout(WAIT_TIMEOUT, ended).await.expect("the connection ends once datagrams are acknowledged");
     }
 
     #[tokio::test]
-    async fn a_control_plane_that_answered_and_fell_silent_is_gone() {
-        let (streams, receiver, heartbeats) = begin_beside_a_receiver().await;
+    async fn heartbeats_end_when_acknowledgements_stop() {
+        let (streams, receiver, heartbeats) = start_with_receiver().await;
         let (mut names, receiving) = receive(receiver);
         for _ in 0..6 {
             timeout(WAIT_TIMEOUT, names.recv()).await.unwrap().unwrap();
         }
-        assert!(!heartbeats.is_finished(), "it is answered");
+        assert!(!heartbeats.is_finished(), "heartbeats are acknowledged");
         drop(receiving);
-        timeout(WAIT_TIMEOUT, heartbeats).await.expect("the silence is noticed").unwrap();
+        timeout(WAIT_TIMEOUT, heartbeats).await.expect("the missing acknowledgements are detected").unwrap();
         assert!(timeout(Duration::ZERO, streams.accept()).await.is_err(), "no connection was opened");
     }
 
     #[tokio::test]
-    async fn where_nobody_takes_datagrams_there_is_a_stream_at_once() {
+    async fn without_a_datagram_port_a_stream_is_opened_at_once() {
         let streams = TcpListener::bind(ANY_LOOPBACK).await.unwrap();
-        let _heartbeats = begin(&streams, 0);
+        let _heartbeats = start(&streams, 0);
         timeout(WAIT_TIMEOUT, streams.accept()).await.expect("a connection is opened").unwrap();
     }
 
     #[tokio::test]
-    async fn rubbish_is_nobodys_sign_of_life() {
+    async fn malformed_datagrams_are_no_heartbeats() {
         let receiver = HeartbeatReceiver::bind(&OsNetwork, ANY_LOOPBACK).unwrap();
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, receiver.port()));
         let socket = OsNetwork.datagrams(ANY_LOOPBACK).unwrap();

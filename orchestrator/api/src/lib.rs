@@ -1,23 +1,25 @@
-//! How the parts talk: the wire messages, their conversion to and from the model, and connecting.
+//! Protocol between components: the wire messages, their conversion to and from the model, and the streams that carry them.
 //!
-//! Every connection between parts is one long-lived bidirectional stream of batches. A sender puts the newest
-//! state into an [`Outbox`]; whatever is in it when the writer is free goes out as one message.
+//! A data plane or worker has one long-lived bidirectional stream of batches to the control plane. A sender puts the newest
+//! state into an [`Outbox`]; everything in it when the writer is free is sent as one message.
 
 mod accept;
+mod admin;
 mod bounds;
+mod causes;
 mod connect;
 mod convert;
 mod heartbeats;
 mod identity;
-mod listen;
+mod incoming;
+mod log_limiter;
 mod network;
 mod outbox;
-mod pages;
 mod problem;
-mod retold;
+mod refusal;
 mod revisions;
 mod token;
-mod unproven;
+mod unauthenticated;
 
 /// The messages and services generated from `proto/orchestrator.proto`.
 #[allow(
@@ -35,28 +37,32 @@ pub mod wire {
 
 use std::time::Duration;
 
-pub use bounds::{MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, MAX_TEXT_BYTES, MESSAGE_BYTES, Room, check_size, shorten};
-pub use connect::{ConnectError, connect, connect_quietly, is_address, is_loopback};
+pub use admin::AdminServer;
+pub use bounds::{
+    MAX_BATCH_BYTES, MAX_FIRST_MESSAGE_BYTES, MAX_LATER_MESSAGE_BYTES, MAX_TEXT_BYTES, Room, check_size, shorten,
+};
+pub use causes::with_causes;
+pub use connect::{ConnectError, connect, connect_with_slow_pings, is_address, is_loopback};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
 };
 pub use heartbeats::{HeartbeatReceiver, Heartbeats};
-pub use identity::{
-    MAX_UNWANTED_PAUSE, NameTaken, cluster_of_refusal, draw_cluster, draw_epoch_nonce, draw_instance,
-    is_refused_for_name, is_unwanted, refuse_name, refuse_other_cluster,
-};
-pub use listen::{Incoming, PeerConnection, PeerInfo};
+pub use identity::{NameConflict, random_cluster, random_epoch_nonce, random_instance};
+pub use incoming::{Incoming, PeerConnection, PeerInfo};
+pub use log_limiter::LogLimiter;
 pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use outbox::{Batch, Outbox, OutboxMessages};
-pub use pages::Pages;
 pub use problem::{invalid_field, problem};
-pub use retold::{Retold, describe_refusal, with_causes};
+pub use refusal::{
+    MAX_REFUSED_BACKOFF, cluster_of_refusal, describe_refusal, is_name_conflict, is_refusal, refuse_name,
+    refuse_other_cluster,
+};
 pub use revisions::Revisions;
 pub use token::{CLUSTER_TOKEN_FILE, Token, TokenError, TokenSource};
 
-/// The port of a sandbox that has ended becomes that of another one after this long at the soonest, where the machine has
-/// enough ports: workers give out first what has rested longest. A data plane without a stream, to which nobody says that a
-/// sandbox has ended, looks more often than this for whether its sandboxes are there.
-pub const PORT_REST: Duration = Duration::from_secs(60);
-/// Version of the wire protocol; peers of another version are refused in the first message.
+/// Minimum time between the end of a sandbox and the reuse of its port, if the machine has enough ports: workers reuse the port
+/// that has been free longest. A data plane without a stream, which receives no deltas about ended sandboxes, checks more
+/// often than this that its sandboxes still exist.
+pub const PORT_REUSE_DELAY: Duration = Duration::from_secs(60);
+/// Version of the wire protocol. A peer of another version is refused after its first message.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -1,5 +1,5 @@
-//! The network as a value that every part takes from its caller, so that the same code runs on sockets and in a
-//! simulated network.
+//! The network as a trait object that every component receives from its caller, so that the same code runs on sockets and in
+//! a simulated network.
 
 use std::{
     any::Any,
@@ -14,34 +14,34 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A bound socket for datagrams: they may get lost, and one that comes wakes nobody. Who wants them looks.
+/// A bound socket for datagrams, which may be lost. It is polled: an arriving datagram wakes no task.
 pub trait Datagrams: Send + Sync + 'static {
-    /// Sends `bytes`.
+    /// Sends `bytes` without waiting.
     ///
     /// # Errors
-    /// When the operating system refuses; it also refuses when it has no room just now.
+    /// If the operating system refuses the datagram, for example because its buffer is full.
     fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()>;
 
-    /// One that has come: its length, at most the buffer's, and its sender. `None` when there is none.
+    /// Receives one datagram without waiting: its length, at most that of `buffer`, and its sender. `None` if there is none.
     ///
     /// # Errors
-    /// When the operating system cannot receive.
+    /// If the operating system cannot receive.
     fn receive(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, SocketAddr)>>;
 
-    /// The address bound, with the port chosen when 0 was asked for.
+    /// Returns the bound address, with the port that was chosen for port 0.
     ///
     /// # Errors
-    /// When the operating system cannot tell.
+    /// If the operating system does not return it.
     fn local_address(&self) -> io::Result<SocketAddr>;
 }
 
-/// A future handed over a trait object.
+/// The future of an object-safe async method.
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A byte stream in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// The operating system's socket behind it; `None` in a simulated network. To ask what reading cannot tell: whether
-    /// the peer is there while nobody reads.
+    /// Returns the operating system's socket, or `None` in a simulated network. Needed for what reading and writing cannot do,
+    /// such as detecting a closed connection that nobody reads.
     fn socket(&self) -> Option<&TcpStream>;
 }
 
@@ -51,14 +51,14 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Duplex for T {
     }
 }
 
-/// A connection of any network.
+/// A connection of a real or simulated network.
 pub type Io = Box<dyn Duplex>;
 
-/// A connection taken from a listener.
+/// A connection accepted by a listener.
 pub struct Accepted {
     /// The connection.
     pub io: Io,
-    /// The address the peer connected to, also behind a wildcard listener.
+    /// The address to which the peer connected; for a wildcard listener, the actual one.
     pub local: SocketAddr,
     /// The peer's address.
     pub peer: SocketAddr,
@@ -66,19 +66,19 @@ pub struct Accepted {
 
 /// A bound, listening address.
 pub trait Listener: Send + Sync + 'static {
-    /// The next connection. Cancel-safe.
+    /// Accepts the next connection. Cancel-safe.
     fn accept(&self) -> BoxFuture<'_, io::Result<Accepted>>;
 
-    /// The address bound, with the port chosen when 0 was asked for.
+    /// Returns the bound address, with the port that was chosen for port 0.
     ///
     /// # Errors
-    /// When the operating system cannot tell.
+    /// If the operating system does not return it.
     fn local_address(&self) -> io::Result<SocketAddr>;
 }
 
-/// A way to bind and connect.
+/// A network in which addresses can be bound and connected to.
 pub trait Network: Send + Sync + 'static {
-    /// Listens on `address`; port 0 takes any free one.
+    /// Listens on `address`; port 0 chooses a free port.
     fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
 
     /// Connects to `address`, written `ip:port` or `host:port`.
@@ -87,23 +87,23 @@ pub trait Network: Send + Sync + 'static {
     /// Connects to a socket address without parsing one.
     fn connect_to(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Io>>;
 
-    /// Binds `address` for datagrams; port 0 takes any free one.
+    /// Binds `address` for datagrams; port 0 chooses a free port.
     ///
     /// # Errors
-    /// When the address is taken, or this network has no datagrams: then everything goes over connections.
+    /// If the address is in use, or this network has no datagrams; callers then use connections only.
     fn datagrams(&self, _address: SocketAddr) -> io::Result<Box<dyn Datagrams>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 }
 
-/// The operating system's TCP.
+/// The operating system's TCP and UDP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsNetwork;
 
-/// Connections that may wait to be accepted: a burst of a thousand first requests in one millisecond must fit.
+/// Maximum number of connections that wait to be accepted: a burst of a thousand first requests in one millisecond must fit.
 const BACKLOG: i32 = 4096;
 
-/// Room for datagrams that nobody has looked at: thousands of small ones.
+/// Receive buffer for datagrams: holds thousands of small ones between two polls.
 const DATAGRAM_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 struct OsListener(TcpListener);
@@ -140,10 +140,10 @@ impl Network for OsNetwork {
     }
 
     fn datagrams(&self, address: SocketAddr) -> io::Result<Box<dyn Datagrams>> {
-        // Not tokio's, which would wake its thread for each of them.
+        // Not a tokio socket, which would wake a thread for each datagram.
         let socket = UdpSocket::bind(address)?;
         socket.set_nonblocking(true)?;
-        // The kernel cuts it to its own limit; more room is better, and less works as well.
+        // The kernel caps the size at its own limit, and a smaller buffer also works.
         let _ = SockRef::from(&socket).set_recv_buffer_size(DATAGRAM_BUFFER_BYTES);
         Ok(Box::new(socket))
     }
@@ -171,28 +171,29 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
-    // Linux hands it on to the connections accepted, which saves a system call for each.
+    // On Linux accepted connections inherit the option, which saves a system call for each.
     socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
 }
 
-/// A connection to `peer`. The kernel may choose the very port that nobody listens on as the one to connect from, and then
-/// connects it to itself: what is sent would come back as the response.
+/// Turns a stream to `peer` into a connection, and refuses one that is connected to itself: if nothing listens on an
+/// ephemeral port of this machine, the kernel may choose that very port as the local one, and every request would come back
+/// as its response.
 fn connected(stream: TcpStream, peer: SocketAddr) -> io::Result<Io> {
     let own = stream.local_addr()?;
     if (own.ip(), own.port()) == (peer.ip(), peer.port()) {
         return Err(io::Error::new(
             io::ErrorKind::ConnectionRefused,
-            "nobody listens, the port is connected to itself",
+            "nothing listens, the port is connected to itself",
         ));
     }
     stream.set_nodelay(true)?;
     Ok(Box::new(stream))
 }
 
-/// Loopback with any free port: what daemons bind in tests.
+/// Loopback address with port 0, which tests bind to get a free port.
 pub const ANY_LOOPBACK: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 #[cfg(test)]
@@ -203,18 +204,18 @@ mod tests {
     async fn accepted_connections_do_not_delay_small_writes() {
         let listener = listen(ANY_LOOPBACK).unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        assert!(!client.nodelay().unwrap(), "the end that connects was not asked for it");
+        assert!(!client.nodelay().unwrap(), "the option was not set on this end");
         assert!(listener.accept().await.unwrap().0.nodelay().unwrap());
     }
 
     #[tokio::test]
     async fn a_port_that_is_connected_to_itself_refuses_the_connection() {
         for any in [ANY_LOOPBACK, SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, 0))] {
-            // Where a machine does not have the newer protocol, it has no such port either.
+            // The machine may have no IPv6.
             let Ok(socket) = Socket::new(Domain::for_address(any), Type::STREAM, Some(Protocol::TCP)) else { continue };
             let Ok(()) = socket.bind(&any.into()) else { continue };
             let address = socket.local_addr().unwrap().as_socket().unwrap();
-            // As the kernel may choose it by itself, once in some 14,000 connections.
+            // The kernel does this by itself about once in 14,000 connections.
             socket.connect(&address.into()).unwrap();
             socket.set_nonblocking(true).unwrap();
             let stream = TcpStream::from_std(socket.into()).unwrap();
@@ -222,7 +223,7 @@ mod tests {
             assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused, "{refused}");
         }
         let listener = listen(ANY_LOOPBACK).unwrap();
-        OsNetwork.connect_to(listener.local_addr().unwrap()).await.expect("others are connected");
-        OsNetwork.connect(&listener.local_addr().unwrap().to_string()).await.expect("by name, too");
+        OsNetwork.connect_to(listener.local_addr().unwrap()).await.expect("a listening port accepts");
+        OsNetwork.connect(&listener.local_addr().unwrap().to_string()).await.expect("also by name");
     }
 }

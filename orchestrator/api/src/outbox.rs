@@ -1,10 +1,10 @@
-//! What waits to be sent to one peer: the newest state per sandbox or function, bounded by their number.
+//! Outbox of one peer: the newest unsent state per sandbox or function, bounded by their number.
 //!
-//! Senders change the batch under a short lock; the writer takes all of it when the connection is free. So a slow
-//! peer costs memory proportional to what it must know, never to how often that changed.
+//! Senders change the batch under a short lock; the writer takes all of it when the connection is free. A slow peer
+//! therefore costs memory proportional to its state, not to the number of changes.
 //!
-//! Nobody waits for some of it, such as an acknowledgement. That goes out with the next thing that somebody waits for, or
-//! alone after two milliseconds: a message costs both ends more than anything in it.
+//! Changes that nobody waits for, such as acknowledgements, are deferred: they travel with the next urgent change, or alone
+//! after two milliseconds, because the fixed cost of a message exceeds that of its entries.
 
 use std::{
     pin::Pin,
@@ -16,80 +16,79 @@ use std::{
 use futures::Stream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// What nobody waits for goes out after this time at the latest.
-const LINGER: Duration = Duration::from_millis(2);
+/// Maximum time for which a deferred change waits for an urgent one.
+const MAX_DELAY: Duration = Duration::from_millis(2);
 
 /// A batch under construction.
 pub trait Batch: Send + 'static {
-    /// What it becomes on the wire.
+    /// The wire message that the batch becomes.
     type Message: Send;
 
-    /// Takes what should go out next, at most one message of bounded size; `None` when nothing waits.
+    /// Takes the next message, of bounded size; `None` when the batch is empty.
     fn take(&mut self) -> Option<Self::Message>;
 }
 
-/// The sending side. Clones share the batch.
+/// The sending side of a stream. Clones share the batch.
 pub struct Outbox<B> {
     shared: Arc<Mutex<Shared<B>>>,
 }
 
 struct Shared<B> {
     batch: B,
-    /// The writer, while it waits for something to send.
+    /// The writer's task, while it waits for a change.
     writer: Option<Waker>,
-    /// What waits, if anything does.
-    waiting: Waiting,
+    pending: Pending,
     closed: bool,
-    /// Nothing is sent any more.
-    abandoned: bool,
+    /// Closed, and unsent changes are discarded.
+    aborted: bool,
 }
 
-/// What waits to be sent.
+/// Urgency of the unsent changes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Waiting {
-    /// Nothing.
+enum Pending {
+    /// There are none.
     Nothing,
-    /// What nobody waits for; the writer does not know.
-    Idle,
-    /// The same, and the writer knows until when it may wait.
-    Lingering,
-    /// What is to go out at once.
+    /// Only deferred changes, for which the writer has set no timer yet.
+    Deferred,
+    /// Only deferred changes, and the writer's timer runs.
+    Delayed,
+    /// At least one change is to be sent at once.
     Urgent,
 }
 
-/// The messages of an outbox, for the connection that sends them. Ends when the outbox is closed and empty.
+/// The stream of an outbox's messages, for the connection that sends them. Ends when the outbox is closed and empty.
 pub struct OutboxMessages<B> {
     shared: Arc<Mutex<Shared<B>>>,
-    /// The end of the wait for company, once there was one.
-    linger: Option<Pin<Box<Sleep>>>,
+    /// Timer of deferred changes; allocated at the first one and reused.
+    delay: Option<Pin<Box<Sleep>>>,
 }
 
 impl<B: Batch> Outbox<B> {
-    /// An outbox around `batch`, which may already hold something, and its messages.
+    /// Creates an outbox around `batch`, which need not be empty, and the stream of its messages.
     pub fn new(batch: B) -> (Self, OutboxMessages<B>) {
-        let shared = Shared { batch, writer: None, waiting: Waiting::Urgent, closed: false, abandoned: false };
+        let shared = Shared { batch, writer: None, pending: Pending::Urgent, closed: false, aborted: false };
         let shared = Arc::new(Mutex::new(shared));
-        (Self { shared: shared.clone() }, OutboxMessages { shared, linger: None })
+        (Self { shared: shared.clone() }, OutboxMessages { shared, delay: None })
     }
 
-    /// Changes the batch, which goes out as soon as the connection is free.
+    /// Makes an urgent change: the batch is sent as soon as the connection is free.
     pub fn update<T>(&self, change: impl FnOnce(&mut B) -> T) -> T {
-        self.put(Waiting::Urgent, change)
+        self.put(Pending::Urgent, change)
     }
 
-    /// Changes the batch in what nobody waits for: it goes out with what follows, within milliseconds.
-    pub fn update_soon<T>(&self, change: impl FnOnce(&mut B) -> T) -> T {
-        self.put(Waiting::Idle, change)
+    /// Makes a deferred change: it is sent with the next urgent one, or within two milliseconds.
+    pub fn update_deferred<T>(&self, change: impl FnOnce(&mut B) -> T) -> T {
+        self.put(Pending::Deferred, change)
     }
 
-    fn put<T>(&self, waiting: Waiting, change: impl FnOnce(&mut B) -> T) -> T {
+    fn put<T>(&self, pending: Pending, change: impl FnOnce(&mut B) -> T) -> T {
         let mut shared = lock(&self.shared);
         let result = change(&mut shared.batch);
-        if waiting == Waiting::Idle && shared.waiting != Waiting::Nothing {
-            // The writer has been woken already, for this or for more.
+        if pending == Pending::Deferred && shared.pending != Pending::Nothing {
+            // The writer has already been woken, or its timer runs.
             return result;
         }
-        shared.waiting = waiting;
+        shared.pending = pending;
         let writer = shared.writer.take();
         drop(shared);
         if let Some(writer) = writer {
@@ -98,31 +97,32 @@ impl<B: Batch> Outbox<B> {
         result
     }
 
-    /// Reads the batch, or changes in it what is not to be sent; the writer is not woken.
+    /// Reads the batch, or changes parts of it that are not sent. The writer is not woken.
     pub fn inspect<T>(&self, read: impl FnOnce(&mut B) -> T) -> T {
         read(&mut lock(&self.shared).batch)
     }
 
-    /// Ends the messages once what waits has been sent.
+    /// Ends the stream of messages once all changes have been sent.
     pub fn close(&self) {
         self.end(false);
     }
 
-    /// Ends the messages at once. A connection does not end before its messages do, also when it was given up.
-    pub fn abandon(&self) {
+    /// Ends the stream of messages at once and discards unsent changes. Needed for a connection that is closed by this end:
+    /// it is not released before its stream of messages ends.
+    pub fn abort(&self) {
         self.end(true);
     }
 
     fn end(&self, at_once: bool) {
         let mut shared = lock(&self.shared);
         shared.closed = true;
-        shared.abandoned |= at_once;
+        shared.aborted |= at_once;
         if let Some(writer) = shared.writer.take() {
             writer.wake();
         }
     }
 
-    /// Whether it was closed, or its connection is no more.
+    /// Returns true if the outbox was closed, or its connection has ended.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         lock(&self.shared).closed
@@ -139,21 +139,21 @@ impl<B: Batch> Stream for OutboxMessages<B> {
     type Item = B::Message;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<B::Message>> {
-        let Self { shared, linger } = &mut *self;
+        let Self { shared, delay } = &mut *self;
         let mut shared = lock(shared);
-        if shared.abandoned {
+        if shared.aborted {
             return Poll::Ready(None);
         }
-        if !shared.closed && !is_due(&mut shared.waiting, linger, cx) {
+        if !shared.closed && !is_due(&mut shared.pending, delay, cx) {
             shared.writer = Some(cx.waker().clone());
             return Poll::Pending;
         }
         if let Some(message) = shared.batch.take() {
-            // There may be more than fits a message.
-            shared.waiting = Waiting::Urgent;
+            // The batch may hold more than one message.
+            shared.pending = Pending::Urgent;
             return Poll::Ready(Some(message));
         }
-        shared.waiting = Waiting::Nothing;
+        shared.pending = Pending::Nothing;
         if shared.closed {
             return Poll::Ready(None);
         }
@@ -162,21 +162,21 @@ impl<B: Batch> Stream for OutboxMessages<B> {
     }
 }
 
-/// Whether what waits is to go out now. When not, the writer is woken when it is.
-fn is_due(waiting: &mut Waiting, linger: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
-    match *waiting {
-        Waiting::Urgent => return true,
-        Waiting::Nothing => return false,
-        Waiting::Idle => {
-            *waiting = Waiting::Lingering;
-            match linger {
-                Some(linger) => linger.as_mut().reset(Instant::now() + LINGER),
-                None => *linger = Some(Box::pin(sleep(LINGER))),
+/// Returns true if changes are to be sent now. Otherwise the timer will wake the writer if changes are deferred.
+fn is_due(pending: &mut Pending, delay: &mut Option<Pin<Box<Sleep>>>, cx: &mut Context<'_>) -> bool {
+    match *pending {
+        Pending::Urgent => return true,
+        Pending::Nothing => return false,
+        Pending::Deferred => {
+            *pending = Pending::Delayed;
+            match delay {
+                Some(delay) => delay.as_mut().reset(Instant::now() + MAX_DELAY),
+                None => *delay = Some(Box::pin(sleep(MAX_DELAY))),
             }
         }
-        Waiting::Lingering => {}
+        Pending::Delayed => {}
     }
-    linger.as_mut().is_none_or(|linger| linger.as_mut().poll(cx).is_ready())
+    delay.as_mut().is_none_or(|delay| delay.as_mut().poll(cx).is_ready())
 }
 
 impl<B> Drop for OutboxMessages<B> {
@@ -185,7 +185,7 @@ impl<B> Drop for OutboxMessages<B> {
     }
 }
 
-/// A batch is plain data that every change leaves whole, so a panic elsewhere does not make it unusable.
+/// Ignores poisoning: a batch is plain data that is consistent after each step of a change.
 fn lock<B>(shared: &Mutex<Shared<B>>) -> MutexGuard<'_, Shared<B>> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_ready_goes_out_as_one_message_with_the_newest_state() {
+    async fn all_changes_are_sent_as_one_message_with_the_newest_state() {
         let (outbox, mut messages) = Outbox::new(Newest::default());
         for value in 0..10 {
             outbox.update(|batch| batch.0.insert(1, value));
@@ -222,38 +222,38 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_nobody_waits_for_lingers_alone_and_goes_with_what_somebody_does() {
+    async fn a_deferred_change_is_delayed_alone_and_sent_with_an_urgent_one() {
         let (outbox, mut messages) = Outbox::new(Newest::default());
         let start = Instant::now();
         let later = outbox.clone();
         tokio::spawn(async move {
             for value in 1..=2 {
-                sleep(LINGER / 2).await;
-                later.update_soon(|batch| batch.0.insert(1, value));
+                sleep(MAX_DELAY / 2).await;
+                later.update_deferred(|batch| batch.0.insert(1, value));
             }
         });
-        // The wait of the second has begun with the first.
+        // The second change does not extend the delay of the first.
         assert_eq!(messages.next().await, Some(vec![(1, 2)]));
-        assert_eq!(start.elapsed(), LINGER + LINGER / 2);
-        outbox.update_soon(|batch| batch.0.insert(1, 5));
+        assert_eq!(start.elapsed(), MAX_DELAY + MAX_DELAY / 2);
+        outbox.update_deferred(|batch| batch.0.insert(1, 5));
         outbox.update(|batch| batch.0.insert(2, 7));
-        outbox.update_soon(|batch| batch.0.insert(3, 9));
+        outbox.update_deferred(|batch| batch.0.insert(3, 9));
         let start = Instant::now();
         assert_eq!(messages.next().await, Some(vec![(1, 5), (2, 7), (3, 9)]));
         assert_eq!(start.elapsed(), Duration::ZERO);
-        outbox.update_soon(|batch| batch.0.insert(1, 6));
+        outbox.update_deferred(|batch| batch.0.insert(1, 6));
         outbox.close();
         assert_eq!((messages.next().await, messages.next().await), (Some(vec![(1, 6)]), None));
-        assert_eq!(start.elapsed(), Duration::ZERO, "the end waits for nothing");
+        assert_eq!(start.elapsed(), Duration::ZERO, "close does not wait for the delay");
     }
 
     #[tokio::test]
-    async fn one_that_is_abandoned_ends_at_once_with_what_waits_in_it() {
+    async fn an_aborted_outbox_ends_at_once_and_discards_its_changes() {
         let (outbox, mut messages) = Outbox::new(Newest::default());
         let mut writer = Box::pin(async move { (messages.next().await, messages) });
         assert!(futures::poll!(writer.as_mut()).is_pending());
         outbox.inspect(|batch| batch.0.insert(1, 1));
-        outbox.abandon();
+        outbox.abort();
         let (message, mut messages) = writer.await;
         assert_eq!((message, messages.next().await), (None, None));
         assert!(outbox.is_closed());

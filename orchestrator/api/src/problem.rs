@@ -1,4 +1,4 @@
-//! Errors of operators' pages as `application/problem+json` (RFC 9457), also those that the HTTP library makes.
+//! Error responses as `application/problem+json` (RFC 9457), including those of the HTTP library.
 
 use axum::{
     body::to_bytes,
@@ -9,22 +9,21 @@ use axum::{
 };
 use serde_json::{Map, Value};
 
-/// Content type of a problem.
 const PROBLEM_TYPE: &str = "application/problem+json";
-/// Longest text of the HTTP library that becomes a problem's detail.
+/// Maximum length of an error text of the HTTP library that becomes a problem's detail.
 const MAX_DETAIL_BYTES: usize = 4096;
-/// RFC 9457, 4.2.1: the status says all there is to say.
+/// Problem type without a meaning beyond that of the status (RFC 9457, 4.2.1).
 const NO_KIND: &str = "about:blank";
-/// A field of the request is wrong; the problem's `field` names it.
+/// Problem type of an invalid field of the request, which the problem's member `field` names.
 const INVALID_FIELD: &str = "urn:dirigent:problem:invalid-field";
 
-/// A problem about the request as a whole.
+/// Builds the response for a problem with the request as a whole.
 #[must_use]
 pub fn problem(status: StatusCode, detail: &str) -> Response {
     respond(status, NO_KIND, detail, None)
 }
 
-/// A problem about one field of the request.
+/// Builds the response 400 for a problem with one field of the request.
 #[must_use]
 pub fn invalid_field(field: &str, detail: &str) -> Response {
     respond(StatusCode::BAD_REQUEST, INVALID_FIELD, detail, Some(field))
@@ -42,9 +41,9 @@ fn respond(status: StatusCode, kind: &str, detail: &str, field: Option<&str>) ->
     (status, [(header::CONTENT_TYPE, PROBLEM_TYPE)], Value::Object(body).to_string()).into_response()
 }
 
-/// Passes responses on. An error that is no problem yet comes from the HTTP library: it becomes one with the same status
-/// and header fields.
-pub(crate) async fn explain(request: Request, next: Next) -> Response {
+/// Middleware that converts error responses of the HTTP library, which are not problems yet, into problems with the same
+/// status and header fields.
+pub(crate) async fn convert_errors(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     let is_error = response.status().is_client_error() || response.status().is_server_error();
@@ -53,22 +52,22 @@ pub(crate) async fn explain(request: Request, next: Next) -> Response {
         return response;
     }
     let (head, body) = response.into_parts();
-    let said = to_bytes(body, MAX_DETAIL_BYTES).await.unwrap_or_default();
-    let said = String::from_utf8_lossy(&said);
-    let detail = match said.trim() {
+    let text = to_bytes(body, MAX_DETAIL_BYTES).await.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let detail = match text.trim() {
         "" if head.status == StatusCode::METHOD_NOT_ALLOWED => {
             format!("{method} is no method of {path}: the header field Allow of this response lists those it has")
         }
         "" => format!("{method} {path}: {}", head.status),
-        said => said.to_owned(),
+        text => text.to_owned(),
     };
-    let mut explained = problem(head.status, &detail);
+    let mut converted = problem(head.status, &detail);
     for (name, value) in &head.headers {
         if ![header::CONTENT_TYPE, header::CONTENT_LENGTH].contains(name) {
-            explained.headers_mut().append(name, HeaderValue::clone(value));
+            converted.headers_mut().append(name, HeaderValue::clone(value));
         }
     }
-    explained
+    converted
 }
 
 #[cfg(test)]
@@ -84,11 +83,11 @@ mod tests {
 
     use super::*;
 
-    async fn ask(method: &str, path: &str, body: &'static str) -> (StatusCode, Response) {
+    async fn respond_to(method: &str, path: &str, body: &'static str) -> (StatusCode, Response) {
         let page = |Path(_): Path<String>, _: Bytes| async { invalid_field("x", "x: expected y") };
         let router = Router::new().route("/v1/{name}", get(page).put(page)).layer(DefaultBodyLimit::max(4));
         let request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
-        let response = router.layer(from_fn(explain)).oneshot(request).await.unwrap();
+        let response = router.layer(from_fn(convert_errors)).oneshot(request).await.unwrap();
         (response.status(), response)
     }
 
@@ -101,7 +100,7 @@ mod tests {
             ("PUT", "/v1/a", "large", 413, NO_KIND, "length limit"),
             ("GET", "/v2", "", 404, NO_KIND, "GET /v2: 404 Not Found"),
         ] {
-            let (found, response) = ask(method, path, body).await;
+            let (found, response) = respond_to(method, path, body).await;
             assert_eq!(found.as_u16(), status, "{method} {path}");
             assert_eq!(response.headers()[header::CONTENT_TYPE], PROBLEM_TYPE, "{method} {path}");
             assert_eq!(response.headers().contains_key(header::ALLOW), status == 405, "{method} {path}");

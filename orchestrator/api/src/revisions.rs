@@ -1,17 +1,16 @@
-//! The revisions told last on a stream, as both of its ends remember them: not all that ever were, since functions come
-//! and go for as long as a stream lasts.
+//! The revisions that were sent most recently on a stream, remembered by both of its ends. Memory is bounded, because a
+//! stream outlives many functions.
 
 use std::collections::HashMap;
 
 use model::Revision;
 
-/// Revisions of one generation at the control plane, which refers to two generations at most and tells others again.
-const TOLD: usize = 512;
-/// Revisions of one generation at the worker: it keeps at least so many, which is more than a control plane refers to.
-const HEARD: usize = 4 * TOLD;
+/// Revisions per generation at the sender. It refers to revisions of two generations at most and sends older ones again.
+const SENDER_GENERATION: usize = 512;
+/// Revisions per generation at the receiver. It remembers at least so many, which is more than a sender refers to.
+const RECEIVER_GENERATION: usize = 4 * SENDER_GENERATION;
 
-/// What is known of revisions, in two generations: when the newer one is full it becomes the older one, and that is
-/// forgotten.
+/// A cache of revisions in two generations: a full newer generation replaces the older one, whose revisions are forgotten.
 #[derive(Debug)]
 pub struct Revisions<T> {
     generation: usize,
@@ -24,27 +23,27 @@ impl<T> Revisions<T> {
         Self { generation, newer: HashMap::new(), older: HashMap::new() }
     }
 
-    /// As the control plane remembers what it told a worker.
+    /// The cache of the control plane, with the revisions it sent to a worker.
     #[must_use]
-    pub fn told() -> Self {
-        Self::new(TOLD)
+    pub fn of_sender() -> Self {
+        Self::new(SENDER_GENERATION)
     }
 
-    /// As a worker remembers what it was told.
+    /// The cache of a worker, with the revisions it received.
     #[must_use]
-    pub fn heard() -> Self {
-        Self::new(HEARD)
+    pub fn of_receiver() -> Self {
+        Self::new(RECEIVER_GENERATION)
     }
 
-    /// Takes note of a revision that is told now.
-    pub fn insert(&mut self, revision: Revision, what: T) {
+    /// Remembers a revision that is being sent, or was received, with `value`.
+    pub fn insert(&mut self, revision: Revision, value: T) {
         if self.newer.len() == self.generation {
             self.older = std::mem::take(&mut self.newer);
         }
-        self.newer.insert(revision, what);
+        self.newer.insert(revision, value);
     }
 
-    /// What is known of a revision, unless it was told too long ago.
+    /// Returns the value of a revision, or `None` if it is unknown or forgotten.
     #[must_use]
     pub fn get(&self, revision: Revision) -> Option<&T> {
         self.newer.get(&revision).or_else(|| self.older.get(&revision))
@@ -56,19 +55,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_told_last_is_kept_by_both_ends_and_memory_is_bounded() {
-        let (mut told, mut heard) = (Revisions::told(), Revisions::heard());
-        for revision in 1..=10 * HEARD as u64 {
-            assert!(told.get(Revision(revision)).is_none(), "it must be told the first time");
-            told.insert(Revision(revision), ());
-            heard.insert(Revision(revision), ());
-            assert!(told.get(Revision(revision)).is_some(), "it need not be told again");
-            let oldest = revision.saturating_sub(HEARD as u64 - 1).max(1);
-            assert!([oldest, revision].into_iter().all(|told| heard.get(Revision(told)).is_some()));
-            assert!(told.newer.len() + told.older.len() <= 2 * TOLD);
-            assert!(heard.newer.len() + heard.older.len() <= 2 * HEARD);
+    fn both_ends_remember_recent_revisions_in_bounded_memory() {
+        let (mut sent, mut received) = (Revisions::of_sender(), Revisions::of_receiver());
+        for revision in 1..=10 * RECEIVER_GENERATION as u64 {
+            assert!(sent.get(Revision(revision)).is_none(), "a new revision must be sent");
+            sent.insert(Revision(revision), ());
+            received.insert(Revision(revision), ());
+            assert!(sent.get(Revision(revision)).is_some(), "a recent revision need not be sent again");
+            let oldest = revision.saturating_sub(RECEIVER_GENERATION as u64 - 1).max(1);
+            assert!([oldest, revision].into_iter().all(|recent| received.get(Revision(recent)).is_some()));
+            assert!(sent.newer.len() + sent.older.len() <= 2 * SENDER_GENERATION);
+            assert!(received.newer.len() + received.older.len() <= 2 * RECEIVER_GENERATION);
         }
-        assert!(told.get(Revision(1)).is_none(), "it may have been forgotten");
-        assert!(told.newer.keys().chain(told.older.keys()).all(|told| heard.get(*told).is_some()));
+        assert!(sent.get(Revision(1)).is_none(), "an old revision is forgotten");
+        assert!(sent.newer.keys().chain(sent.older.keys()).all(|revision| received.get(*revision).is_some()));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use api::Retold;
+use api::LogLimiter;
 use tokio::sync::oneshot;
 use tonic::Status;
 
@@ -24,12 +24,12 @@ impl Ending {
 
 /// Logs why connections are ended: once a minute for each peer and reason, since who is refused asks again and again.
 #[derive(Default)]
-pub(crate) struct Endings(Retold);
+pub(crate) struct Endings(LogLimiter);
 
 impl Endings {
     /// A connection of a peer is ended.
     pub(crate) fn log(&mut self, part: &str, name: &str, reason: &str) {
-        if self.0.is_due(&format!("{part} {name}"), reason) {
+        if self.0.should_log(&format!("{part} {name}"), reason) {
             tracing::warn!(part, name, reason, "closing a connection; the same is said again after a minute");
         }
     }

@@ -15,7 +15,7 @@ mod top;
 
 use std::sync::Arc;
 
-use api::{Listener, Pages};
+use api::{AdminServer, Listener};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -67,6 +67,6 @@ fn router(operators: Operators) -> Router {
 /// Serves `listener` until `shutdown`; connections then finish the request they are in.
 pub(crate) async fn serve(listener: Box<dyn Listener>, operators: Operators, shutdown: CancellationToken) {
     let hosts = operators.access.hosts.clone();
-    let pages = Pages { router: router(operators), hosts, connections: MAX_CONNECTIONS };
+    let pages = AdminServer { router: router(operators), hosts, connections: MAX_CONNECTIONS };
     pages.serve(listener, shutdown).await;
 }

@@ -109,7 +109,7 @@ pub async fn build(config: Config, network: Arc<dyn Network>, mut store: Box<dyn
     let (sender, cold_starts) = cold_starts.unzip();
     let (owner, handle, log) = Owner::new(state, clock, metrics, store, sender);
     let access = Access::new(&config)?;
-    let token = config.auth.then(|| Token::obtain(&config.data_dir.join(CLUSTER_TOKEN_FILE))).transpose()?;
+    let token = config.auth.then(|| Token::read_or_create(&config.data_dir.join(CLUSTER_TOKEN_FILE))).transpose()?;
     let invoke_addresses = config.invoke_addresses;
     let built = Built {
         owner,
@@ -163,7 +163,7 @@ impl Built {
             tasks.spawn(async move { stop.run_until_cancelled_owned(heartbeats.run(heard)).await });
         }
         let streams = Streams { owner: self.handle, tasks: tasks.clone(), shutdown: stop.clone() };
-        let service = OrchestratorServer::new(streams).max_decoding_message_size(api::MAX_MESSAGE_BYTES);
+        let service = OrchestratorServer::new(streams).max_decoding_message_size(api::MAX_FIRST_MESSAGE_BYTES);
         let service = InterceptedService::new(service, Token::require(self.token));
         let server = Incoming::server()
             .add_service(service)
@@ -214,8 +214,8 @@ async fn bind(
 /// first command of that epoch is sent.
 async fn begin_term(store: &mut dyn Store, registry: &mut Registry) -> Result<Term, StoreError> {
     let epoch = Epoch(registry.epochs().newest().0 + 1);
-    let nonce = api::draw_epoch_nonce();
-    let cluster = registry.cluster().unwrap_or_else(api::draw_cluster);
+    let nonce = api::random_epoch_nonce();
+    let cluster = registry.cluster().unwrap_or_else(api::random_cluster);
     let begins = registry.cluster().is_none().then_some(Command::BeginCluster { id: cluster });
     let commands: Vec<_> = begins.into_iter().chain([Command::BeginEpoch { epoch, nonce }]).collect();
     let first = store.append(commands.clone()).await?;

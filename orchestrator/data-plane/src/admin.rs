@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{Listener, Pages};
+use api::{AdminServer, Listener};
 use axum::{
     Json, Router,
     extract::State,
@@ -53,7 +53,7 @@ pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, shutdown
         .route("/metrics", get(metrics))
         .route("/v1/functions", get(functions))
         .with_state(Arc::new(Admin { plane, registry }));
-    Pages { router, hosts, connections: MAX_CONNECTIONS }.serve(listener, shutdown).await;
+    AdminServer { router, hosts, connections: MAX_CONNECTIONS }.serve(listener, shutdown).await;
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {

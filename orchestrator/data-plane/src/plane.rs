@@ -67,7 +67,7 @@ impl Plane {
             reports: Reports::default(),
             request_ids: RequestIds { seed, count: AtomicU64::new(0) },
             seed,
-            instance: api::draw_instance(),
+            instance: api::random_instance(),
             ready: AtomicBool::new(false),
             trust: Trust::default(),
             stopping: AtomicBool::new(false),

@@ -69,7 +69,7 @@ impl Reports {
     pub(crate) fn end(&self) -> bool {
         if let Some(outbox) = self.outbox.swap(None) {
             // Entries that it would still take would be missing on the next stream.
-            outbox.abandon();
+            outbox.abort();
         }
         let last = self.closed.is_cancelled();
         if last {
@@ -107,14 +107,14 @@ impl Reports {
         let add = |batch: &mut ReportBatch| batch.news.insert(function.id(), function.clone());
         match priority {
             FlushPriority::Now => outbox.update(add),
-            FlushPriority::Soon | FlushPriority::None => outbox.update_soon(add),
+            FlushPriority::Soon | FlushPriority::None => outbox.update_deferred(add),
         };
     }
 
     /// Queues samples. At most one per function is unsent: it accumulates the spans.
     pub(crate) fn sample(&self, samples: Vec<(Arc<Function>, LoadSample)>) {
         if let Some(outbox) = &*self.outbox.load() {
-            outbox.update_soon(|batch| {
+            outbox.update_deferred(|batch| {
                 for (function, sample) in samples {
                     batch.add_sample(function, sample);
                 }

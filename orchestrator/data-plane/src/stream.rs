@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    ConnectError, MAX_MESSAGE_BYTES, MAX_UNWANTED_PAUSE, NameTaken, PROTOCOL_VERSION, Token, TokenError, TokenSource,
+    ConnectError, MAX_FIRST_MESSAGE_BYTES, MAX_REFUSED_BACKOFF, NameConflict, PROTOCOL_VERSION, Token, TokenError, TokenSource,
     WireError, wire,
 };
 use model::SandboxId;
@@ -63,13 +63,13 @@ enum StreamError {
 
 impl StreamError {
     /// Returns true if a control plane responded that it does not accept this data plane.
-    fn is_unwanted(&self) -> bool {
-        matches!(self, Self::Refused(status) if api::is_unwanted(status))
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(status) if api::is_refusal(status))
     }
 
     /// Returns true if a control plane refused this data plane because another process has its name.
     fn is_for_name(&self) -> bool {
-        matches!(self, Self::Refused(status) if api::is_refused_for_name(status))
+        matches!(self, Self::Refused(status) if api::is_name_conflict(status))
     }
 }
 
@@ -79,8 +79,8 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut random = Pcg64::seed_from_u64(seed);
     let mut applier = Applier::new(plane.clone());
     let mut back_off = INITIAL_BACKOFF;
-    let mut retold = api::Retold::default();
-    let mut name_taken = NameTaken::default();
+    let mut log_limiter = api::LogLimiter::default();
+    let mut name_conflict = NameConflict::default();
     // Each attempt tries the next control plane, since the last one may be away.
     for control_plane in plane.config.control_planes.iter().cycle() {
         let opened_us = plane.clock.now_us();
@@ -93,10 +93,10 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         }
         if welcomed {
             back_off = INITIAL_BACKOFF;
-            retold.clear();
-            name_taken.welcomed();
+            log_limiter.clear();
+            name_conflict.on_welcome();
         }
-        let is_name_lost = end.is_for_name() && name_taken.refused();
+        let is_name_lost = end.is_for_name() && name_conflict.on_refusal();
         if is_name_lost && applier.membership().is_some() {
             tracing::warn!("another process has this data plane's name: its sandboxes are no longer used");
         }
@@ -105,7 +105,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         }
         // Logged only when it changes, because reconnects are frequent.
         let reason = api::with_causes(&end);
-        if retold.is_due(control_plane, &reason) {
+        if log_limiter.should_log(control_plane, &reason) {
             tracing::warn!(
                 control_plane,
                 cause = reason,
@@ -114,8 +114,8 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
         }
         // Half of the delay is jitter, so that many data planes do not reconnect in step.
         let pause = back_off.mul_f64(random.random_range(0.5..1.0));
-        sleep(name_taken.next_attempt(pause)).await;
-        back_off = (back_off * 2).min(if end.is_unwanted() { MAX_UNWANTED_PAUSE } else { MAX_BACKOFF });
+        sleep(name_conflict.next_attempt(pause)).await;
+        back_off = (back_off * 2).min(if end.is_refusal() { MAX_REFUSED_BACKOFF } else { MAX_BACKOFF });
     }
     // The data plane is shutting down. Returning would look like a failed task.
     std::future::pending().await
@@ -143,11 +143,11 @@ impl Session<'_> {
         let channel = api::connect(plane.network.clone(), self.control_plane).await?;
         let source = TokenSource::new(plane.config.token_file.clone(), &plane.config.data_dir);
         let token = source.token(self.control_plane)?;
-        let mut client = OrchestratorClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES);
+        let mut client = OrchestratorClient::new(channel).max_decoding_message_size(MAX_FIRST_MESSAGE_BYTES);
         let (outbox, messages) = plane.reports.begin(plane.clock);
         let hello = self.hello(applier);
         outbox.update(|batch| batch.send_hello(ReportMessage::hello(hello)));
-        let opened = timeout(WELCOME_TIMEOUT, client.connect_data_plane(Token::sign(token.as_ref(), messages)));
+        let opened = timeout(WELCOME_TIMEOUT, client.connect_data_plane(Token::attach(token.as_ref(), messages)));
         let mut stream = opened.await.map_err(|_| StreamError::Silent)?.map_err(refused)?.into_inner();
         let first = timeout(WELCOME_TIMEOUT, stream.message()).await.map_err(|_| StreamError::Silent)?;
         let mut first = first.map_err(refused)?.ok_or(StreamError::Closed)?;

@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use api::{Pages, invalid_field, problem};
+use api::{AdminServer, invalid_field, problem};
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
@@ -46,7 +46,7 @@ pub(crate) struct Admin {
 }
 
 /// The routes of the API; `hosts` are the host names with a dot by which it may be called.
-pub(crate) fn pages(admin: Admin, hosts: Vec<String>) -> Pages {
+pub(crate) fn pages(admin: Admin, hosts: Vec<String>) -> AdminServer {
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -55,7 +55,7 @@ pub(crate) fn pages(admin: Admin, hosts: Vec<String>) -> Pages {
         .route("/v1/sandboxes/{id}/logs", get(logs))
         .route("/v1/logs", get(function_logs))
         .with_state(admin);
-    Pages { router, hosts, connections: MAX_CONNECTIONS }
+    AdminServer { router, hosts, connections: MAX_CONNECTIONS }
 }
 
 async fn ready(State(admin): State<Admin>) -> Response {

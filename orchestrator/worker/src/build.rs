@@ -92,7 +92,7 @@ pub async fn build(mut config: Config, network: Arc<dyn Network>) -> Result<Buil
     let runtime = (config.runtime.factory().build)(context).await?;
     let identity = Identity {
         worker: config.name.clone(),
-        instance: api::draw_instance(),
+        instance: api::random_instance(),
         runtime: config.runtime.name(),
         admin,
         nodes,

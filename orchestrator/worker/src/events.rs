@@ -190,6 +190,10 @@ mod tests {
         let messages: Vec<_> = std::iter::from_fn(|| events.take()).collect();
         assert_eq!(messages.iter().map(|message| message.events.len()).sum::<usize>(), 10_000);
         let largest = messages.iter().map(prost::Message::encoded_len).max().unwrap();
-        assert!(messages.len() < 30 && largest <= api::MESSAGE_BYTES, "{} messages, {largest}", messages.len());
+        assert!(
+            messages.len() < 30 && largest <= api::MAX_LATER_MESSAGE_BYTES,
+            "{} messages, {largest}",
+            messages.len()
+        );
     }
 }

@@ -42,7 +42,7 @@ pub(crate) enum Input {
     /// A control plane refused this worker because the worker belongs to another cluster.
     OtherCluster,
     /// Another process has had this worker's name for so long that no control plane will use this one's sandboxes again.
-    NameTaken,
+    NameConflict,
     /// A batch, and the time at which it was read.
     Commands(Commands, Instant),
     /// The stream has closed.
@@ -143,7 +143,7 @@ impl Owner {
                 let _ = reply.send(self.state.on_welcome(leader));
             }
             Input::OtherCluster => self.state.on_other_cluster(),
-            Input::NameTaken => {
+            Input::NameConflict => {
                 let effects = self.state.end_all();
                 if !effects.is_empty() {
                     warn!(sandboxes = effects.len(), "another process has this worker's name: ending its sandboxes");

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    Heartbeats, MAX_UNWANTED_PAUSE, NameTaken, Network, Token, TokenError, TokenSource, WireError, wire,
+    Heartbeats, MAX_REFUSED_BACKOFF, NameConflict, Network, Token, TokenError, TokenSource, WireError, wire,
     wire::orchestrator_client::OrchestratorClient,
 };
 use rand::{RngExt, SeedableRng};
@@ -82,9 +82,9 @@ impl Session {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut random = Pcg64::seed_from_u64(self.seed);
         let mut backoff = INITIAL_BACKOFF;
-        let mut retold = api::Retold::default();
-        let mut is_unwanted = false;
-        let mut name_taken = NameTaken::default();
+        let mut log_limiter = api::LogLimiter::default();
+        let mut is_refusal = false;
+        let mut name_conflict = NameConflict::default();
         while !self.inputs.is_closed() {
             for address in &self.control_planes {
                 let mut welcomed = false;
@@ -94,11 +94,11 @@ impl Session {
                     let _ = self.inputs.send(Input::OtherCluster).await;
                 }
                 if welcomed {
-                    name_taken.welcomed();
-                } else if error.as_ref().is_some_and(SessionError::is_for_name) && name_taken.refused() {
-                    let _ = self.inputs.send(Input::NameTaken).await;
+                    name_conflict.on_welcome();
+                } else if error.as_ref().is_some_and(SessionError::is_for_name) && name_conflict.on_refusal() {
+                    let _ = self.inputs.send(Input::NameConflict).await;
                 }
-                is_unwanted = error.as_ref().is_some_and(SessionError::is_unwanted);
+                is_refusal = error.as_ref().is_some_and(SessionError::is_refusal);
                 let error = error.map_or_else(|| "ended".to_owned(), |error| api::with_causes(&error));
                 // This worker closed the stream itself, so its end is no failure to log or to retry.
                 if shutdown.is_cancelled() {
@@ -106,18 +106,18 @@ impl Session {
                 }
                 if welcomed {
                     backoff = INITIAL_BACKOFF;
-                    retold.clear();
+                    log_limiter.clear();
                     warn!(control_plane = %address, cause = %error, "the control plane is gone");
-                } else if retold.is_due(address, &error) {
+                } else if log_limiter.should_log(address, &error) {
                     warn!(control_plane = %address, cause = %error, "no stream to the control plane (--control-plane, control_planes), trying again");
                 }
             }
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return,
-                () = sleep(name_taken.next_attempt(backoff.mul_f64(random.random_range(0.5..1.0)))) => {}
+                () = sleep(name_conflict.next_attempt(backoff.mul_f64(random.random_range(0.5..1.0)))) => {}
             }
-            backoff = (backoff * 2).min(if is_unwanted { MAX_UNWANTED_PAUSE } else { MAX_BACKOFF });
+            backoff = (backoff * 2).min(if is_refusal { MAX_REFUSED_BACKOFF } else { MAX_BACKOFF });
         }
     }
 
@@ -125,7 +125,7 @@ impl Session {
     async fn serve(&self, address: &str, welcomed: &mut bool) -> Result<(), SessionError> {
         let network = Arc::clone(&self.network);
         let channel = match self.datagrams {
-            true => api::connect_quietly(network, address).await?,
+            true => api::connect_with_slow_pings(network, address).await?,
             false => api::connect(network, address).await?,
         };
         let token = self.token.token(address)?;
@@ -167,8 +167,8 @@ impl Session {
         let (reply, messages) = oneshot::channel();
         self.send(Input::OpenStream(reply)).await?;
         let messages = messages.await.map_err(|_| SessionError::OwnerGone)?;
-        let mut client = OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_MESSAGE_BYTES);
-        let request = Token::sign(token.as_ref(), messages);
+        let mut client = OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_FIRST_MESSAGE_BYTES);
+        let request = Token::attach(token.as_ref(), messages);
         client.connect_worker(request).await.map(tonic::Response::into_inner).map_err(SessionError::Refused)
     }
 
@@ -191,11 +191,11 @@ impl SessionError {
 
     /// Returns true if a control plane refused this worker because another process has its name.
     fn is_for_name(&self) -> bool {
-        matches!(self, Self::Refused(status) if api::is_refused_for_name(status))
+        matches!(self, Self::Refused(status) if api::is_name_conflict(status))
     }
 
     /// Returns true if a control plane responded and does not want this worker.
-    fn is_unwanted(&self) -> bool {
-        matches!(self, Self::Refused(status) if api::is_unwanted(status))
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused(status) if api::is_refusal(status))
     }
 }

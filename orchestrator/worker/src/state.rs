@@ -118,7 +118,7 @@ impl State {
             leader: None,
             known: 0,
             welcomed: false,
-            revisions: Revisions::heard(),
+            revisions: Revisions::of_receiver(),
             sandboxes: BTreeMap::new(),
             stopping: false,
         }
@@ -172,7 +172,7 @@ impl State {
     /// The stream has closed. Sandboxes go on.
     pub(crate) fn on_stream_closed(&mut self) {
         self.welcomed = false;
-        self.revisions = Revisions::heard();
+        self.revisions = Revisions::of_receiver();
     }
 
     /// Returns true if a leader commands this worker over an open stream.

@@ -40,7 +40,7 @@ pub(crate) struct Access {
 impl Access {
     /// As configured; the token is made when there is none yet.
     pub(crate) fn new(config: &Config) -> Result<Self, TokenError> {
-        let token = config.auth.then(|| Token::obtain(&config.data_dir.join(TOKEN_FILE))).transpose()?;
+        let token = config.auth.then(|| Token::read_or_create(&config.data_dir.join(TOKEN_FILE))).transpose()?;
         Ok(Self { token, form: config.form, hosts: config.hosts.clone() })
     }
 
@@ -57,7 +57,7 @@ impl Access {
             return check_type(headers, &FORM);
         }
         let shown = headers.get(header::AUTHORIZATION);
-        let is_shown = |token: &Token| shown.is_some_and(|value| token.is_shown_by(value.as_bytes()));
+        let is_shown = |token: &Token| shown.is_some_and(|value| token.matches_header(value.as_bytes()));
         if !self.token.as_ref().is_none_or(is_shown) {
             let what = if shown.is_some() { "another token than" } else { "no token: it needs" };
             let detail = format!(

@@ -305,7 +305,7 @@ mod tests {
         let bytes_of = |hello: wire::WorkerHello| prost::Message::encoded_len(&hello);
         let of_one = bytes_of(wire::WorkerHello { sandboxes: vec![held], ..Default::default() }) * MAX_SANDBOXES
             + bytes_of(wire::WorkerHello { nodes: vec![node], ..Default::default() }) * MAX_NODES;
-        assert!(of_one < api::MAX_MESSAGE_BYTES / 3 * 2, "{of_one} bytes");
+        assert!(of_one < api::MAX_FIRST_MESSAGE_BYTES / 3 * 2, "{of_one} bytes");
     }
 
     #[test]

@@ -217,7 +217,7 @@ mod tests {
         }
         let messages: Vec<_> = std::iter::from_fn(|| batch.take()).collect();
         let largest = messages.iter().map(prost::Message::encoded_len).max().unwrap();
-        assert!(largest <= api::MESSAGE_BYTES, "{largest} bytes");
+        assert!(largest <= api::MAX_LATER_MESSAGE_BYTES, "{largest} bytes");
         let count = |of: fn(&wire::ToDataPlane) -> usize| messages.iter().map(of).sum::<usize>();
         assert_eq!(count(|message| message.functions.len()), 20_000);
         assert_eq!(count(|message| message.endpoints.len()), 20_000);

@@ -44,7 +44,7 @@ impl WorkerBatch {
             welcome: None,
             data_plane_index: None,
             commands: BTreeMap::new(),
-            sent: Revisions::told(),
+            sent: Revisions::of_sender(),
             dispatched: Map::default(),
         }
     }
@@ -147,7 +147,7 @@ mod tests {
             // Some are used again long after they were sent.
             batch.add(create_of(sandbox, 1 + sandbox % 9000));
         }
-        let (mut received, mut created) = (Revisions::heard(), 0);
+        let (mut received, mut created) = (Revisions::of_receiver(), 0);
         while let Some(message) = batch.take() {
             for specification in message.functions {
                 received.insert(Revision(specification.revision), ());
@@ -183,6 +183,6 @@ mod tests {
             batch.add(create(number, number, spec));
         }
         let largest = std::iter::from_fn(|| batch.take()).map(|message| prost::Message::encoded_len(&message)).max();
-        assert!(largest.unwrap() <= api::MESSAGE_BYTES, "{largest:?} bytes");
+        assert!(largest.unwrap() <= api::MAX_LATER_MESSAGE_BYTES, "{largest:?} bytes");
     }
 }

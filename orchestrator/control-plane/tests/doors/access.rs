@@ -108,7 +108,7 @@ async fn peers_are_let_in_with_the_token_of_their_cluster_only() {
     let dir = tempfile::tempdir().unwrap();
     let running = Running::start(dir.path()).await;
     let other = tempfile::tempdir().unwrap();
-    let other = Token::obtain(&other.path().join(CLUSTER_TOKEN_FILE)).unwrap();
+    let other = Token::read_or_create(&other.path().join(CLUSTER_TOKEN_FILE)).unwrap();
     let operators = Token::read(&dir.path().join("token")).unwrap();
     for (token, said) in
         [(None, "shows no token"), (Some(other), "shows another token"), (Some(operators), "shows another token")]

@@ -32,7 +32,7 @@ async fn a_second_worker_of_one_name_is_refused_and_a_new_stream_of_the_same_pro
     running.wait_for("/v1/nodes", |nodes| nodes["nodes"][0]["state"] == "suspect").await;
     let mut third = Worker::connect(&running.stream, hello(3)).await.unwrap();
     let refusal = third.refusal().await;
-    assert!(api::is_refused_for_name(&refusal), "one that stands still may go on: {refusal}");
+    assert!(api::is_name_conflict(&refusal), "one that stands still may go on: {refusal}");
     running.stop().await;
 }
 

@@ -101,7 +101,7 @@ async fn a_specification_of_the_log_beyond_a_bound_is_readable_and_sent_to_nobod
     let running = Running::start(dir.path()).await;
     let mut data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();
     let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
-    let longest = api::MESSAGE_BYTES;
+    let longest = api::MAX_LATER_MESSAGE_BYTES;
     while !data_plane.read_within(longest).await.snapshot_end {}
     for (name, field) in [("arguments", "args"), ("window", "scale.stable_window"), ("long", "timeout")] {
         data_plane.demand(data_plane.id_of(name), 1, 0).await;

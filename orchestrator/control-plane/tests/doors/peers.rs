@@ -22,13 +22,13 @@ pub(crate) struct StreamPort {
 
 impl StreamPort {
     fn sign<T>(&self, messages: T) -> Request<T> {
-        Token::sign(self.token.as_ref(), messages)
+        Token::attach(self.token.as_ref(), messages)
     }
 }
 
 async fn client(stream: &StreamPort) -> OrchestratorClient<Channel> {
     let channel = api::connect(Arc::new(OsNetwork), &stream.address).await.expect("the control plane listens");
-    OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_MESSAGE_BYTES)
+    OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_FIRST_MESSAGE_BYTES)
 }
 
 /// A data plane under a test's control.

@@ -246,7 +246,7 @@ async fn a_message_beyond_the_bound_ends_its_stream_and_no_other() {
     let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
     let sample = wire::Sample { function, span_ms: 1000, concurrency_us: 1_000_000, requests: 1, ..Default::default() };
     let message = wire::FromDataPlane { samples: vec![sample; 200_000], ..Default::default() };
-    assert!(prost::Message::encoded_len(&message) > api::MESSAGE_BYTES);
+    assert!(prost::Message::encoded_len(&message) > api::MAX_LATER_MESSAGE_BYTES);
     data_plane.send(message).await;
     data_plane.ended().await;
     let again = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use api::PORT_REST;
+use api::PORT_REUSE_DELAY;
 use tokio::sync::Notify;
 
 use crate::clock::micros;
@@ -21,10 +21,10 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// Input received during a suspension is read within this time of resuming.
 const STALE_READ_WINDOW: Duration = Duration::from_secs(2);
 /// Trust period: no connection is opened to a sandbox that was last known to exist longer ago. The rest of
-/// [`PORT_REST`] is for noticing the end of the stream and for connecting.
-const TRUSTED_FOR: Duration = PORT_REST.saturating_sub(Duration::from_secs(10));
+/// [`PORT_REUSE_DELAY`] is for noticing the end of the stream and for connecting.
+const TRUSTED_FOR: Duration = PORT_REUSE_DELAY.saturating_sub(Duration::from_secs(10));
 /// After this time an accepted connection may be another sandbox's that has reused the port.
-const KNOWN_FOR: Duration = PORT_REST.saturating_sub(MAX_PAUSE);
+const KNOWN_FOR: Duration = PORT_REUSE_DELAY.saturating_sub(MAX_PAUSE);
 
 /// Value of `opened_us` without a stream.
 const NO_STREAM: u64 = u64::MAX;

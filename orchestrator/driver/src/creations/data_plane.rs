@@ -103,7 +103,7 @@ impl DataPlane {
             protocol_version: PROTOCOL_VERSION,
             data_plane: format!("d{number}"),
             address: format!("127.0.0.1:{}", 10_000 + number),
-            instance: api::draw_instance(),
+            instance: api::random_instance(),
             ..Default::default()
         };
         let message = wire::FromDataPlane { hello: Some(hello), ..Default::default() };

@@ -110,7 +110,7 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
         memory_mib: NODE_MEMORY_MIB,
     });
     let name = format!("w{number}");
-    let instance = api::draw_instance();
+    let instance = api::random_instance();
     let hello = wire::WorkerHello {
         protocol_version: PROTOCOL_VERSION,
         worker: name.clone(),
@@ -121,7 +121,7 @@ async fn connect(number: u32, options: &Options, stream: SocketAddr) -> anyhow::
     };
     let (outbox, messages) = Outbox::new(Events { hello: Some(hello), ..Events::default() });
     // Without keep-alive pings, like real workers: their heartbeats detect a lost control plane.
-    let channel = api::connect_quietly(Arc::new(OsNetwork), &stream.to_string()).await?;
+    let channel = api::connect_with_slow_pings(Arc::new(OsNetwork), &stream.to_string()).await?;
     let commands = orchestrator(channel).connect_worker(messages).await.context("opening a worker's stream")?;
     let mut commands = commands.into_inner();
     let first = commands.message().await?.context("the control plane closed a worker's stream")?;
@@ -148,7 +148,7 @@ pub(crate) async fn client(stream: SocketAddr) -> anyhow::Result<OrchestratorCli
 }
 
 fn orchestrator(channel: Channel) -> OrchestratorClient<Channel> {
-    OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_MESSAGE_BYTES)
+    OrchestratorClient::new(channel).max_decoding_message_size(api::MAX_FIRST_MESSAGE_BYTES)
 }
 
 /// Executes the commands: a sandbox is ready after `delay`, and ends at once.

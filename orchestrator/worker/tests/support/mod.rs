@@ -117,7 +117,7 @@ impl ControlPlane {
         let service = Service { epoch, greeting, streams: sender, heartbeats: heartbeat_sender };
         let serve = Incoming::server()
             .add_service(InterceptedService::new(
-                OrchestratorServer::new(service).max_decoding_message_size(api::MAX_MESSAGE_BYTES),
+                OrchestratorServer::new(service).max_decoding_message_size(api::MAX_FIRST_MESSAGE_BYTES),
                 Token::require(None),
             ))
             .serve_with_incoming(Incoming::stream(listener));

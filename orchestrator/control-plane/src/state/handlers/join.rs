@@ -149,7 +149,7 @@ impl JoinHandler<'_> {
         let old = self.cluster.workers.by_name(name).filter(|(old, _)| *old != session);
         // Also one that is silent: it may stand still and go on. The stream of one that does not ends soon enough.
         if old.is_some_and(|(_, worker)| !is_same_process(worker.instance, hello.instance)) {
-            return Err(name_taken("worker", name));
+            return Err(name_conflict("worker", name));
         }
         let mut names = BTreeSet::new();
         for node in hello.nodes.iter().map(|node| &*node.name.0) {
@@ -171,7 +171,7 @@ impl JoinHandler<'_> {
         let known = self.cluster.data_planes.find(&hello.id).and_then(|key| self.cluster.data_planes.get(key));
         let is_taken =
             known.is_some_and(|known| known.session.is_some() && !is_same_process(known.instance, hello.instance));
-        if is_taken { Err(name_taken("data plane", &hello.id.0)) } else { Ok(()) }
+        if is_taken { Err(name_conflict("data plane", &hello.id.0)) } else { Ok(()) }
     }
 }
 
@@ -181,7 +181,7 @@ fn is_same_process(known: Option<u64>, instance: Option<u64>) -> bool {
     known.is_some() && known == instance
 }
 
-fn name_taken(part: &str, name: &str) -> Refusal {
+fn name_conflict(part: &str, name: &str) -> Refusal {
     Refusal::Name(format!(
         "another {part} of the name {name:?} is connected: names are unique in a cluster, set `name` (--name)"
     ))

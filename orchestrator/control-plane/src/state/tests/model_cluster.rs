@@ -147,7 +147,7 @@ pub(super) struct Cluster {
 
 /// The term of that epoch; its nonce is not that of any other.
 fn new_term(epoch: u32) -> Term {
-    Term { cluster: CLUSTER, epoch: Epoch(epoch), nonce: api::draw_epoch_nonce() }
+    Term { cluster: CLUSTER, epoch: Epoch(epoch), nonce: api::random_epoch_nonce() }
 }
 
 pub(super) fn new_state(term: Term) -> State {

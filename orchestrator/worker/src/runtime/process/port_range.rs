@@ -13,7 +13,7 @@ const DEFAULT_RANGE: RangeInclusive<u16> = 32_768..=60_999;
 pub(super) fn usable() -> VecDeque<u16> {
     let range = fs::read_to_string(RANGE_FILE).ok().and_then(|text| read_range(&text)).unwrap_or(DEFAULT_RANGE);
     let reserved = fs::read_to_string(RESERVED_FILE).map(|text| read_reserved(&text)).unwrap_or_default();
-    let mut ports = in_order(range, api::draw_instance());
+    let mut ports = in_order(range, api::random_instance());
     ports.retain(|port| !reserved.iter().any(|reserved| reserved.contains(port)));
     ports
 }

@@ -1,4 +1,4 @@
-//! Connections to the stream port: taken, proven, ended.
+//! Tests of incoming connections: accepting, authenticating and closing them.
 
 use std::{
     net::{IpAddr, Ipv4Addr},
@@ -16,10 +16,10 @@ use tokio::{
 use super::*;
 use crate::Accepted;
 
-/// Bytes on their way in one direction of a connection.
-const ROOM_BYTES: usize = 1024;
+/// Buffer of one direction of an in-memory connection.
+const BUFFER_BYTES: usize = 1024;
 
-/// Connections that a test makes.
+/// A listener that accepts the connections which a test queues.
 struct Queue(tokio::sync::Mutex<mpsc::UnboundedReceiver<Accepted>>);
 
 impl Listener for Queue {
@@ -36,7 +36,7 @@ struct Clients(mpsc::UnboundedSender<Accepted>);
 
 impl Clients {
     fn connect(&self, from: impl Into<IpAddr>) -> DuplexStream {
-        let (own, other) = duplex(ROOM_BYTES);
+        let (own, other) = duplex(BUFFER_BYTES);
         let peer = SocketAddr::new(from.into(), 1);
         self.0.send(Accepted { io: Box::new(other), local: crate::ANY_LOOPBACK, peer }).expect("it listens");
         own
@@ -49,7 +49,7 @@ fn listen() -> (Clients, Pin<Box<dyn Stream<Item = io::Result<PeerConnection>> +
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_new_connection_is_taken_soon_whatever_number_say_nothing() {
+async fn a_new_connection_is_accepted_soon_despite_thousands_of_silent_ones() {
     let (clients, mut incoming) = listen();
     let silent: Vec<_> = (0..2000).map(|_| clients.connect(Ipv4Addr::LOCALHOST)).collect();
     let mut peer = clients.connect(Ipv4Addr::LOCALHOST);
@@ -61,7 +61,7 @@ async fn a_new_connection_is_taken_soon_whatever_number_say_nothing() {
     }
     let mut connection = incoming.next().await.unwrap().unwrap();
     assert!(began.elapsed() < Duration::from_secs(1), "accepted after {:?}", began.elapsed());
-    // More of them come at once, and it still has the time that a request takes.
+    // Further silent connections do not evict it before it can send a request.
     let more: Vec<_> = (0..2000).map(|_| clients.connect(Ipv4Addr::LOCALHOST)).collect();
     let mut held = Vec::new();
     let accept = async {
@@ -76,8 +76,8 @@ async fn a_new_connection_is_taken_soon_whatever_number_say_nothing() {
     };
     let read = tokio::select! {
         read = connection.read_u8() => read,
-        () = accept => unreachable!("there are always more"),
-        () = request => unreachable!("it stays"),
+        () = accept => unreachable!("the listener never ends"),
+        () = request => unreachable!("the request task never ends"),
     };
     assert_eq!(read.unwrap(), 7);
     for ended in served {
@@ -87,20 +87,20 @@ async fn a_new_connection_is_taken_soon_whatever_number_say_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_ends_also_when_only_writing_could_notice() {
+async fn time_outs_also_end_a_connection_that_only_writes() {
     for (is_peer, within) in [(false, Duration::from_secs(2)), (true, Duration::from_secs(5))] {
         let (clients, mut incoming) = listen();
         let _never_reads = clients.connect(Ipv4Addr::LOCALHOST);
         let mut connection = incoming.next().await.unwrap().unwrap();
         if is_peer {
-            connection.connect_info().prove();
+            connection.connect_info().set_authenticated();
         }
         let began = Instant::now();
-        let ended = tokio::time::timeout(within * 2, connection.write_all(&[0; 2 * ROOM_BYTES])).await;
+        let ended = tokio::time::timeout(within * 2, connection.write_all(&[0; 2 * BUFFER_BYTES])).await;
         assert_eq!(ended.expect("it ends").unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(began.elapsed().abs_diff(within) < Duration::from_millis(10), "after {:?}", began.elapsed());
         if !is_peer {
-            assert!(connection.flush().await.is_err(), "it stays over");
+            assert!(connection.flush().await.is_err(), "it stays closed");
         }
     }
 }
@@ -115,46 +115,46 @@ async fn connect() -> (TcpStream, PeerConnection) {
 }
 
 #[tokio::test]
-async fn the_system_keeps_nothing_for_who_takes_nothing() {
+async fn unsent_bytes_are_discarded_for_a_peer_that_does_not_read() {
     let (mut client, mut connection) = connect().await;
     let write = async { while connection.write_all(&[0; 64 * 1024]).await.is_ok() {} };
-    tokio::time::timeout(Duration::from_secs(20), write).await.expect("it shows no token");
+    tokio::time::timeout(Duration::from_secs(20), write).await.expect("an unauthenticated connection ends");
     drop(connection);
     let end = client.read_to_end(&mut Vec::new()).await;
     assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
 }
 
-/// Some of a peer's bytes, more than once fills the buffers on the way.
+/// Size of one write; several of them fill the socket buffers.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Writes until there is no room, and the system has moved what it can.
+/// Writes until the socket buffers of both ends are full.
 async fn fill(connection: &mut PeerConnection) {
     while let Ok(wrote) = tokio::time::timeout(Duration::from_millis(100), connection.write(&[0; PIECE_BYTES])).await {
-        wrote.expect("it has a peer");
+        wrote.expect("the peer is connected");
     }
 }
 
-/// Reads at the other end, a piece at a time, until the system takes a byte at this one: it tells of what was read in its
-/// own time, and of little not at all. So little is read that it does not call the socket writable.
+/// Reads at the client, one piece at a time, until the connection accepts one byte: the kernel announces free space with a
+/// delay, and small amounts not at all. Reads so little that the kernel does not report the socket as writable.
 async fn make_room(client: &mut TcpStream, connection: &PeerConnection) {
     let socket = SockRef::from(connection.io.as_ref().socket().unwrap());
-    let mut looks = tokio::time::interval(Duration::from_millis(1));
+    let mut attempts = tokio::time::interval(Duration::from_millis(1));
     for _ in 0..64 {
         client.read_exact(&mut vec![0; PIECE_BYTES]).await.unwrap();
         for _ in 0..50 {
             if socket.send(&[0]).is_ok() {
                 return;
             }
-            looks.tick().await;
+            attempts.tick().await;
         }
     }
-    panic!("there is no room, whatever is read");
+    panic!("the connection accepts no byte although the client has read");
 }
 
 #[tokio::test]
-async fn a_peer_behind_large_buffers_keeps_its_connection_as_long_as_it_takes_some_bytes() {
+async fn a_peer_behind_large_buffers_keeps_its_connection_while_it_accepts_bytes() {
     let (mut client, mut connection) = connect().await;
-    connection.connect_info().prove();
+    connection.connect_info().set_authenticated();
     fill(&mut connection).await;
     for _ in 0..3 {
         make_room(&mut client, &connection).await;
@@ -164,10 +164,10 @@ async fn a_peer_behind_large_buffers_keeps_its_connection_as_long_as_it_takes_so
         tokio::time::advance(WRITE_TIMEOUT + Duration::from_millis(1)).await;
         let wrote = futures::poll!(write.as_mut());
         tokio::time::resume();
-        assert!(matches!(wrote, Poll::Ready(Ok(1..))), "it has taken some: {wrote:?}");
+        assert!(matches!(wrote, Poll::Ready(Ok(1..))), "the peer has accepted bytes: {wrote:?}");
         fill(&mut connection).await;
     }
-    // Now it takes nothing. The systems between may still, as long as they have room.
+    // The peer reads no more. Kernel buffers may still accept bytes until they are full.
     for _ in 0..100 {
         fill(&mut connection).await;
         let mut write = pin!(connection.write(&[0; PIECE_BYTES]));
@@ -181,7 +181,7 @@ async fn a_peer_behind_large_buffers_keeps_its_connection_as_long_as_it_takes_so
             return;
         }
     }
-    panic!("it is never ended");
+    panic!("the connection does not end");
 }
 
 #[tokio::test(start_paused = true)]
@@ -189,13 +189,13 @@ async fn a_peer_that_reads_slowly_keeps_its_connection() {
     let (clients, mut incoming) = listen();
     let mut slow = clients.connect(Ipv4Addr::LOCALHOST);
     let mut connection = incoming.next().await.unwrap().unwrap();
-    connection.connect_info().prove();
-    let write = async move { connection.write_all(&[1; 10 * ROOM_BYTES]).await };
+    connection.connect_info().set_authenticated();
+    let write = async move { connection.write_all(&[1; 10 * BUFFER_BYTES]).await };
     let read = async {
-        let mut left = 10 * ROOM_BYTES;
+        let mut left = 10 * BUFFER_BYTES;
         while left > 0 {
             sleep(Duration::from_secs(4)).await;
-            left -= slow.read(&mut [0; ROOM_BYTES]).await.unwrap();
+            left -= slow.read(&mut [0; BUFFER_BYTES]).await.unwrap();
         }
     };
     let (wrote, ()) = tokio::join!(write, read);
