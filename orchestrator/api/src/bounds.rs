@@ -1,8 +1,8 @@
 //! Bounds on the size of messages between components.
 //!
 //! A batch takes no further entry once it has [`MAX_BATCH_BYTES`], so that no message exceeds
-//! [`MAX_LATER_MESSAGE_BYTES`]: an urgent message never waits behind megabytes, and no receiver has to refuse one. Only the
-//! first message of a stream, which lists everything that the sender holds, may be larger.
+//! [`MAX_LATER_MESSAGE_BYTES`]: an urgent message never waits behind megabytes, and no receiver has to refuse one. Only
+//! the first message of a stream, which lists everything that the sender holds, may be larger.
 
 use prost::Message;
 
@@ -10,21 +10,21 @@ use crate::WireError;
 
 /// Maximum size of every message of a stream except the first one (bytes).
 pub const MAX_LATER_MESSAGE_BYTES: usize = 1024 * 1024;
-/// Maximum size of the first message of a stream (bytes): a hello lists everything that its sender holds, some 100 bytes per
-/// entry.
+/// Maximum size of the first message of a stream (bytes): a hello lists everything that its sender holds, some 100
+/// bytes per entry.
 pub const MAX_FIRST_MESSAGE_BYTES: usize = 64 * 1024 * 1024;
-/// Size at which a batch takes no further entry (bytes). The rest of [`MAX_LATER_MESSAGE_BYTES`] is room for the last entry:
-/// the largest one, a specification, has at most 64 KiB.
+/// Size at which a batch takes no further entry (bytes). The rest of [`MAX_LATER_MESSAGE_BYTES`] is room for the last
+/// entry: the largest one, a specification, has at most 64 KiB.
 pub const MAX_BATCH_BYTES: usize = MAX_LATER_MESSAGE_BYTES / 2;
 /// Maximum length of an error text that is sent, and of one that is kept when received (bytes).
 pub const MAX_TEXT_BYTES: usize = 1024;
 
 /// Checks the size of a message that is not the first of its stream.
 ///
-/// This bounds the work that one message causes: its receiver handles a message as a whole, and other peers wait meanwhile.
-/// It does not bound the memory that receiving it takes. A stream's decoder has one limit for all its messages,
-/// [`MAX_FIRST_MESSAGE_BYTES`]: that much is buffered and decoded before a later message is checked here. Only a peer that
-/// has sent the cluster's token gets that far.
+/// This bounds the work that one message causes: its receiver handles a message as a whole, and other peers wait
+/// meanwhile. It does not bound the memory that receiving it takes. A stream's decoder has one limit for all its
+/// messages, [`MAX_FIRST_MESSAGE_BYTES`]: that much is buffered and decoded before a later message is checked here.
+/// Only a peer that has sent the cluster's token gets that far.
 ///
 /// # Errors
 /// If the message is larger than [`MAX_LATER_MESSAGE_BYTES`].

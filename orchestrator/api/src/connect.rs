@@ -7,7 +7,7 @@ use thiserror::Error;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
 
-use crate::Network;
+use service::Network;
 
 /// A connection could not be opened.
 #[derive(Debug, Error)]
@@ -40,8 +40,8 @@ const PING_TIMEOUT: Duration = Duration::from_secs(3);
 /// Flow-control windows: large enough for a chunk of a snapshot to be sent without waiting for the reader.
 pub(crate) const WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Connects to `address` (`host:port`) over `network`. The connection is pinged every second, so that it ends within seconds
-/// of a broken link.
+/// Connects to `address` (`host:port`) over `network`. The connection is pinged every second, so that it ends within
+/// seconds of a broken link.
 ///
 /// # Errors
 /// If the address is malformed, or the connection is not established within two seconds.
@@ -49,7 +49,8 @@ pub async fn connect(network: Arc<dyn Network>, address: &str) -> Result<Channel
     connect_with_pings(network, address, PING_INTERVAL).await
 }
 
-/// Connects to `address` with a ping only every five seconds, for callers that detect a failed control plane by heartbeats.
+/// Connects to `address` with a ping only every five seconds, for callers that detect a failed control plane by
+/// heartbeats.
 ///
 /// # Errors
 /// If the address is malformed, or the connection is not established within two seconds.

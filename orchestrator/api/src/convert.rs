@@ -19,7 +19,7 @@ pub enum WireError {
     /// The first message has neither hello nor welcome.
     #[error("the first message must be a hello or welcome")]
     NoHello,
-    /// A message after the first of its stream is larger than [`crate::MESSAGE_BYTES`].
+    /// A message after the first of its stream is larger than [`crate::MAX_LATER_MESSAGE_BYTES`].
     #[error("a message has {0} bytes, at most {limit} are allowed after the first one", limit = crate::MAX_LATER_MESSAGE_BYTES)]
     TooLarge(usize),
     /// The peer has another protocol version.

@@ -33,8 +33,8 @@ fn random_u64(salt: u8) -> u64 {
     RandomState::new().hash_one(salt)
 }
 
-/// A peer whose name another process has used for this long has lost its sandboxes: the control plane replaced them when it
-/// admitted the other process. Equals the default time after which an unresponsive worker is dead.
+/// A peer whose name another process has used for this long has lost its sandboxes: the control plane replaced them
+/// when it admitted the other process. Equals the default time after which an unresponsive worker is dead.
 const NAME_CONFLICT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A peer's record of how long another process has used its name.

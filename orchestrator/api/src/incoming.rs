@@ -12,6 +12,7 @@ use std::{
 };
 
 use futures::Stream;
+use service::{AcceptFailures, Io, Listener};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -20,16 +21,14 @@ use tokio::{
 use tonic::transport::{Server, server::Connected};
 
 use crate::{
-    Io, Listener,
-    accept::AcceptFailures,
     connect::WINDOW_BYTES,
     unauthenticated::{Permit, UnauthenticatedConnections},
 };
 
 /// Maximum number of streams per connection. A peer needs one, also a worker with many nodes; the bound is generous.
 const MAX_STREAMS: u32 = 1024;
-/// Time without data after which a peer is pinged, so that a broken link is detected. The peer's own pings do not count as
-/// data, so both ends ping on an idle connection.
+/// Time without data after which a peer is pinged, so that a broken link is detected. The peer's own pings do not count
+/// as data, so both ends ping on an idle connection.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 /// Time without an acknowledgement of a ping after which the connection ends.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,9 +42,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Incoming;
 
 impl Incoming {
-    /// Returns the stream of the listener's connections. Failed accepts are logged and do not end it. A connection without a
-    /// request that [`Token::require`](crate::Token::require) accepts ends after two seconds, or earlier in favour of a newer
-    /// one if there are many.
+    /// Returns the stream of the listener's connections. Failed accepts are logged and do not end it. A connection
+    /// without a request that [`Token::require`](crate::Token::require) accepts ends after two seconds, or earlier in
+    /// favour of a newer one if there are many.
     pub fn stream(listener: Box<dyn Listener>) -> impl Stream<Item = io::Result<PeerConnection>> + Send {
         let unauthenticated = Arc::<UnauthenticatedConnections>::default();
         let failures = AcceptFailures::new("the stream port");
@@ -105,7 +104,8 @@ pub struct PeerInfo {
     authentication: Authentication,
 }
 
-/// Progress of a connection's authentication: holds the permit of an unauthenticated connection, and nothing afterwards.
+/// Progress of a connection's authentication: holds the permit of an unauthenticated connection, and nothing
+/// afterwards.
 #[derive(Clone)]
 struct Authentication(Arc<Mutex<Option<Permit>>>);
 
@@ -141,8 +141,8 @@ impl PeerConnection {
         Self { io, peer, authentication, state: ConnectionState::Unauthenticated(deadline), stalled: None }
     }
 
-    /// Returns an error once the connection is to be closed because it has not authenticated itself. Every operation polls
-    /// this, because HTTP/2 does not read while it cannot write.
+    /// Returns an error once the connection is to be closed because it has not authenticated itself. Every operation
+    /// polls this, because HTTP/2 does not read while it cannot write.
     fn poll_authentication(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         match &mut self.state {
             ConnectionState::Authenticated => return Ok(()),
@@ -189,16 +189,17 @@ impl PeerConnection {
         Poll::Pending
     }
 
-    /// Writes to the socket without waiting for readiness; `None` if its buffer is full. Linux reports a socket as writable
-    /// only once a third of its buffer is free, which takes longer than the time-out for megabytes on a slow link. A direct
-    /// write succeeds with any free space, so it tells whether the peer has accepted bytes since the buffer was full.
+    /// Writes to the socket without waiting for readiness; `None` if its buffer is full. Linux reports a socket as
+    /// writable only once a third of its buffer is free, which takes longer than the time-out for megabytes on a slow
+    /// link. A direct write succeeds with any free space, so it tells whether the peer has accepted bytes since the
+    /// buffer was full.
     fn send_directly(&self, bytes: &[u8]) -> Option<usize> {
         let socket = self.io.as_ref().socket()?;
         SockRef::from(socket).send(bytes).ok().filter(|&count| count > 0)
     }
 
-    /// Makes the operating system discard unsent bytes when the connection is closed. Otherwise it would keep megabytes for
-    /// minutes for a peer that does not read.
+    /// Makes the operating system discard unsent bytes when the connection is closed. Otherwise it would keep megabytes
+    /// for minutes for a peer that does not read.
     fn discard_unsent(&self) {
         if let Some(socket) = self.io.as_ref().socket() {
             // If the option cannot be set, the system's own time-outs apply.

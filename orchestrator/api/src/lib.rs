@@ -1,21 +1,16 @@
-//! Protocol between components: the wire messages, their conversion to and from the model, and the streams that carry them.
+//! Protocol between components: the wire messages, their conversion to and from the model, and the streams that carry
+//! them.
 //!
-//! A data plane or worker has one long-lived bidirectional stream of batches to the control plane. A sender puts the newest
-//! state into an [`Outbox`]; everything in it when the writer is free is sent as one message.
+//! A data plane or worker has one long-lived bidirectional stream of batches to the control plane. A sender puts the
+//! newest state into an [`Outbox`]; everything in it when the writer is free is sent as one message.
 
-mod accept;
-mod admin;
 mod bounds;
-mod causes;
 mod connect;
 mod convert;
 mod heartbeats;
 mod identity;
 mod incoming;
-mod log_limiter;
-mod network;
 mod outbox;
-mod problem;
 mod refusal;
 mod revisions;
 mod token;
@@ -37,11 +32,9 @@ pub mod wire {
 
 use std::time::Duration;
 
-pub use admin::AdminServer;
 pub use bounds::{
     MAX_BATCH_BYTES, MAX_FIRST_MESSAGE_BYTES, MAX_LATER_MESSAGE_BYTES, MAX_TEXT_BYTES, Room, check_size, shorten,
 };
-pub use causes::with_causes;
 pub use connect::{ConnectError, connect, connect_with_slow_pings, is_address, is_loopback};
 pub use convert::{
     WireError, function_config, optional_address, parse_address, revision_spec, state_from_wire, state_to_wire,
@@ -49,10 +42,7 @@ pub use convert::{
 pub use heartbeats::{HeartbeatReceiver, Heartbeats};
 pub use identity::{NameConflict, random_cluster, random_epoch_nonce, random_instance};
 pub use incoming::{Incoming, PeerConnection, PeerInfo};
-pub use log_limiter::LogLimiter;
-pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use outbox::{Batch, Outbox, OutboxMessages};
-pub use problem::{invalid_field, problem};
 pub use refusal::{
     MAX_REFUSED_BACKOFF, cluster_of_refusal, describe_refusal, is_name_conflict, is_refusal, refuse_name,
     refuse_other_cluster,
@@ -60,9 +50,9 @@ pub use refusal::{
 pub use revisions::Revisions;
 pub use token::{CLUSTER_TOKEN_FILE, Token, TokenError, TokenSource};
 
-/// Minimum time between the end of a sandbox and the reuse of its port, if the machine has enough ports: workers reuse the port
-/// that has been free longest. A data plane without a stream, which receives no deltas about ended sandboxes, checks more
-/// often than this that its sandboxes still exist.
+/// Minimum time between the end of a sandbox and the reuse of its port, if the machine has enough ports: workers reuse
+/// the port that has been free longest. A data plane without a stream, which receives no deltas about ended sandboxes,
+/// checks more often than this that its sandboxes still exist.
 pub const PORT_REUSE_DELAY: Duration = Duration::from_secs(60);
 /// Version of the wire protocol. A peer of another version is refused after its first message.
 pub const PROTOCOL_VERSION: u32 = 1;

@@ -3,8 +3,8 @@
 //! Senders change the batch under a short lock; the writer takes all of it when the connection is free. A slow peer
 //! therefore costs memory proportional to its state, not to the number of changes.
 //!
-//! Changes that nobody waits for, such as acknowledgements, are deferred: they travel with the next urgent change, or alone
-//! after two milliseconds, because the fixed cost of a message exceeds that of its entries.
+//! Changes that nobody waits for, such as acknowledgements, are deferred: they travel with the next urgent change, or
+//! alone after two milliseconds, because the fixed cost of a message exceeds that of its entries.
 
 use std::{
     pin::Pin,
@@ -107,8 +107,8 @@ impl<B: Batch> Outbox<B> {
         self.end(false);
     }
 
-    /// Ends the stream of messages at once and discards unsent changes. Needed for a connection that is closed by this end:
-    /// it is not released before its stream of messages ends.
+    /// Ends the stream of messages at once and discards unsent changes. Needed for a connection that is closed by this
+    /// end: it is not released before its stream of messages ends.
     pub fn abort(&self) {
         self.end(true);
     }

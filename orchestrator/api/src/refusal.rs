@@ -5,19 +5,19 @@ use std::{error::Error, time::Duration};
 use model::ClusterId;
 use tonic::{Code, Status, metadata::MetadataValue};
 
-use crate::with_causes;
+use service::with_causes;
 
 /// Metadata key of a refusal whose reason is the cluster or its history: the id of the control plane's cluster.
 const CLUSTER_KEY: &str = "dirigent-cluster";
 /// Metadata key of a refusal whose reason is a name: another process uses the name of the peer or of one of its nodes.
 const NAME_CONFLICT_KEY: &str = "dirigent-name-taken";
 
-/// Maximum back-off of a refused peer. The reason usually lasts until somebody changes a configuration, and each attempt
-/// writes a line to the control plane's log.
+/// Maximum back-off of a refused peer. The reason usually lasts until somebody changes a configuration, and each
+/// attempt writes a line to the control plane's log.
 pub const MAX_REFUSED_BACKOFF: Duration = Duration::from_secs(5);
 
-/// Refuses a peer whose state refers to another cluster than the control plane's, `own`, or to a history of that cluster
-/// which the control plane's command log does not contain. Ids in the peer's state have another meaning there.
+/// Refuses a peer whose state refers to another cluster than the control plane's, `own`, or to a history of that
+/// cluster which the control plane's command log does not contain. Ids in the peer's state have another meaning there.
 #[must_use]
 pub fn refuse_other_cluster(reason: String, own: ClusterId) -> Status {
     let mut status = Status::failed_precondition(reason);
@@ -47,18 +47,19 @@ pub fn is_name_conflict(status: &Status) -> bool {
     status.metadata().contains_key(NAME_CONFLICT_KEY)
 }
 
-/// Returns true if the control plane refused this peer in its present configuration, so that an immediate retry is useless.
+/// Returns true if the control plane refused this peer in its present configuration, so that an immediate retry is
+/// useless.
 #[must_use]
 pub fn is_refusal(status: &Status) -> bool {
     status.code() == Code::FailedPrecondition
 }
 
-/// Messages of the HTTP/2 library for a response that belongs to no stream of this protocol, such as one of a data plane's
-/// port for invocations.
+/// Messages of the HTTP/2 library for a response that belongs to no stream of this protocol, such as one of a data
+/// plane's port for invocations.
 const FOREIGN_MESSAGES: [&str; 2] = ["invalid compression flag", "grpc-status header missing"];
 
-/// Describes the end of a stream for a log line. If the status does not come from a control plane, the server at that address
-/// speaks another protocol or broke the connection, and the text says how to check the address.
+/// Describes the end of a stream for a log line. If the status does not come from a control plane, the server at that
+/// address speaks another protocol or broke the connection, and the text says how to check the address.
 #[must_use]
 pub fn describe_refusal(status: &Status) -> String {
     let is_foreign = FOREIGN_MESSAGES.iter().any(|message| status.message().contains(message));

@@ -5,12 +5,14 @@ use std::collections::HashMap;
 
 use model::Revision;
 
-/// Revisions per generation at the sender. It refers to revisions of two generations at most and sends older ones again.
+/// Revisions per generation at the sender. It refers to revisions of two generations at most and sends older ones
+/// again.
 const SENDER_GENERATION: usize = 512;
 /// Revisions per generation at the receiver. It remembers at least so many, which is more than a sender refers to.
 const RECEIVER_GENERATION: usize = 4 * SENDER_GENERATION;
 
-/// A cache of revisions in two generations: a full newer generation replaces the older one, whose revisions are forgotten.
+/// A cache of revisions in two generations: a full newer generation replaces the older one, whose revisions are
+/// forgotten.
 #[derive(Debug)]
 pub struct Revisions<T> {
     generation: usize,

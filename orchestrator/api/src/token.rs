@@ -1,7 +1,7 @@
 //! Bearer tokens (RFC 6750). One authorises writing requests to the operators' API, another one the streams of peers.
 //!
-//! The control plane creates them in its data directory, readable by its own user only. Permission to read the file is the
-//! permission to connect; there is no other authentication.
+//! The control plane creates them in its data directory, readable by its own user only. Permission to read the file is
+//! the permission to connect; there is no other authentication.
 
 use std::{
     fmt, fs,
@@ -95,8 +95,8 @@ impl Token {
         Self::read(path)
     }
 
-    /// Returns true if `header`, the value of a header field `authorization`, carries this token. Compares in constant time, so
-    /// that response times do not reveal a token character by character.
+    /// Returns true if `header`, the value of a header field `authorization`, carries this token. Compares in constant
+    /// time, so that response times do not reveal a token character by character.
     #[must_use]
     pub fn matches_header(&self, header: &[u8]) -> bool {
         let Some(sent) = header.strip_prefix(SCHEME.as_bytes()) else { return false };
@@ -121,8 +121,8 @@ impl Token {
         request
     }
 
-    /// Returns an interceptor that accepts only requests with `token`, or all requests if there is none. An accepted request
-    /// marks its connection as authenticated.
+    /// Returns an interceptor that accepts only requests with `token`, or all requests if there is none. An accepted
+    /// request marks its connection as authenticated.
     pub fn require(token: Option<Self>) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone + Send + Sync {
         move |request| {
             let sent = request.metadata().get("authorization");
@@ -144,9 +144,9 @@ impl Token {
 /// Name of the file with the cluster's token in the data directory of a control plane.
 pub const CLUSTER_TOKEN_FILE: &str = "cluster-token";
 
-/// Location of the cluster's token for a data plane or worker: a configured file, or the directory `control-plane` next to
-/// the component's own data directory, where a control plane on the same machine creates it by default. The `Default` source
-/// has no token.
+/// Location of the cluster's token for a data plane or worker: a configured file, or the directory `control-plane` next
+/// to the component's own data directory, where a control plane on the same machine creates it by default. The
+/// `Default` source has no token.
 #[derive(Clone, Debug, Default)]
 pub struct TokenSource {
     file: Option<PathBuf>,
@@ -161,10 +161,10 @@ impl TokenSource {
         Self { file, default_file }
     }
 
-    /// Reads the token for the control plane at `control_plane` (`host:port`). Callers read it before each connection, because
-    /// a control plane may create it after this component has started. Returns `None` if no file is configured and there is no
-    /// token in the default file: the control plane may not require one. The default file's token is sent to control planes
-    /// on this machine only.
+    /// Reads the token for the control plane at `control_plane` (`host:port`). Callers read it before each connection,
+    /// because a control plane may create it after this component has started. Returns `None` if no file is configured
+    /// and there is no token in the default file: the control plane may not require one. The default file's token is
+    /// sent to control planes on this machine only.
     ///
     /// # Errors
     /// If the configured file cannot be read, or contains no token.

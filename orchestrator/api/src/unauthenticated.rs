@@ -15,29 +15,29 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Maximum number of unauthenticated connections: a quarter of the smallest limit of open files that the programs accept, so
-/// that they cannot use up the file descriptors.
+/// Maximum number of unauthenticated connections: a quarter of the smallest limit of open files that the programs
+/// accept, so that they cannot use up the file descriptors.
 pub(crate) const MAX_UNAUTHENTICATED: usize = 256;
-/// Minimum age at which a connection may be evicted. A peer has usually sent its request by the time it is accepted; this
-/// allows for a slow network and a busy machine.
+/// Minimum age at which a connection may be evicted. A peer has usually sent its request by the time it is accepted;
+/// this allows for a slow network and a busy machine.
 const EVICTION_GRACE: Duration = Duration::from_millis(100);
 /// Prefix length that identifies the network of an IPv6 address (bits).
 const NETWORK_BITS: u32 = 64;
 
 /// The unauthenticated connections of one port.
 ///
-/// Everybody who can reach the port may open connections and send nothing. If new connections waited until such a connection
-/// timed out, a client that opens them fast enough would lock out all peers. Therefore each connection is accepted, and at
-/// the bound it evicts another one:
+/// Everybody who can reach the port may open connections and send nothing. If new connections waited until such a
+/// connection timed out, a client that opens them fast enough would lock out all peers. Therefore each connection is
+/// accepted, and at the bound it evicts another one:
 ///
 ///  * One of the address with the most connections, since a peer has one: a client that opens many from a few addresses
 ///    evicts only its own. An IPv6 network counts as one address, because one machine has all of it.
-///  * The oldest one of that address. A peer behind the same address, or one among more addresses than permits, then has the
-///    longest possible time to authenticate; a random choice could evict one that is about to.
-///  * None younger than [`EVICTION_GRACE`], however fast new ones arrive. Until then the newest connection waits, and later
-///    ones wait in the listener's backlog. At least [`MAX_UNAUTHENTICATED`] are accepted per [`EVICTION_GRACE`], which is
-///    2560 per second, so a connection behind a full backlog (4096) is accepted within two seconds, before its peer times
-///    out.
+///  * The oldest one of that address. A peer behind the same address, or one among more addresses than permits, then
+///    has the longest possible time to authenticate; a random choice could evict one that is about to.
+///  * None younger than [`EVICTION_GRACE`], however fast new ones arrive. Until then the newest connection waits, and
+///    later ones wait in the listener's backlog. At least [`MAX_UNAUTHENTICATED`] are accepted per [`EVICTION_GRACE`],
+///    which is 2560 per second, so a connection behind a full backlog (4096) is accepted within two seconds, before its
+///    peer times out.
 #[derive(Default)]
 pub(crate) struct UnauthenticatedConnections {
     table: Mutex<Table>,
@@ -67,8 +67,8 @@ pub(crate) struct Permit {
 }
 
 impl UnauthenticatedConnections {
-    /// Returns a permit for a connection from `address`. At the bound it waits at most [`EVICTION_GRACE`]. Must not be called
-    /// concurrently, since only one waiter is notified.
+    /// Returns a permit for a connection from `address`. At the bound it waits at most [`EVICTION_GRACE`]. Must not be
+    /// called concurrently, since only one waiter is notified.
     pub(crate) async fn admit(self: &Arc<Self>, address: IpAddr) -> Permit {
         loop {
             let due = match self.try_admit(origin(address)) {
@@ -109,8 +109,8 @@ impl UnauthenticatedConnections {
 }
 
 impl Table {
-    /// Returns the connection to evict next and the time from which it may be evicted: the oldest one of the origin with the
-    /// most connections.
+    /// Returns the connection to evict next and the time from which it may be evicted: the oldest one of the origin
+    /// with the most connections.
     fn victim(&self) -> Option<(u64, Instant)> {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for connection in self.connections.values() {

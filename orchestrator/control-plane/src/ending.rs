@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use api::LogLimiter;
+use service::LogLimiter;
 use tokio::sync::oneshot;
 use tonic::Status;
 

@@ -15,13 +15,13 @@ mod top;
 
 use std::sync::Arc;
 
-use api::{AdminServer, Listener};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
     middleware,
     routing::{get, post},
 };
+use service::{AdminServer, Listener};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::access::Access;

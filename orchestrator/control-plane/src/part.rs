@@ -3,11 +3,11 @@
 use std::{io, net::SocketAddr, sync::Arc};
 
 use api::{
-    CLUSTER_TOKEN_FILE, HeartbeatReceiver, Incoming, Listener, Network, Token, TokenError,
-    wire::orchestrator_server::OrchestratorServer,
+    CLUSTER_TOKEN_FILE, HeartbeatReceiver, Incoming, Token, TokenError, wire::orchestrator_server::OrchestratorServer,
 };
 use model::Epoch;
 use record::RecordError;
+use service::{Listener, Network};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

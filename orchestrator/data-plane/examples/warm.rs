@@ -7,13 +7,14 @@
 
 use std::{convert::Infallible, io::Write, net::SocketAddr, sync::Arc, time::Duration};
 
-use api::{ANY_LOOPBACK, Network, OsNetwork, wire};
+use api::wire;
 use bytes::Bytes;
 use data_plane::{Config, build};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1 as client, server::conn::http1 as server, service::service_fn};
 use hyper_util::rt::TokioIo;
+use service::{ANY_LOOPBACK, Network, OsNetwork};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

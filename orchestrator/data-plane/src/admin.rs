@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use api::{AdminServer, Listener};
 use axum::{
     Json, Router,
     extract::State,
@@ -12,6 +11,7 @@ use axum::{
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde::Serialize;
+use service::{AdminServer, Listener};
 use tokio_util::sync::CancellationToken;
 
 mod scrape;

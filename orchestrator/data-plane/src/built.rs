@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use api::{Listener, Network};
+use service::{Listener, Network};
 use thiserror::Error;
 use tokio::{
     task::{JoinError, JoinSet},

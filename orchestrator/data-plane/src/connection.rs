@@ -9,13 +9,13 @@ use std::{
     time::Duration,
 };
 
-use api::Io;
 use hyper::{
     server::conn::{http1, http2},
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use model::Protocol;
+use service::Io;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, Interval, MissedTickBehavior, Sleep, interval_at, sleep, timeout},

@@ -261,7 +261,7 @@ impl Invocation {
         let sent = connection.request_started() && kind != NoResponse::Unprocessed;
         let reused = connection.is_reused();
         let stopped_reading = connection.stopped_reading();
-        let cause = api::with_causes(error);
+        let cause = service::with_causes(error);
         let slot = running.slot();
         tracing::debug!(sandbox = %slot.sandbox().id(), cause, reused, ?kind, "no response");
         match kind {
@@ -297,7 +297,7 @@ impl Invocation {
                     _ => running.discard(),
                 }
                 return Err(Fault::NoUsableResponse {
-                    cause: api::with_causes(&error),
+                    cause: service::with_causes(&error),
                     response_started: true,
                     sent: true,
                 });

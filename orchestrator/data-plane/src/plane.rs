@@ -5,11 +5,11 @@ use std::sync::{
     atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
-use api::Network;
 use http::HeaderValue;
 use model::FunctionId;
 use policy::balance::Balance;
 use rand_pcg::Pcg32;
+use service::Network;
 
 use crate::{
     clients::AllUnsent,

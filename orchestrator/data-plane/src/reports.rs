@@ -235,7 +235,8 @@ impl Batch for ReportBatch {
 
 #[cfg(test)]
 mod tests {
-    use api::{OsNetwork, wire};
+    use api::wire;
+    use service::OsNetwork;
     use tokio::sync::oneshot;
 
     use super::*;

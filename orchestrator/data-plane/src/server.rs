@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{Accepted, Listener};
+use service::{Accepted, Listener};
 use tokio::{
     task::{JoinSet, yield_now},
     time::{Instant, sleep, sleep_until},

@@ -79,7 +79,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
     let mut random = Pcg64::seed_from_u64(seed);
     let mut applier = Applier::new(plane.clone());
     let mut back_off = INITIAL_BACKOFF;
-    let mut log_limiter = api::LogLimiter::default();
+    let mut log_limiter = service::LogLimiter::default();
     let mut name_conflict = NameConflict::default();
     // Each attempt tries the next control plane, since the last one may be away.
     for control_plane in plane.config.control_planes.iter().cycle() {
@@ -104,7 +104,7 @@ pub(crate) async fn run(plane: Arc<Plane>, address: String, seed: u64) {
             applier.leave_cluster();
         }
         // Logged only when it changes, because reconnects are frequent.
-        let reason = api::with_causes(&end);
+        let reason = service::with_causes(&end);
         if log_limiter.should_log(control_plane, &reason) {
             tracing::warn!(
                 control_plane,

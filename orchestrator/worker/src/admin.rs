@@ -8,7 +8,6 @@ use std::{
     },
 };
 
-use api::{AdminServer, invalid_field, problem};
 use axum::{
     Json, Router,
     extract::{Path, Query, State},
@@ -18,6 +17,7 @@ use axum::{
 };
 use model::SandboxId;
 use serde::Serialize;
+use service::{AdminServer, invalid_field, problem};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{

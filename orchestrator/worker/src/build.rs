@@ -7,7 +7,8 @@ use std::{
     time::Duration,
 };
 
-use api::{Listener, Network, TokenSource};
+use api::TokenSource;
+use service::{Listener, Network};
 use thiserror::Error;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};

@@ -7,7 +7,7 @@ pub(crate) mod process;
 
 use std::{error::Error, fmt, str::FromStr, sync::Arc};
 
-use api::Network;
+use service::Network;
 use model::NodeSpec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
@@ -168,10 +168,10 @@ mod tests {
             assert!(EXAMPLE.contains(&format!("\n[{kind}]\n")), "the example has no section [{kind}]");
             let data_dir = tempfile::tempdir().unwrap();
             let mut config: Config = toml::from_str(EXAMPLE).unwrap();
-            (config.runtime, config.admin) = (kind, api::ANY_LOOPBACK);
+            (config.runtime, config.admin) = (kind, service::ANY_LOOPBACK);
             config.data_dir = data_dir.path().to_owned();
             config.check().unwrap();
-            let built = crate::build(config, Arc::new(api::OsNetwork)).await;
+            let built = crate::build(config, Arc::new(service::OsNetwork)).await;
             assert!(built.is_ok(), "{kind}: {:?}", built.err());
         }
     }

@@ -3,10 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{
-    Heartbeats, MAX_REFUSED_BACKOFF, NameConflict, Network, Token, TokenError, TokenSource, WireError, wire,
-    wire::orchestrator_client::OrchestratorClient,
-};
+use api::{Heartbeats, MAX_REFUSED_BACKOFF, NameConflict, Token, TokenError, TokenSource, WireError, wire, wire::orchestrator_client::OrchestratorClient};
+use service::Network;
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
 use thiserror::Error;
@@ -82,7 +80,7 @@ impl Session {
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let mut random = Pcg64::seed_from_u64(self.seed);
         let mut backoff = INITIAL_BACKOFF;
-        let mut log_limiter = api::LogLimiter::default();
+        let mut log_limiter = service::LogLimiter::default();
         let mut is_refusal = false;
         let mut name_conflict = NameConflict::default();
         while !self.inputs.is_closed() {
@@ -99,7 +97,7 @@ impl Session {
                     let _ = self.inputs.send(Input::NameConflict).await;
                 }
                 is_refusal = error.as_ref().is_some_and(SessionError::is_refusal);
-                let error = error.map_or_else(|| "ended".to_owned(), |error| api::with_causes(&error));
+                let error = error.map_or_else(|| "ended".to_owned(), |error| service::with_causes(&error));
                 // This worker closed the stream itself, so its end is no failure to log or to retry.
                 if shutdown.is_cancelled() {
                     return;

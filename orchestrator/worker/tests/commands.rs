@@ -148,7 +148,7 @@ async fn a_control_plane_of_an_older_epoch_is_refused() {
     let commanded = model::SandboxId::new(model::Epoch(4), 1).unwrap();
     let create = vec![wire::CreateSandbox { sandbox: commanded.to_wire(), node: 0, revision: 5 }];
     let greeting = wire::ToWorker { functions: vec![revision("x")], create, ..wire::ToWorker::default() };
-    let mut older = ControlPlane::start_on(api::ANY_LOOPBACK, 4, greeting).await;
+    let mut older = ControlPlane::start_on(service::ANY_LOOPBACK, 4, greeting).await;
     let worker = Worker::start(&[newer.address, older.address], |config| hollow(config, NO_DELAY)).await;
     let mut stream = newer.stream().await;
     let sandbox = stream.create(1, revision("anything")).await;
@@ -229,10 +229,10 @@ async fn an_admin_port_in_use_and_an_invalid_configuration_are_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let _holder = std::net::TcpListener::bind(taken).unwrap();
     let config = worker::Config { admin: taken, ..worker::Config::default() };
-    let error = worker::build(config, std::sync::Arc::new(api::OsNetwork)).await.err().unwrap().to_string();
+    let error = worker::build(config, std::sync::Arc::new(service::OsNetwork)).await.err().unwrap().to_string();
     assert!(error.contains(&taken.to_string()), "{error}");
     let config = worker::Config { control_planes: vec![], ..worker::Config::default() };
-    let error = worker::build(config, std::sync::Arc::new(api::OsNetwork)).await.err().unwrap();
+    let error = worker::build(config, std::sync::Arc::new(service::OsNetwork)).await.err().unwrap();
     assert!(format!("{error}: {}", std::error::Error::source(&error).unwrap()).contains("control_planes"));
 }
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::Accepted;
+use service::{ANY_LOOPBACK, Accepted, Network, OsNetwork};
 
 /// Buffer of one direction of an in-memory connection.
 const BUFFER_BYTES: usize = 1024;
@@ -28,7 +28,7 @@ impl Listener for Queue {
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
-        Ok(crate::ANY_LOOPBACK)
+        Ok(ANY_LOOPBACK)
     }
 }
 
@@ -38,7 +38,7 @@ impl Clients {
     fn connect(&self, from: impl Into<IpAddr>) -> DuplexStream {
         let (own, other) = duplex(BUFFER_BYTES);
         let peer = SocketAddr::new(from.into(), 1);
-        self.0.send(Accepted { io: Box::new(other), local: crate::ANY_LOOPBACK, peer }).expect("it listens");
+        self.0.send(Accepted { io: Box::new(other), local: ANY_LOOPBACK, peer }).expect("it listens");
         own
     }
 }
@@ -107,7 +107,7 @@ async fn time_outs_also_end_a_connection_that_only_writes() {
 
 /// Both ends of a connection over TCP.
 async fn connect() -> (TcpStream, PeerConnection) {
-    let listener = crate::Network::bind(&crate::OsNetwork, crate::ANY_LOOPBACK).await.unwrap();
+    let listener = OsNetwork.bind(ANY_LOOPBACK).await.unwrap();
     let address = listener.local_address().unwrap();
     let mut incoming = Box::pin(Incoming::stream(listener));
     let (client, connection) = tokio::join!(TcpStream::connect(address), incoming.next());
@@ -134,8 +134,8 @@ async fn fill(connection: &mut PeerConnection) {
     }
 }
 
-/// Reads at the client, one piece at a time, until the connection accepts one byte: the kernel announces free space with a
-/// delay, and small amounts not at all. Reads so little that the kernel does not report the socket as writable.
+/// Reads at the client, one piece at a time, until the connection accepts one byte: the kernel announces free space
+/// with a delay, and small amounts not at all. Reads so little that the kernel does not report the socket as writable.
 async fn make_room(client: &mut TcpStream, connection: &PeerConnection) {
     let socket = SockRef::from(connection.io.as_ref().socket().unwrap());
     let mut attempts = tokio::time::interval(Duration::from_millis(1));

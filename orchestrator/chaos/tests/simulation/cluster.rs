@@ -2,8 +2,8 @@
 
 use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
-use api::Network;
 use control_plane::MemoryStore;
+use service::Network;
 use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 

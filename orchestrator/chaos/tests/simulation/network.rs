@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
 };
 
-use api::{Accepted, Io, Listener, Network};
+use service::{Accepted, Io, Listener, Network};
 use turmoil::net::{TcpListener, TcpStream};
 
 use super::{

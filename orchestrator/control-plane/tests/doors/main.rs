@@ -12,12 +12,13 @@ mod top;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
-use api::{ANY_LOOPBACK, CLUSTER_TOKEN_FILE, OsNetwork, Token};
+use api::{CLUSTER_TOKEN_FILE, Token};
 use control_plane::{Config, RedbStore, RunError, build};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use service::{ANY_LOOPBACK, OsNetwork};
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 

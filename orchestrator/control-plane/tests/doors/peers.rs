@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use api::{
-    OsNetwork, PROTOCOL_VERSION, Token,
+    PROTOCOL_VERSION, Token,
     wire::{self, orchestrator_client::OrchestratorClient, sandbox_event::Event},
 };
+use service::OsNetwork;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status, Streaming, transport::Channel};

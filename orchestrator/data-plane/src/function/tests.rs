@@ -144,7 +144,7 @@ impl World {
         self.version += 1;
         let stamp = Stamp { stream: 1, version: self.version };
         let delta = Delta {
-            endpoint: Endpoint { sandbox: id, address: api::ANY_LOOPBACK },
+            endpoint: Endpoint { sandbox: id, address: service::ANY_LOOPBACK },
             slots,
             state,
             stamp,

@@ -63,7 +63,7 @@ pub(super) fn delta(delta: &wire::EndpointDelta, stream: u64) -> Result<Delta, W
     let address = match state {
         EndpointState::Active | EndpointState::Suspended => parse_address(&delta.address)?,
         // The address is not used any more and may be absent.
-        EndpointState::Draining | EndpointState::Gone => api::ANY_LOOPBACK,
+        EndpointState::Draining | EndpointState::Gone => service::ANY_LOOPBACK,
     };
     Ok(Delta {
         endpoint: Endpoint { sandbox: SandboxId::from_wire(delta.sandbox), address },

@@ -8,7 +8,6 @@ use std::{
     task::{Context, Poll},
 };
 
-use api::Io;
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -16,6 +15,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use model::Protocol;
+use service::Io;
 use tokio::sync::oneshot;
 
 use super::monitored_io::{IoMonitor, MonitoredIo};

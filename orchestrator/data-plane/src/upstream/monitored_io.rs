@@ -12,8 +12,8 @@ use std::{
     task::{Context, Poll},
 };
 
-use api::Io;
 use futures::task::AtomicWaker;
+use service::Io;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},

@@ -3,12 +3,13 @@
 use std::{net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use api::{
-    Incoming, Network, OsNetwork, PROTOCOL_VERSION, Token,
+    Incoming, PROTOCOL_VERSION, Token,
     wire::{
         self,
         orchestrator_server::{Orchestrator, OrchestratorServer},
     },
 };
+use service::{Network, OsNetwork};
 use tokio::{sync::mpsc, time::timeout};
 use tokio_stream::{Stream, wrappers::UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;

@@ -9,12 +9,10 @@ use std::{
     time::Duration,
 };
 
-use api::{
-    Io, Listener, Network, OsNetwork,
-    wire::{self, EndpointState},
-};
+use api::wire::{self, EndpointState};
 use futures::future::{BoxFuture, ready};
 use http::Method;
+use service::{Io, Listener, Network, OsNetwork};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},

@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
-use api::{Io, Listener, Network, OsNetwork, PROTOCOL_VERSION, wire};
+use api::{PROTOCOL_VERSION, wire};
 use data_plane::Config;
 use futures::future::{BoxFuture, pending, ready};
+use service::{Io, Listener, Network, OsNetwork};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,

@@ -10,12 +10,13 @@ use std::{
     time::Duration,
 };
 
-use api::{Accepted, Io, Listener, Network, OsNetwork, wire};
+use api::wire;
 use bytes::Bytes;
 use futures::future::{BoxFuture, join_all, ready};
 use http_body_util::Full;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use service::{Accepted, Io, Listener, Network, OsNetwork};
 use tokio::{
     io::{DuplexStream, duplex},
     net::TcpStream,

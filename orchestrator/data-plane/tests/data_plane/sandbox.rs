@@ -9,7 +9,6 @@ use std::{
     },
 };
 
-use api::{ANY_LOOPBACK, Listener, Network, OsNetwork};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, header};
 use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
@@ -21,6 +20,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::conn::auto,
 };
+use service::{ANY_LOOPBACK, Listener, Network, OsNetwork};
 use tokio::{
     sync::{Notify, Semaphore, watch},
     task::JoinHandle,

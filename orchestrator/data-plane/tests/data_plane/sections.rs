@@ -2,10 +2,7 @@
 
 use std::{convert::Infallible, net::SocketAddr};
 
-use api::{
-    ANY_LOOPBACK, Network, OsNetwork,
-    wire::{self, EndpointState},
-};
+use api::wire::{self, EndpointState};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
 use http_body_util::{BodyExt, StreamBody};
@@ -17,6 +14,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use model::Protocol;
+use service::{ANY_LOOPBACK, Network, OsNetwork};
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
 use super::{

@@ -180,7 +180,7 @@ async fn the_admin_port_tells_what_is_held_and_counts_outcomes() {
 
 #[tokio::test]
 async fn a_second_control_plane_is_tried_when_the_first_is_away() {
-    let away = ControlPlane::start(api::ANY_LOOPBACK).await;
+    let away = ControlPlane::start(service::ANY_LOOPBACK).await;
     away.stop();
     let address = away.address.to_string();
     let mut world = World::with(|config| config.control_planes.insert(0, address)).await;

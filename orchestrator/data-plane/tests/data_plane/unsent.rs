@@ -11,11 +11,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use api::{Io, Listener, Network, OsNetwork, wire::EndpointState};
+use api::wire::EndpointState;
 use futures::future::{BoxFuture, ready};
 use http::Request;
 use http_body_util::StreamBody;
 use hyper::body::Frame;
+use service::{Io, Listener, Network, OsNetwork};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{

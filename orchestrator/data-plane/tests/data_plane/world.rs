@@ -2,8 +2,9 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use api::{ANY_LOOPBACK, Network, wire};
+use api::wire;
 use data_plane::{Config, build};
+use service::{ANY_LOOPBACK, Network};
 use tokio::{
     task::JoinHandle,
     time::{interval, timeout},

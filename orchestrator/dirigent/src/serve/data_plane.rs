@@ -7,9 +7,9 @@ use std::{
 };
 
 use anyhow::Context;
-use api::{Network, OsNetwork};
 use clap::Args;
 use data_plane::{BuildError, Built, Config};
+use service::{Network, OsNetwork};
 
 use super::{
     DaemonOptions,

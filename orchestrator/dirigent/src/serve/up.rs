@@ -8,8 +8,8 @@ use std::{
 
 use ::worker::{RuntimeKind, SandboxUser};
 use anyhow::{Context, anyhow};
-use api::{Network, OsNetwork};
 use clap::Args;
+use service::{Network, OsNetwork};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 

@@ -7,8 +7,8 @@ use std::{
 };
 
 use anyhow::Context;
-use api::{Network, OsNetwork};
 use clap::Args;
+use service::{Network, OsNetwork};
 use worker::{BuildError, Built, Config, RuntimeKind, SandboxAddress, SandboxUser};
 
 use super::{

@@ -4,10 +4,11 @@ use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc, time::D
 
 use anyhow::Context;
 use api::{
-    Batch, Heartbeats, OsNetwork, Outbox, PROTOCOL_VERSION, TokenSource,
+    Batch, Heartbeats, Outbox, PROTOCOL_VERSION, TokenSource,
     wire::{self, orchestrator_client::OrchestratorClient, sandbox_event::Event},
 };
 use futures::{StreamExt, TryStreamExt, stream};
+use service::OsNetwork;
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},

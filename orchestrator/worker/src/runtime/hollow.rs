@@ -10,11 +10,11 @@ use std::{
     time::Duration,
 };
 
-use api::{Listener, Network};
 use hollow::{AddressPool, BindError, Delay, Function, FunctionConfig, Sandboxes, WildcardListener};
 use model::{NodeSpec, SandboxId};
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
+use service::{Listener, Network};
 use tokio::time::{Instant, sleep};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use tracing::debug;

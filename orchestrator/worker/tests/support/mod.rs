@@ -12,7 +12,7 @@ use std::{
 };
 
 use api::{
-    Incoming, Network, OsNetwork, Token, wire,
+    Incoming, Token, wire,
     wire::{
         orchestrator_server::{Orchestrator, OrchestratorServer},
         sandbox_event::Event,
@@ -21,6 +21,7 @@ use api::{
 use futures::Stream;
 use model::{Epoch, SandboxId};
 use nix::unistd::Pid;
+use service::{Network, OsNetwork};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -105,7 +106,7 @@ pub(crate) struct ControlPlane {
 
 impl ControlPlane {
     pub(crate) async fn start(epoch: u32) -> Self {
-        Self::start_on(api::ANY_LOOPBACK, epoch, wire::ToWorker::default()).await
+        Self::start_on(service::ANY_LOOPBACK, epoch, wire::ToWorker::default()).await
     }
 
     /// One that commands `greeting` together with its welcome.
@@ -230,7 +231,7 @@ impl Worker {
         let mut config = Config {
             name: "w".to_owned(),
             control_planes: control_planes.iter().map(ToString::to_string).collect(),
-            admin: api::ANY_LOOPBACK,
+            admin: service::ANY_LOOPBACK,
             data_dir: data_dir.path().to_owned(),
             heartbeat: Duration::from_millis(20),
             ..Config::default()

@@ -93,7 +93,7 @@ fn a_draining_limit_waits_for_idle_sandboxes_to_be_idle_long_enough() {
 #[test]
 fn older_deltas_are_ignored_and_a_new_stream_restarts_versions() {
     let mut world = with_sandboxes(&[1], 1);
-    let endpoint = Endpoint { sandbox: SandboxId::new(Epoch(1), 1).unwrap(), address: api::ANY_LOOPBACK };
+    let endpoint = Endpoint { sandbox: SandboxId::new(Epoch(1), 1).unwrap(), address: service::ANY_LOOPBACK };
     let state = EndpointState::Active;
     let stamp = |stream, version| Stamp { stream, version };
     let delta =

@@ -37,18 +37,19 @@ use crate::{
     problem::{convert_errors, problem},
 };
 
-/// Connections beyond the configured bound, for health checks and metrics only: a component whose operators' port is full
-/// is alive, and must not be reported as dead.
+/// Connections beyond the configured bound, for health checks and metrics only: a component whose operators' port is
+/// full is alive, and must not be reported as dead.
 const RESERVED_CONNECTIONS: usize = 64;
 /// Maximum time until the head of a request is complete, for the first request of a connection and each further one.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The same for a connection with a reserved permit, of which there are few.
 const RESERVED_HEADER_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection on which no byte is transferred for this long is closed. Longer than the processing of a bulk registration.
+/// A connection on which no byte is transferred for this long is closed. Longer than the processing of a bulk
+/// registration.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// A connection on which no request begins for this long is closed even if bytes are transferred, so that a body sent or a
-/// response read byte by byte does not hold a permit for ever. Twice the maximum time of a bulk registration, including its
-/// body.
+/// A connection on which no request begins for this long is closed even if bytes are transferred, so that a body sent
+/// or a response read byte by byte does not hold a permit for ever. Twice the maximum time of a bulk registration,
+/// including its body.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// Paths that may use a reserved permit, and that are served under any host name.
 const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
@@ -156,8 +157,9 @@ async fn check_request(State(hosts): State<Arc<[String]>>, request: Request, nex
     }
 }
 
-/// Returns an error if a request may come from a foreign web page (cross-site request forgery, DNS rebinding). Such a page can
-/// make a browser call any address, but the browser then names the page's origin, or the page's domain as the host.
+/// Returns an error if a request may come from a foreign web page (cross-site request forgery, DNS rebinding). Such a
+/// page can make a browser call any address, but the browser then names the page's origin, or the page's domain as the
+/// host.
 fn check_origin(headers: &HeaderMap, hosts: &[String]) -> Result<(), String> {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let host = text(header::HOST).unwrap_or_default();
@@ -172,8 +174,8 @@ fn check_origin(headers: &HeaderMap, hosts: &[String]) -> Result<(), String> {
     }
 }
 
-/// Returns true if `host` is an address, a name without a dot, or a configured name. Names without a dot are safe because they
-/// cannot be registered in the public DNS.
+/// Returns true if `host` is an address, a name without a dot, or a configured name. Names without a dot are safe
+/// because they cannot be registered in the public DNS.
 fn is_own_host(host: &str, hosts: &[String]) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && !name.is_empty() => name,
@@ -187,7 +189,8 @@ fn is_own_host(host: &str, hosts: &[String]) -> bool {
     is_plain || hosts.iter().any(|known| known.eq_ignore_ascii_case(bare))
 }
 
-/// A connection that fails if no byte is transferred for [`IDLE_TIMEOUT`], or if no request begins for [`REQUEST_TIMEOUT`].
+/// A connection that fails if no byte is transferred for [`IDLE_TIMEOUT`], or if no request begins for
+/// [`REQUEST_TIMEOUT`].
 struct TimedIo {
     io: Io,
     idle_timer: Pin<Box<Sleep>>,

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 
-/// Formats an error and its causes on one line, separated by colons. A cause whose text already occurs is not repeated: many
-/// libraries include the cause in their own message.
+/// Formats an error and its causes on one line, separated by colons. A cause whose text already occurs is not repeated:
+/// many libraries include the cause in their own message.
 #[must_use]
 pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();

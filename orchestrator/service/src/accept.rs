@@ -10,7 +10,7 @@ const BACKOFF: Duration = Duration::from_millis(10);
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Failed accepts of one listener.
-pub(crate) struct AcceptFailures {
+pub struct AcceptFailures {
     listener: &'static str,
     /// Failures since the newest log line.
     count: u64,
@@ -19,12 +19,13 @@ pub(crate) struct AcceptFailures {
 
 impl AcceptFailures {
     /// Counts the failures of the listener that the log calls `listener`.
-    pub(crate) fn new(listener: &'static str) -> Self {
+    #[must_use]
+    pub fn new(listener: &'static str) -> Self {
         Self { listener, count: 0, logged: None }
     }
 
     /// Counts one failure, logs it unless another one was logged within the last second, and waits.
-    pub(crate) async fn log_and_back_off(&mut self, error: &io::Error) {
+    pub async fn log_and_back_off(&mut self, error: &io::Error) {
         self.count += 1;
         let now = Instant::now();
         if self.logged.is_none_or(|logged| now.duration_since(logged) >= LOG_INTERVAL) {

@@ -1,5 +1,5 @@
-//! The network as a trait object that every component receives from its caller, so that the same code runs on sockets and in
-//! a simulated network.
+//! The network as a trait object that every component receives from its caller, so that the same code runs on sockets
+//! and in a simulated network.
 
 use std::{
     any::Any,
@@ -22,7 +22,8 @@ pub trait Datagrams: Send + Sync + 'static {
     /// If the operating system refuses the datagram, for example because its buffer is full.
     fn send(&self, bytes: &[u8], to: SocketAddr) -> io::Result<()>;
 
-    /// Receives one datagram without waiting: its length, at most that of `buffer`, and its sender. `None` if there is none.
+    /// Receives one datagram without waiting: its length, at most that of `buffer`, and its sender. `None` if there is
+    /// none.
     ///
     /// # Errors
     /// If the operating system cannot receive.
@@ -40,8 +41,8 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// A byte stream in both directions.
 pub trait Duplex: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// Returns the operating system's socket, or `None` in a simulated network. Needed for what reading and writing cannot do,
-    /// such as detecting a closed connection that nobody reads.
+    /// Returns the operating system's socket, or `None` in a simulated network. Needed for what reading and writing
+    /// cannot do, such as detecting a closed connection that nobody reads.
     fn socket(&self) -> Option<&TcpStream>;
 }
 
@@ -100,7 +101,8 @@ pub trait Network: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsNetwork;
 
-/// Maximum number of connections that wait to be accepted: a burst of a thousand first requests in one millisecond must fit.
+/// Maximum number of connections that wait to be accepted: a burst of a thousand first requests in one millisecond must
+/// fit.
 const BACKLOG: i32 = 4096;
 
 /// Receive buffer for datagrams: holds thousands of small ones between two polls.
@@ -179,8 +181,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Turns a stream to `peer` into a connection, and refuses one that is connected to itself: if nothing listens on an
-/// ephemeral port of this machine, the kernel may choose that very port as the local one, and every request would come back
-/// as its response.
+/// ephemeral port of this machine, the kernel may choose that very port as the local one, and every request would come
+/// back as its response.
 fn connected(stream: TcpStream, peer: SocketAddr) -> io::Result<Io> {
     let own = stream.local_addr()?;
     if (own.ip(), own.port()) == (peer.ip(), peer.port()) {

@@ -1,5 +1,5 @@
-//! Rate limit for log lines about failures that repeat, such as those of a component that cannot reach its control plane: a
-//! reason is logged when it is new, and then once a minute while it lasts.
+//! Rate limit for log lines about failures that repeat, such as those of a component that cannot reach its control
+//! plane: a reason is logged when it is new, and then once a minute while it lasts.
 
 use std::{collections::HashMap, time::Duration};
 

@@ -41,8 +41,8 @@ fn respond(status: StatusCode, kind: &str, detail: &str, field: Option<&str>) ->
     (status, [(header::CONTENT_TYPE, PROBLEM_TYPE)], Value::Object(body).to_string()).into_response()
 }
 
-/// Middleware that converts error responses of the HTTP library, which are not problems yet, into problems with the same
-/// status and header fields.
+/// Middleware that converts error responses of the HTTP library, which are not problems yet, into problems with the
+/// same status and header fields.
 pub(crate) async fn convert_errors(request: Request, next: Next) -> Response {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
