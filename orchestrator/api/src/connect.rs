@@ -3,11 +3,10 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use hyper_util::rt::TokioIo;
+use service::Network;
 use thiserror::Error;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
-
-use service::Network;
 
 /// A connection could not be opened.
 #[derive(Debug, Error)]

@@ -3,9 +3,8 @@
 use std::{error::Error, time::Duration};
 
 use model::ClusterId;
-use tonic::{Code, Status, metadata::MetadataValue};
-
 use service::with_causes;
+use tonic::{Code, Status, metadata::MetadataValue};
 
 /// Metadata key of a refusal whose reason is the cluster or its history: the id of the control plane's cluster.
 const CLUSTER_KEY: &str = "dirigent-cluster";

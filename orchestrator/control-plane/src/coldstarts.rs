@@ -3,13 +3,12 @@
 use std::{path::Path, time::SystemTime};
 
 use record::{ColdStart, RecordError, TableWriter};
+use service::Clock;
 use tokio::{
     sync::mpsc,
     time::{Duration, Instant, interval_at},
 };
 use tokio_util::sync::CancellationToken;
-
-use crate::clock::Clock;
 
 /// Rows that may wait to be written; the owner drops rows (and says so) rather than wait for a disk.
 pub(crate) const MAX_WAITING_ROWS: usize = 65_536;

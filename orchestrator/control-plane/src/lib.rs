@@ -3,7 +3,6 @@
 //! [`build`] binds its ports and reads the command log; [`Built::run`] serves until told to stop. One task owns all
 //! state ([`state`](self)), and everything durable goes through a [`Store`].
 
-mod clock;
 mod coldstarts;
 mod config;
 mod ending;
@@ -12,6 +11,7 @@ mod http;
 mod log_writer;
 mod message;
 mod metrics;
+mod now;
 mod outbox;
 mod owner;
 mod part;

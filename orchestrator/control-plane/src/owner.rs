@@ -10,6 +10,7 @@ use std::{
 
 use api::Outbox;
 use record::ColdStart;
+use service::Clock;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
@@ -18,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
-    clock::Clock,
     ending::{Endings, Peer},
     heartbeats::{Heartbeats, Sender},
     log_writer::{CommandBatch, LogWriter, Written},
     message::{DataPlaneHello, DataPlaneMessage, WorkerHello},
     metrics::Metrics,
+    now::Now,
     outbox::{DataPlaneBatch, WorkerBatch},
     state::{DataPlaneChange, Effect, Input, Map, Reply, Request, SessionId, State, WorkerChange},
     store::{Store, StoreError},
@@ -156,11 +157,11 @@ impl Owner {
 
     /// Runs until shutdown, or until the log cannot be written: then nothing may be acknowledged any more.
     pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), StoreError> {
-        self.state.recover(self.clock.now());
+        self.state.recover(Now::read(self.clock));
         let mut messages = Vec::with_capacity(MAX_INPUTS_PER_ROUND);
         loop {
             self.perform();
-            let due = self.state.next_due_us().map(|us| self.clock.instant(us));
+            let due = self.state.next_due_us().map(|us| self.clock.at(us));
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => break,
@@ -174,7 +175,7 @@ impl Owner {
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
                     self.receive_heartbeats();
-                    self.state.handle(self.clock.now(), Input::Time);
+                    self.state.handle(Now::read(self.clock), Input::Time);
                 }
             }
         }
@@ -187,12 +188,12 @@ impl Owner {
     fn receive_heartbeats(&mut self) {
         let received = self.heartbeats.take();
         if !received.is_empty() {
-            self.state.handle(self.clock.now(), Input::Heartbeats { received });
+            self.state.handle(Now::read(self.clock), Input::Heartbeats { received });
         }
     }
 
     fn handle(&mut self, message: Message) {
-        let now = self.clock.now();
+        let now = Now::read(self.clock);
         let input = match message {
             Message::Input(input) => {
                 match &input {
@@ -223,7 +224,7 @@ impl Owner {
 
     fn committed(&mut self, (first, commands): (u64, CommandBatch)) {
         self.is_writing = false;
-        self.state.handle(self.clock.now(), Input::Committed { first, commands });
+        self.state.handle(Now::read(self.clock), Input::Committed { first, commands });
     }
 
     fn perform(&mut self) {

@@ -7,7 +7,7 @@ use api::{
 };
 use model::Epoch;
 use record::RecordError;
-use service::{Listener, Network};
+use service::{Clock, Listener, Network};
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -15,7 +15,6 @@ use tonic::service::interceptor::InterceptedService;
 
 use crate::{
     Config, ConfigError,
-    clock::Clock,
     coldstarts::{ColdStartLog, MAX_WAITING_ROWS},
     http::{self, Access},
     log_writer::LogWriter,

@@ -48,9 +48,9 @@ pub(crate) use self::{
     views::{ClusterView, FunctionView, NodeView, TopView},
 };
 use crate::{
-    clock::Now,
     config::Health,
     metrics::Metrics,
+    now::Now,
     registry::{Change, Registry},
     store::Command,
 };

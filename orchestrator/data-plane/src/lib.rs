@@ -6,7 +6,6 @@
 mod admin;
 mod built;
 mod clients;
-mod clock;
 mod config;
 mod connection;
 mod download;

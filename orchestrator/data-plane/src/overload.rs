@@ -15,9 +15,10 @@ use std::{
 };
 
 use futures::{future::poll_fn, task::AtomicWaker};
+use service::Clock;
 
 use self::pie::{Pie, UPDATE_US};
-use crate::{clock::Clock, plane::Plane};
+use crate::plane::Plane;
 
 /// Arrivals per measurement of the delay.
 const ARRIVALS: u32 = 16;

@@ -9,11 +9,10 @@ use http::HeaderValue;
 use model::FunctionId;
 use policy::balance::Balance;
 use rand_pcg::Pcg32;
-use service::Network;
+use service::{Clock, Network};
 
 use crate::{
     clients::AllUnsent,
-    clock::Clock,
     config::Config,
     metrics::Metrics,
     overload::Overload,

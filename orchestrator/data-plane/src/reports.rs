@@ -14,10 +14,8 @@ mod message;
 
 pub(crate) use message::{ReportMessage, SlotsAck};
 
-use crate::{
-    clock::Clock,
-    function::{FlushPriority, Function, LoadSample},
-};
+use crate::function::{FlushPriority, Function, LoadSample};
+use service::Clock;
 
 /// Entries per message, some 100 KiB, so that no message delays the next by much.
 const MAX_ENTRIES: usize = 4096;

@@ -4,8 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{
-    ConnectError, MAX_FIRST_MESSAGE_BYTES, MAX_REFUSED_BACKOFF, NameConflict, PROTOCOL_VERSION, Token, TokenError, TokenSource,
-    WireError, wire,
+    ConnectError, MAX_FIRST_MESSAGE_BYTES, MAX_REFUSED_BACKOFF, NameConflict, PROTOCOL_VERSION, Token, TokenError,
+    TokenSource, WireError, wire,
 };
 use model::SandboxId;
 use rand::{RngExt, SeedableRng};

@@ -1,9 +1,10 @@
 //! Parts that every daemon is made of, independent of the protocol between components: the network and its simulation
-//! interface, the server of the operators' API, error responses, and logging of repeated failures.
+//! interface, a clock, the server of the operators' API, error responses, and logging of repeated failures.
 
 mod accept;
 mod admin;
 mod causes;
+mod clock;
 mod log_limiter;
 mod network;
 mod problem;
@@ -11,6 +12,7 @@ mod problem;
 pub use accept::AcceptFailures;
 pub use admin::AdminServer;
 pub use causes::with_causes;
+pub use clock::{Clock, micros};
 pub use log_limiter::LogLimiter;
 pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use problem::{invalid_field, problem};

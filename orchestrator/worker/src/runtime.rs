@@ -7,9 +7,9 @@ pub(crate) mod process;
 
 use std::{error::Error, fmt, str::FromStr, sync::Arc};
 
-use service::Network;
 use model::NodeSpec;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use service::Network;
 use thiserror::Error;
 
 pub(crate) use self::interface::{CreatedSandbox, CreationFailure, CreationRequest, Output, Progress, Runtime, Task};

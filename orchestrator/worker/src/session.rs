@@ -3,10 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{Heartbeats, MAX_REFUSED_BACKOFF, NameConflict, Token, TokenError, TokenSource, WireError, wire, wire::orchestrator_client::OrchestratorClient};
-use service::Network;
+use api::{
+    Heartbeats, MAX_REFUSED_BACKOFF, NameConflict, Token, TokenError, TokenSource, WireError, wire,
+    wire::orchestrator_client::OrchestratorClient,
+};
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64;
+use service::Network;
 use thiserror::Error;
 use tokio::{
     sync::{mpsc, oneshot},

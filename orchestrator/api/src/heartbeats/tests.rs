@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use service::{ANY_LOOPBACK, OsNetwork};
 use tokio::{io::AsyncReadExt, net::TcpListener, sync::mpsc, time::timeout};
 
 use super::*;
-use service::{ANY_LOOPBACK, OsNetwork};
 
 const WAIT_TIMEOUT: Duration = Duration::from_secs(20);
 

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures::StreamExt;
+use service::{ANY_LOOPBACK, Accepted, Network, OsNetwork};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpStream,
@@ -14,7 +15,6 @@ use tokio::{
 };
 
 use super::*;
-use service::{ANY_LOOPBACK, Accepted, Network, OsNetwork};
 
 /// Buffer of one direction of an in-memory connection.
 const BUFFER_BYTES: usize = 1024;

@@ -4,12 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api::{Batch, Room, wire};
 use model::{EndpointState, FunctionId, Registered, SandboxId};
+use service::Clock;
 
 use super::welcome_to_wire;
-use crate::{
-    clock::Clock,
-    state::{CapChange, DataPlaneChange, EndpointChange, Map, ProblemChange, Welcome},
-};
+use crate::state::{CapChange, DataPlaneChange, EndpointChange, Map, ProblemChange, Welcome};
 
 /// Functions in one message of a snapshot: some 100 kB.
 const MAX_FUNCTIONS_PER_MESSAGE: usize = 1000;

@@ -4,12 +4,10 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use api::{Batch, Revisions, wire};
 use model::{Registered, SandboxId};
+use service::Clock;
 
 use super::welcome_to_wire;
-use crate::{
-    clock::Clock,
-    state::{Map, Welcome, WorkerChange},
-};
+use crate::state::{Map, Welcome, WorkerChange};
 
 /// Commands in one message: some 200 kB.
 const MAX_COMMANDS_PER_MESSAGE: usize = 8192;

@@ -32,7 +32,7 @@ use policy::placement;
 
 use super::Settings;
 use crate::{
-    clock::Now,
+    now::Now,
     registry::{RegisteredNode, Registry},
 };
 

@@ -1,7 +1,7 @@
 //! What every handler may read.
 
 use super::{Settings, Term, effects::Welcome};
-use crate::{clock::Now, metrics::Metrics, registry::Registry};
+use crate::{metrics::Metrics, now::Now, registry::Registry};
 
 /// The moment of the input at hand, and what no handler changes.
 #[derive(Clone, Copy)]

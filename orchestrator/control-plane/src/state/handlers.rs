@@ -22,7 +22,7 @@ mod scale;
 mod worker;
 
 use super::{Context, State};
-use crate::clock::Now;
+use crate::now::Now;
 
 pub(crate) use self::operator::{
     Acknowledgement, ChangeOutcome, ImageRefused, PutOutcome, PutResult, Registration, Request,

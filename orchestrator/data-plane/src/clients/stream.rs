@@ -21,7 +21,7 @@ use bytes::{Buf, Bytes};
 use hyper::rt::Executor;
 
 use super::{Client, unsent::Reservation};
-use crate::clock::micros;
+use service::micros;
 
 /// Memory of a stream besides the bytes of its response: its request, its state and its task.
 pub(super) const STREAM_BYTES: u64 = 16 * 1024;

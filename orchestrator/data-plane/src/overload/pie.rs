@@ -78,8 +78,9 @@ impl Pie {
 mod tests {
     use std::time::Duration;
 
+    use service::micros;
+
     use super::*;
-    use crate::clock::micros;
 
     /// Simulates `seconds` of a queue that is offered `load` times its capacity: the final delay, and the mean refused
     /// share of the second half.

@@ -5,10 +5,10 @@ use model::{DEFAULT_CONNECTION_IDLE, Endpoint, EndpointState, FunctionId, NameEr
 use policy::balance::{self, Balance};
 
 use crate::{
-    clock::micros,
     function::{CreationProblem, Delta, FunctionConfig, GrantCap, Stamp},
     table::Registration,
 };
+use service::micros;
 
 /// The registration of a function. `default` balances functions that configure no policy.
 ///

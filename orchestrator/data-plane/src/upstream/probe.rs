@@ -25,10 +25,10 @@ use super::{
     trust::{TICK, is_the_same},
 };
 use crate::{
-    clock::micros,
     function::{Function, SandboxFailure, Usage},
     plane::Plane,
 };
+use service::micros;
 
 /// Time between two probes of a sandbox with a free slot. The probes of all sandboxes are spread over it.
 const PROBE_PERIOD: Duration = Duration::from_secs(10);

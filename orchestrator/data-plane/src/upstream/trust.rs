@@ -12,7 +12,7 @@ use std::{
 use api::PORT_REUSE_DELAY;
 use tokio::sync::Notify;
 
-use crate::clock::micros;
+use service::micros;
 
 /// Period of the ticks by which a suspension of the process is detected.
 pub(super) const TICK: Duration = Duration::from_secs(1);

@@ -142,9 +142,9 @@ fn is_within(missed: Resources, (cpu_millicores, memory_mib): (u64, u64)) -> boo
 #[cfg(test)]
 mod tests {
     use policy::adaptive_lifo::{LONG_WAIT, VERY_LONG_WAIT};
+    use service::micros;
 
     use super::*;
-    use crate::clock::micros;
 
     fn at(us: u64) -> Now {
         Now::at_us(us)

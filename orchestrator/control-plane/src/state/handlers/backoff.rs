@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use model::{FunctionId, SandboxId};
 use policy::placement::NodeKey;
+use service::micros;
 
 use super::super::{
     Now,
@@ -15,7 +16,6 @@ use super::super::{
     context::Context,
     effects::{CreationProblem, DataPlaneChange, Effects, ProblemChange},
 };
-use crate::clock::micros;
 
 /// Wait after the first failed creation; it doubles with each further one.
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);

@@ -5,6 +5,7 @@ use std::time::Duration;
 use model::{Epoch, FunctionId, SandboxId};
 use policy::placement::{NodeKey, Wanted};
 use rand_pcg::Pcg64;
+use service::micros;
 
 use super::{
     super::{
@@ -15,7 +16,6 @@ use super::{
     },
     sandbox::SandboxHandler,
 };
-use crate::clock::micros;
 
 /// Between two log lines about a lack of room: while there is none, every decision meets it.
 const NO_ROOM_LOG_INTERVAL: Duration = Duration::from_secs(1);

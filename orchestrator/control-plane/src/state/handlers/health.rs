@@ -5,6 +5,7 @@ mod silence;
 use std::collections::BTreeSet;
 
 use policy::placement::NodeKey;
+use service::micros;
 
 use self::silence::{Silent, silent_together};
 use super::{
@@ -17,7 +18,7 @@ use super::{
     },
     node::NodeHandler,
 };
-use crate::{clock::micros, store::Command};
+use crate::store::Command;
 
 /// A check that comes this much too late, in microseconds, was held up with the whole process: nothing was received
 /// meanwhile, whoever sent it. A third of the shortest silence that means something.

@@ -8,6 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use model::{FunctionId, Resources, SandboxId};
 use policy::placement::NodeKey;
+use service::micros;
 
 use super::{
     super::{
@@ -20,7 +21,6 @@ use super::{
     creation::{CreationHandler, Scaler},
     sandbox::SandboxHandler,
 };
-use crate::clock::micros;
 
 /// Checks in each `creation_deadline`: a creation begins again soon after it was overtaken, and a check goes through all
 /// workers and all creations that are overdue.

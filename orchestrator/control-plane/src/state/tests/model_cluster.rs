@@ -15,13 +15,14 @@ use policy::{
     autoscale, placement,
 };
 use record::ColdStart;
+use service::Clock;
 use tokio::sync::oneshot::Receiver;
 
 use crate::{
-    clock::{Clock, Now},
     config::Health,
     message::{DataPlaneHello, DataPlaneMessage, SandboxReport, WorkerHello},
     metrics::Metrics,
+    now::Now,
     outbox::{DataPlaneBatch, WorkerBatch},
     registry::Registry,
     state::{

@@ -8,8 +8,8 @@ use super::{
     model_cluster::{Cluster, new_state},
 };
 use crate::{
-    clock::Now,
     message::{DataPlaneHello, WorkerHello},
+    now::Now,
     registry::Registry,
     state::Term,
     store::{Command, Logged, MAX_EPOCHS},
