@@ -26,7 +26,7 @@ impl Workspace {
     /// When it cannot be read: no rule can be judged then.
     #[must_use]
     pub fn read() -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("this crate lies two levels down");
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).expect("this crate is three levels down");
         let mut files = Vec::new();
         collect(root, root, &mut files);
         files.sort();

@@ -30,7 +30,7 @@ pub const PROGRAMS: [(&str, &str); 7] = [
 ];
 
 /// The workspace's manifest, as of when this crate was compiled.
-const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../Cargo.toml");
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../Cargo.toml");
 
 /// Lines of a failed build's error output that are worth repeating: the last error and its summary.
 const ERROR_LINES: usize = 40;
