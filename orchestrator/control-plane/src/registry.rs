@@ -29,6 +29,7 @@ pub(crate) struct Registry {
     data_planes: BTreeSet<DataPlaneId>,
     function_index: u64,
     data_plane_index: u64,
+    data_plane_removal_index: u64,
 }
 
 /// A node as its worker announced it and operators want it.
@@ -119,11 +120,9 @@ impl Registry {
                 Change::DataPlanePut(id)
             }
             Command::RemoveDataPlane { id } => {
-                if self.data_planes.remove(&id) {
-                    Change::DataPlaneRemoved(id)
-                } else {
-                    Change::NotFound
-                }
+                // Also of one that is not there: a compacted log has only the newest removal, without what it removed.
+                (self.data_plane_index, self.data_plane_removal_index) = (index, index);
+                if self.data_planes.remove(&id) { Change::DataPlaneRemoved(id) } else { Change::NotFound }
             }
         }
     }
@@ -191,9 +190,14 @@ impl Registry {
         self.data_planes.iter()
     }
 
-    /// Index of the command with which the newest data plane joined.
+    /// Index of the newest command with which a data plane joined or was removed; 0 for none.
     pub(crate) fn data_plane_index(&self) -> u64 {
         self.data_plane_index
+    }
+
+    /// Index of the newest command that removed a data plane; 0 for none.
+    pub(crate) fn data_plane_removal_index(&self) -> u64 {
+        self.data_plane_removal_index
     }
 
     #[cfg(test)]

@@ -254,9 +254,12 @@ impl State {
             Change::NodeRemoved(name) => self.node_handler(now).remove(&name.0),
             Change::DataPlanePut(id) => {
                 self.cluster.data_planes.put(&id, now.us);
-                self.worker_handler(now).announce_data_plane();
+                self.worker_handler(now).send_data_plane_index();
             }
-            Change::DataPlaneRemoved(id) => self.data_plane_handler(now).remove(&id),
+            Change::DataPlaneRemoved(id) => {
+                self.data_plane_handler(now).remove(&id);
+                self.worker_handler(now).send_data_plane_index();
+            }
         }
     }
 

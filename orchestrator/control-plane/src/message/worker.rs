@@ -38,7 +38,7 @@ pub(crate) struct WorkerHello {
     pub(crate) cluster: Option<String>,
     /// The newest epoch it was in. What its sandboxes are of is checked against the log one by one.
     pub(crate) known: Knowledge,
-    /// The index at which the newest data plane joined that it was told of; 0 for none.
+    /// The newest command that it received of those with which a data plane joined or was removed; 0 for none.
     pub(crate) data_plane_index: u64,
     pub(crate) nodes: Vec<NodeSpec>,
     pub(crate) sandboxes: Vec<HeldSandbox>,

@@ -21,7 +21,7 @@ const MAX_SPECIFICATION_BYTES_PER_MESSAGE: usize = 256 * 1024;
 pub(crate) struct WorkerBatch {
     clock: Clock,
     welcome: Option<Welcome>,
-    /// The index at which the newest data plane joined, until it is sent.
+    /// The index of the newest change of the data planes, until it is sent.
     data_plane_index: Option<u64>,
     commands: BTreeMap<SandboxId, Command>,
     /// Revisions whose specification was sent on this stream.
@@ -50,7 +50,7 @@ impl WorkerBatch {
     pub(crate) fn add(&mut self, change: WorkerChange) {
         match change {
             WorkerChange::Welcome(welcome) => self.welcome = Some(welcome),
-            WorkerChange::DataPlaneJoined(index) => self.data_plane_index = Some(index),
+            WorkerChange::DataPlanesChanged(index) => self.data_plane_index = Some(index),
             WorkerChange::Create { sandbox, node, registered } => {
                 self.commands.insert(sandbox, Command::Create { node, registered });
             }
@@ -88,11 +88,8 @@ impl Batch for WorkerBatch {
         if self.welcome.is_none() && self.data_plane_index.is_none() && self.commands.is_empty() {
             return None;
         }
-        let mut message = wire::ToWorker {
-            welcome: self.welcome.take().map(welcome_to_wire),
-            known: self.data_plane_index.take(),
-            ..wire::ToWorker::default()
-        };
+        let mut message =
+            wire::ToWorker { welcome: self.welcome.take().map(welcome_to_wire), ..wire::ToWorker::default() };
         let now_us = self.clock.now_us();
         let mut bytes = 0;
         while message.create.len() + message.delete.len() < MAX_COMMANDS_PER_MESSAGE
@@ -112,6 +109,10 @@ impl Batch for WorkerBatch {
                     message.delete.push(sandbox.to_wire());
                 }
             }
+        }
+        // With the last command: a worker that knows of a removal has received the deletions that followed from it.
+        if self.commands.is_empty() {
+            message.known = self.data_plane_index.take();
         }
         Some(message)
     }
@@ -169,6 +170,20 @@ mod tests {
         assert_eq!(message.delete, [id(1).to_wire()]);
         assert!(batch.take_dispatched(id(2)).is_some());
         assert!(batch.take_dispatched(id(1)).is_none());
+        assert!(batch.take().is_none());
+    }
+
+    #[tokio::test]
+    async fn the_index_of_a_removal_is_sent_with_the_last_of_its_deletions() {
+        let mut batch = WorkerBatch::new(Clock::start());
+        let deletions = 2 * MAX_COMMANDS_PER_MESSAGE as u64 + 1;
+        (1..=deletions).for_each(|number| batch.add(WorkerChange::Delete(id(number))));
+        batch.add(WorkerChange::DataPlanesChanged(7));
+        let messages: Vec<_> = std::iter::from_fn(|| batch.take()).collect();
+        assert_eq!(messages.iter().map(|message| message.delete.len() as u64).sum::<u64>(), deletions);
+        assert_eq!(messages.iter().map(|message| message.known).collect::<Vec<_>>(), [None, None, Some(7)]);
+        batch.add(WorkerChange::DataPlanesChanged(8));
+        assert_eq!(batch.take().map(|message| message.known), Some(Some(8)), "without a command too");
         assert!(batch.take().is_none());
     }
 

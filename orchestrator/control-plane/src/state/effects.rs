@@ -54,8 +54,9 @@ pub(crate) enum WorkerChange {
     Create { sandbox: SandboxId, node: u32, registered: Arc<Registered> },
     /// A sandbox to end.
     Delete(SandboxId),
-    /// The index of the command with which the newest data plane joined; 0 for none.
-    DataPlaneJoined(u64),
+    /// The index of the newest command with which a data plane joined or was removed; 0 for none. It is sent after all
+    /// commands that were added before it.
+    DataPlanesChanged(u64),
 }
 
 /// A change of what a data plane should know.

@@ -50,6 +50,8 @@ pub(crate) struct Snapshot {
     nodes: FxHashMap<NodeName, NodeEntries>,
     drained_nodes: u64,
     data_planes: FxHashMap<DataPlaneId, u64>,
+    /// The newest removal of a data plane: a worker that has not received it may have sandboxes that were held by that one.
+    removed_data_plane: Option<u64>,
 }
 
 impl Snapshot {
@@ -66,7 +68,8 @@ impl Snapshot {
     /// Commands that still matter.
     pub(crate) fn len(&self) -> u64 {
         let count = self.functions.len() + self.nodes.len() + self.data_planes.len() + self.epochs.len();
-        count as u64 + self.drained_nodes + u64::from(self.has_cluster)
+        let single = u64::from(self.has_cluster) + u64::from(self.removed_data_plane.is_some());
+        count as u64 + self.drained_nodes + single
     }
 
     /// Whether a log of so many entries is to be compacted while it is written.
@@ -123,7 +126,11 @@ impl Snapshot {
                 }
                 Ok(is_new)
             }
-            Command::RemoveDataPlane { id } => erase(self.data_planes.remove(id), entries),
+            Command::RemoveDataPlane { id } => {
+                erase(self.data_planes.remove(id), entries)?;
+                erase(self.removed_data_plane.replace(index), entries)?;
+                Ok(true)
+            }
         }
     }
 

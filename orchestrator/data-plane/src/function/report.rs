@@ -250,7 +250,7 @@ mod tests {
             let mut message = ReportMessage::default();
             more = report.write(&mut message, LOAD, 0);
             let message = message.into_wire().unwrap();
-            assert!(prost::Message::encoded_len(&message) < api::MESSAGE_BYTES);
+            assert!(prost::Message::encoded_len(&message) < api::MAX_LATER_MESSAGE_BYTES);
             assert_eq!(message.limit_acks.is_empty(), more, "it speaks of what was acknowledged before");
             (acks, failures) = (acks + message.acks.len(), failures + message.failures.len());
         }

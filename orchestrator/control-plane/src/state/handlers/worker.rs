@@ -64,7 +64,7 @@ impl WorkerHandler<'_> {
         self.cluster.workers.attach(session, worker);
         let welcome = self.context.welcome(self.context.settings.heartbeat_port);
         self.effects.send_to_worker(session, WorkerChange::Welcome(welcome));
-        self.effects.send_to_worker(session, WorkerChange::DataPlaneJoined(self.context.registry.data_plane_index()));
+        self.effects.send_to_worker(session, WorkerChange::DataPlanesChanged(self.context.registry.data_plane_index()));
         self.nodes().recovery().on_worker_reported(session, &nodes, &hello);
         self.effects.touch_room();
     }
@@ -76,12 +76,13 @@ impl WorkerHandler<'_> {
         Some(key)
     }
 
-    /// Workers learn of a data plane before anything is granted to it: should the log be set back to before it, they know
-    /// that a data plane may use what they have.
-    pub(in crate::state) fn announce_data_plane(&mut self) {
+    /// Tells workers that a data plane joined, before anything is granted to it, or was removed, after its sandboxes are
+    /// deleted. When they report again, to a control plane that does not know what they were commanded, the index shows
+    /// whether a data plane may hold their sandboxes which cannot claim them.
+    pub(in crate::state) fn send_data_plane_index(&mut self) {
         let index = self.context.registry.data_plane_index();
         for (session, _) in self.cluster.workers.iter() {
-            self.effects.send_to_worker(session, WorkerChange::DataPlaneJoined(index));
+            self.effects.send_to_worker(session, WorkerChange::DataPlanesChanged(index));
         }
     }
 

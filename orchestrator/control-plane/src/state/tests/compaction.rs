@@ -129,7 +129,8 @@ proptest! {
         let drained = registry.nodes().filter(|(_, node)| node.drained).count();
         let things = registry.functions().len() + registry.nodes().len() + drained;
         let things = things + registry.data_planes().len() + registry.epochs().len();
-        let things = things + usize::from(registry.cluster().is_some());
+        let has_removal = registry.data_plane_removal_index() > 0;
+        let things = things + usize::from(registry.cluster().is_some()) + usize::from(has_removal);
         prop_assert_eq!(once.len(), things, "{:?}", &once);
         prop_assert_eq!(snapshot.len(), things as u64, "the count that is kept is the true one");
         let (twice, _) = compact(&once, once.len());

@@ -349,3 +349,31 @@ proptest! {
         check_at_rest(&cluster)?;
     }
 }
+
+/// Found by the properties: the control plane restarts before a worker has received that a sandbox ends whose data plane
+/// was removed. The invocations of that data plane may still run there.
+#[test]
+fn a_sandbox_of_a_removed_data_plane_is_not_granted_after_a_restart() {
+    let mut cluster = Cluster::new(WORKERS, DATA_PLANES);
+    (0..FUNCTIONS).for_each(|index| cluster.put(spec(index, false)));
+    (0..DATA_PLANES).for_each(|data_plane| cluster.data_plane_reads(data_plane));
+    for step in [
+        Step::CutWorker(1),
+        Step::LongWait(0),
+        Step::LongWait(0),
+        Step::WorkerReads(0),
+        Step::WorkerFinishes(0, true),
+        Step::DeliverFromWorker(0),
+        Step::Arrive(0, 2),
+        Step::DataPlaneReads(0),
+        Step::KillDataPlane(0),
+        Step::ConnectWorker(0),
+        Step::Pass(70_000),
+        Step::RestartControlPlane,
+    ] {
+        take(&mut cluster, &step);
+        check_always(&cluster).unwrap();
+    }
+    cluster.quiesce(60);
+    check_always(&cluster).unwrap();
+}

@@ -103,13 +103,30 @@ impl RecoveryHandler<'_> {
         self.cluster.functions.insert(Function::deregistered(id, held.revision, policy));
     }
 
-    /// A worker was told of a data plane that joined after what this log has of the worker's epoch: that one may hold what
-    /// nobody else claims of the worker's sandboxes.
+    /// Notes that sandboxes of a worker which nobody claims may be held by a data plane that cannot claim them: one that
+    /// joined after what this log has of the worker's epoch, or one that was removed without the worker knowing of it, so
+    /// that it may not have received the deletion of what that one held.
     pub(super) fn note_lost_holders(&mut self, nodes: &[NodeKey], hello: &WorkerHello) {
         let end = self.context.registry.epochs().end(hello.known).unwrap_or(0);
+        let removal = self.context.registry.data_plane_removal_index();
+        if hello.data_plane_index < removal && !hello.sandboxes.is_empty() {
+            let (worker, known) = (&hello.name, hello.data_plane_index);
+            tracing::info!(
+                worker,
+                known,
+                removal,
+                "a data plane was removed while it was away: what nobody claims ends"
+            );
+            nodes.iter().for_each(|key| self.cluster.nodes.get_mut(*key).holders_lost = true);
+        }
         if hello.data_plane_index > end {
             let (worker, known) = (&hello.name, hello.data_plane_index);
-            tracing::warn!(worker, known, ends_at = end, "a data plane joined which this log does not have: {WHY}");
+            tracing::warn!(
+                worker,
+                known,
+                ends_at = end,
+                "a data plane joined or left which this log does not have: {WHY}"
+            );
             nodes.iter().for_each(|key| self.cluster.nodes.get_mut(*key).holders_lost = true);
         }
     }
