@@ -254,11 +254,11 @@ impl State {
             Change::NodeRemoved(name) => self.node_handler(now).remove(&name.0),
             Change::DataPlanePut(id) => {
                 self.cluster.data_planes.put(&id, now.us);
-                self.worker_handler(now).send_data_plane_index();
+                self.recovery_handler(now).on_data_planes_changed();
             }
             Change::DataPlaneRemoved(id) => {
                 self.data_plane_handler(now).remove(&id);
-                self.worker_handler(now).send_data_plane_index();
+                self.recovery_handler(now).on_data_planes_changed();
             }
         }
     }

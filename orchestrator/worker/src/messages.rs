@@ -41,7 +41,7 @@ pub(crate) struct Welcome {
 /// A batch of commands.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Commands {
-    /// Index of the command log at which the newest data plane joined (0 before any did); `None` if unchanged.
+    /// Index of the newest command with which a data plane joined or was removed (0 for none); `None` if unchanged.
     pub(crate) known: Option<u64>,
     /// Revisions that this stream has not named yet, or may have dropped.
     pub(crate) revisions: Vec<Arc<SandboxSpec>>,

@@ -31,6 +31,8 @@ pub(super) struct Recovery {
     /// A data plane ended meanwhile, or not every sandbox that was given up is remembered: what nobody claims may still run
     /// what somebody began.
     holders_lost: bool,
+    /// Workers were not told of a change of the data planes.
+    withholds_data_plane_index: bool,
 }
 
 impl Recovery {
@@ -163,6 +165,16 @@ impl Recovery {
 
     pub(super) fn take_claim(&mut self, sandbox: SandboxId) -> Option<(DataPlaneKey, HeldGrant)> {
         self.claims.remove(&sandbox)
+    }
+
+    /// Workers are told of changes of the data planes once no data plane is awaited.
+    pub(super) fn withhold_data_plane_index(&mut self) {
+        self.withholds_data_plane_index = true;
+    }
+
+    /// Returns true if workers are to be told now of what was withheld.
+    pub(super) fn take_withheld_data_plane_index(&mut self) -> bool {
+        std::mem::take(&mut self.withholds_data_plane_index)
     }
 
     pub(super) fn nodes_reported(&mut self, nodes: &[NodeKey]) {

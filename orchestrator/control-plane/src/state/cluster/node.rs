@@ -49,7 +49,8 @@ pub(in crate::state) struct Node {
     pub(in crate::state) left_behind: BTreeSet<SandboxId>,
     /// It was there before this control plane and has not reported since: what it names of older epochs may be true.
     pub(in crate::state) has_older: bool,
-    /// A data plane that the log lost may hold what nobody claims of its older sandboxes.
+    /// A data plane that cannot claim them may hold older sandboxes: the log lost it, or it was removed before the worker had
+    /// received the deletions.
     pub(in crate::state) holders_lost: bool,
     /// Functions that it failed since the last success, a few at most.
     pub(super) failed: Vec<FunctionId>,

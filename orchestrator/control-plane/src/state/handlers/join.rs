@@ -39,6 +39,13 @@ struct Pending {
     missing: usize,
 }
 
+/// Whether commands for a peer are durable already.
+#[derive(Clone, Copy, PartialEq)]
+enum Attempt {
+    First,
+    AfterCommands,
+}
+
 /// Why a peer is not admitted.
 enum Refusal {
     /// What it knows means something else here.
@@ -83,18 +90,31 @@ impl JoinHandler<'_> {
         session: SessionId,
         hello: DataPlaneHello,
     ) -> Option<Admitted> {
+        self.try_data_plane(session, hello, Attempt::First)
+    }
+
+    fn try_data_plane(&mut self, session: SessionId, hello: DataPlaneHello, attempt: Attempt) -> Option<Admitted> {
         if let Err(refusal) = self.check_data_plane(&hello) {
             self.refuse(session, refusal);
             return None;
         }
         let id = hello.id.clone();
         let stays = |key| self.cluster.data_planes.get(key).is_some_and(|known| !known.leaving);
-        if self.cluster.data_planes.find(&id).is_some_and(stays) {
-            return Some(Admitted::DataPlane(session, hello));
+        let is_known = self.cluster.data_planes.find(&id).is_some_and(stays);
+        let replaces_process = is_known && hello.is_new_process() && attempt == Attempt::First;
+        let mut commands = Vec::new();
+        if replaces_process {
+            // Durable, so that after a restart nothing is granted in which invocations of the process before may still run:
+            // this one cannot claim it, and by then is no new process any more.
+            commands.push(Command::RemoveDataPlane { id: id.clone() });
         }
-        // Durable, so that after a restart its slots are waited for before they are granted again.
-        self.await_commands(session, Hello::DataPlane(hello), vec![Command::PutDataPlane { id }]);
-        None
+        if replaces_process || !is_known {
+            // Durable, so that after a restart its slots are waited for before they are granted again.
+            commands.push(Command::PutDataPlane { id });
+            self.await_commands(session, Hello::DataPlane(hello), commands);
+            return None;
+        }
+        Some(Admitted::DataPlane(session, hello))
     }
 
     fn await_commands(&mut self, session: SessionId, hello: Hello, commands: Vec<Command>) {
@@ -114,7 +134,7 @@ impl JoinHandler<'_> {
         }
         match self.joining.0.remove(&session)?.hello {
             Hello::Worker(hello) => self.worker_joined(session, hello),
-            Hello::DataPlane(hello) => self.data_plane_joined(session, hello),
+            Hello::DataPlane(hello) => self.try_data_plane(session, hello, Attempt::AfterCommands),
         }
     }
 

@@ -9,9 +9,10 @@ use policy::placement::NodeKey;
 
 use super::{
     super::{
+        SessionId,
         cluster::{Cluster, NodeState, Sandbox, SandboxState},
         context::Context,
-        effects::Effects,
+        effects::{Effects, WorkerChange},
         recovery::Recovery,
     },
     grant::GrantHandler,
@@ -61,6 +62,28 @@ impl RecoveryHandler<'_> {
         self.effects.touch_all(postponed, self.context.now.us);
     }
 
+    /// Tells all workers that a data plane joined or was removed.
+    pub(in crate::state) fn on_data_planes_changed(&mut self) {
+        let sessions: Vec<_> = self.cluster.workers.iter().map(|(session, _)| session).collect();
+        self.send_data_plane_index(sessions);
+    }
+
+    /// Tells workers the index of the newest change of the data planes, after the deletions that followed from it. When they
+    /// report again, to a control plane that does not know what they were commanded, it shows whether a data plane may hold
+    /// their sandboxes which cannot claim them.
+    ///
+    /// While data planes are awaited, sandboxes of lost holders are not deleted yet: a worker that knew the index would let
+    /// the next control plane grant them.
+    pub(super) fn send_data_plane_index(&mut self, sessions: impl IntoIterator<Item = SessionId>) {
+        if self.recovery.awaits_data_planes() {
+            return self.recovery.withhold_data_plane_index();
+        }
+        let index = self.context.registry.data_plane_index();
+        for session in sessions {
+            self.effects.send_to_worker(session, WorkerChange::DataPlanesChanged(index));
+        }
+    }
+
     /// Nodes have reported, or are not waited for any more.
     pub(super) fn on_nodes_reported(&mut self, nodes: &[NodeKey]) {
         self.recovery.nodes_reported(nodes);
@@ -86,6 +109,9 @@ impl RecoveryHandler<'_> {
             } else {
                 self.end_waiting_for_claims(id);
             }
+        }
+        if self.recovery.take_withheld_data_plane_index() {
+            self.on_data_planes_changed();
         }
     }
 

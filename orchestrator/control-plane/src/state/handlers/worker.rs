@@ -64,8 +64,9 @@ impl WorkerHandler<'_> {
         self.cluster.workers.attach(session, worker);
         let welcome = self.context.welcome(self.context.settings.heartbeat_port);
         self.effects.send_to_worker(session, WorkerChange::Welcome(welcome));
-        self.effects.send_to_worker(session, WorkerChange::DataPlanesChanged(self.context.registry.data_plane_index()));
         self.nodes().recovery().on_worker_reported(session, &nodes, &hello);
+        // Only now: the index says that it has received the deletions of what its lost holders held.
+        self.nodes().recovery().send_data_plane_index([session]);
         self.effects.touch_room();
     }
 
@@ -74,16 +75,6 @@ impl WorkerHandler<'_> {
         let key = self.cluster.nodes.find(&name.0)?;
         self.cluster.nodes.attach(key, session, worker, index);
         Some(key)
-    }
-
-    /// Tells workers that a data plane joined, before anything is granted to it, or was removed, after its sandboxes are
-    /// deleted. When they report again, to a control plane that does not know what they were commanded, the index shows
-    /// whether a data plane may hold their sandboxes which cannot claim them.
-    pub(in crate::state) fn send_data_plane_index(&mut self) {
-        let index = self.context.registry.data_plane_index();
-        for (session, _) in self.cluster.workers.iter() {
-            self.effects.send_to_worker(session, WorkerChange::DataPlanesChanged(index));
-        }
     }
 
     /// A worker shuts down: nothing is placed there any more, and it is no failure of its sandboxes that they end.
