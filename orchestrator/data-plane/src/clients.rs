@@ -328,6 +328,7 @@ impl Clients {
     ) -> Arc<Client> {
         let forwarded_for = HeaderValue::from_str(&peer.ip().to_string()).expect("an address is visible ASCII");
         let now_us = plane.clock.now_us();
+        // `count` comes from the accept loop: the ring keeps connections that have ended until it meets them.
         let is_full = count > plane.config.limits.client_connections();
         let client = Arc::new(Client {
             plane: plane.clone(),
@@ -362,6 +363,7 @@ impl Clients {
     /// Asks some idle connections to end and returns their number.
     fn recycle(&mut self, now_us: u64) -> usize {
         let mut recycled = 0;
+        // Twice around at most: the first examination of a connection only records its requests.
         for _ in 0..MAX_EXAMINED.min(2 * self.ring.len()) {
             let Some(mut entry) = self.ring.pop_front() else { break };
             let Some(client) = entry.client.upgrade() else { continue };

@@ -197,6 +197,7 @@ impl ConnectionWatch {
         let idle = client.plane.config.limits.client_idle;
         let idle = if client.is_surplus { idle.min(SURPLUS_IDLE) } else { idle };
         let mut idle_ticks = interval_at(Instant::now() + idle, idle);
+        // Idle is a whole period without a request, so a late tick must not be followed by the next one at once.
         idle_ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let late = client.plane.is_stopping();
         let leave = Box::pin(client.leave.clone().cancelled_owned());
@@ -272,6 +273,7 @@ impl ConnectionWatch {
             return false;
         }
         let bytes = self.client.unsent_heads();
+        // A constant mark: as long as the socket is blocked nothing restarts the timer.
         let waits = self.client.blocked().map(|_| 0);
         while self.heads.has_stalled(waits, HEADS_TIMEOUT, cx) {
             if bytes > MAX_UNSENT_HEADS {
@@ -307,6 +309,7 @@ impl ConnectionWatch {
                 self.late_check = None;
                 break;
             }
+            // Deadlines of a thousand streams may be close together: one check then serves many.
             let earliest = now() + send_timeout / MAX_LATE_CHECKS;
             let due = due.map_or(check.generation_ends, |us| self.client.plane.clock.at(us).min(check.generation_ends));
             check.next.as_mut().reset(due.max(earliest));

@@ -92,6 +92,7 @@ impl Prefetched {
         if incoming.is_end_stream() {
             return Ok(Self::Whole(first, None));
         }
+        // Without this the library would not parse the next frame, although it has been received.
         running.drive(cx);
         let limits = &running.slot().plane().config.limits;
         match read_frame(incoming, limits, cx)? {
@@ -171,6 +172,7 @@ impl Download {
 impl Flow {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, DownloadError>>> {
         let Some(running) = &mut self.running else { return Poll::Ready(None) };
+        // Checked before the frames: a function that always has one ready would outlive its time-out.
         if self.deadline.as_mut().poll(cx).is_ready() {
             self.running = None;
             return Poll::Ready(Some(Err(DownloadError::Timeout)));
@@ -274,6 +276,8 @@ impl Body for Download {
             Content::Whole(bytes) => bytes.is_empty(),
             Content::Flowing(flow) => flow.running.is_none(),
         };
+        // The end of a held stream has to follow its last part: once the library has the end, the stream cannot be
+        // reset.
         is_given
             && self.remaining.is_empty()
             && self.trailers.is_none()

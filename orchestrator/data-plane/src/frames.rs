@@ -64,6 +64,8 @@ impl Frames {
             HEADERS => {
                 // The first bit of a stream id is reserved.
                 let stream = u32::from_be_bytes(stream) & (u32::MAX >> 1);
+                // Stream ids only grow (RFC 9113, section 5.1.1), so a second block on one is its trailer section, or
+                // follows an interim response.
                 self.is_trailer = stream <= self.newest;
                 self.newest = self.newest.max(stream);
                 self.block = 0;
@@ -73,6 +75,7 @@ impl Frames {
         }
         self.block += u64::from(length);
         if self.is_trailer && self.block > self.max_bytes {
+            // This kind of error tells `NoResponse` that the message is at fault and not the connection.
             return Err(io::Error::new(io::ErrorKind::InvalidData, "a trailer section is larger than allowed"));
         }
         Ok(())

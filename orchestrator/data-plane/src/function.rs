@@ -135,6 +135,7 @@ impl Function {
         failure: SandboxFailure,
     ) {
         let cause = failure.cause.clone();
+        // One change under the lock: a sandbox that has just become full may have refused the connection for that.
         // Logged once for each sandbox, however many invocations fail in it.
         if self.change(|state, now_us, effects| condition(state) && state.fail(sandbox, failure, now_us, effects)) {
             tracing::warn!(function = %self.name, sandbox = %sandbox.id(), cause, "sandbox failed");
@@ -192,6 +193,7 @@ impl Function {
             AdmissionDecision::Refused(refusal) => Err(refusal),
             AdmissionDecision::Wait => {
                 let (waiter, wait_outcome) = oneshot::channel();
+                // Still under the lock of the decision, so no slot can become free between decision and queue.
                 state.join(arrival, waiter, now_us, &mut effects);
                 Ok(Admission::Queued(QueueEntry { function: self.clone(), arrival, wait_outcome }))
             }

@@ -216,6 +216,7 @@ fn append_forwarded_for(fields: &mut HeaderMap, client: &HeaderValue) {
 }
 
 fn via(version: Version) -> &'static str {
+    // The received version and a pseudonym (RFC 9110, section 7.6.3).
     match version {
         Version::HTTP_2 => "2 dirigent",
         Version::HTTP_10 => "1.0 dirigent",

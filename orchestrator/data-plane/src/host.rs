@@ -13,6 +13,7 @@ pub(crate) fn of<'a>(uri: &'a Uri, fields: &'a HeaderMap) -> Option<&'a str> {
     if hosts.next().is_some() {
         return None;
     }
+    // A target in absolute form overrides Host (RFC 9112, section 3.2.2).
     match uri.authority() {
         Some(authority) => Some(authority.as_str()),
         None => host?.to_str().ok(),

@@ -73,6 +73,7 @@ pub(crate) async fn serve(
     let mut open = client.request(request.version(), stream);
     // RFC 9112, section 6.1: another proxy may see the end of such a body elsewhere, and a second request behind it.
     // This version of the HTTP library closes such a connection by itself, but does not read what follows.
+    // Asked for refused requests as well, or their marks would accumulate.
     let (is_ambiguous, had_fragment) = (client.had_two_framings(), client.had_fragment());
     if !http_body::Body::is_end_stream(request.body()) {
         client.upload_begins();

@@ -92,6 +92,7 @@ impl Outgoing {
 fn write_for(head: &mut Parts, upload: Option<&UploadSource>, protocol: Protocol) -> Option<()> {
     match protocol {
         Protocol::Http1 => {
+            // TE concerns this hop only, which Connection has to say (RFC 9110, section 10.1.4).
             if head.headers.contains_key(header::TE) {
                 head.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
             }
@@ -109,6 +110,7 @@ fn write_for(head: &mut Parts, upload: Option<&UploadSource>, protocol: Protocol
 /// Origin form and a Host field (RFC 9112, section 3.2).
 fn to_http1(head: &mut Parts) -> Option<()> {
     if let Some(authority) = head.uri.authority() {
+        // User information must not be sent on (RFC 9110, section 4.2.4).
         let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
         let host = HeaderValue::from_str(host).ok()?;
         head.headers.insert(header::HOST, host);
@@ -129,6 +131,7 @@ fn to_http2(head: &mut Parts) -> Option<()> {
         parts.path_and_query = head.uri.path_and_query().cloned();
         head.uri = Uri::from_parts(parts).ok()?;
     }
+    // `:authority` takes its place; a Host field that differs would be malformed (RFC 9113, section 8.3.1).
     head.headers.remove(header::HOST);
     head.version = Version::HTTP_2;
     Some(())

@@ -46,6 +46,7 @@ impl Overload {
     /// Returns true if a request that arrives at `now_us` is admitted.
     pub(crate) fn admits(&self, now_us: u64) -> bool {
         // Arrivals trigger measurements instead of a timer, so that an idle data plane does not wake.
+        // Only every sixteenth, since each measurement wakes a task.
         if self.arrivals.fetch_add(1, Ordering::Relaxed).is_multiple_of(ARRIVALS)
             && self.requested_us.load(Ordering::Relaxed) == 0
         {
@@ -53,6 +54,7 @@ impl Overload {
             self.watch.wake();
         }
         let share = self.share.load(Ordering::Relaxed);
+        // An even spread instead of random draws: no generator, and no runs of refusals by chance.
         share == 0 || self.carry.fetch_add(share, Ordering::Relaxed).checked_add(share).is_some()
     }
 

@@ -166,6 +166,7 @@ impl Refusal {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             fields.insert(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
+        // A client that connects again may reach another data plane.
         if self.cause == Cause::ShuttingDown {
             fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }

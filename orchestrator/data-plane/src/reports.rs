@@ -59,6 +59,7 @@ impl Reports {
     /// Starts to collect for a new stream. Its first message waits for [`ReportBatch::send_hello`].
     pub(crate) fn begin(&self, clock: Clock) -> (Outbox<ReportBatch>, OutboxMessages<ReportBatch>) {
         let (outbox, messages) = Outbox::new(ReportBatch::new(clock));
+        // Before the hello is written: a change in between is then in both of them rather than in neither.
         self.outbox.store(Some(Arc::new(outbox.clone())));
         (outbox, messages)
     }
@@ -112,6 +113,7 @@ impl Reports {
     /// Queues samples. At most one per function is unsent: it accumulates the spans.
     pub(crate) fn sample(&self, samples: Vec<(Arc<Function>, LoadSample)>) {
         if let Some(outbox) = &*self.outbox.load() {
+            // Nobody waits for a sample, so it travels with the next urgent message.
             outbox.update_deferred(|batch| {
                 for (function, sample) in samples {
                     batch.add_sample(function, sample);
@@ -123,6 +125,7 @@ impl Reports {
     /// Acknowledges the delta of `version` about a sandbox of an unknown function: no slots are held.
     pub(crate) fn unknown(&self, function: FunctionId, sandbox: SandboxId, version: u64) {
         if let Some(outbox) = &*self.outbox.load() {
+            // At once: until then the control plane counts the slots as held here.
             outbox.update(|batch| batch.orphan_acks.insert(sandbox, (function, version)));
         }
     }

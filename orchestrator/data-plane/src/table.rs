@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// Hashes alike in every run, so that a simulation is reproducible.
+// Fixed keys are no risk: clients only look names up, operators alone add them.
 type FixedHash = BuildHasherDefault<DefaultHasher>;
 
 /// A registered function as the control plane describes it.
@@ -82,6 +83,7 @@ impl Table {
 
     /// Deregisters every function that a snapshot did not contain.
     pub(crate) fn keep_only(&self, known: &BTreeSet<FunctionId>) {
+        // Collected first, because removing takes the lock again.
         let unknown: Vec<_> = self.lock().keys().copied().filter(|id| !known.contains(id)).collect();
         for id in unknown {
             self.remove(id);

@@ -39,6 +39,7 @@ pub(crate) enum UploadError {
 impl UploadError {
     /// Classifies an error of the HTTP library, which reports too large trailers only in words.
     fn of_library(error: &hyper::Error) -> Self {
+        // If its text changes, too large trailers become a plain `bad-request`.
         let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
         if cause.starts_with("chunk trailers") { Self::TrailersTooLarge } else { Self::Client }
     }

@@ -64,6 +64,7 @@ impl Marks {
 
     /// Removes request `number`, the current one, and returns true if it was in the set.
     pub(super) fn take(&self, number: u64) -> bool {
+        // Relaxed is enough: the task of an HTTP/1.1 connection reads its requests and also serves them.
         if !self.any.load(Ordering::Relaxed) {
             return false;
         }

@@ -69,6 +69,7 @@ impl ClientIo {
     /// Returns true if `bytes` are a refusal by the library, which is then replaced and counted.
     fn is_replaced(&mut self, bytes: &[u8]) -> bool {
         // The library writes a refusal of its own only while no request is open.
+        // Every write passes here, so a comparison of its first bytes has to be all that a usual one costs.
         let may_be = self.refusal.is_none() && bytes.starts_with(b"HTTP/1.1 4") && self.client.is_idle();
         if may_be && let Some((cause, text)) = refused::instead_of(bytes) {
             self.client.plane.metrics.refused(cause);
@@ -95,6 +96,7 @@ impl ClientIo {
         }
         // The library writes no more. If it did, the bytes would be discarded.
         self.refusal = Some(remaining);
+        // The length of the library's bytes, not of ours: a shorter count would make it write the rest.
         Poll::Ready(Ok(length))
     }
 
@@ -106,9 +108,11 @@ impl ClientIo {
                 self.frames = Some(Frames::new(HTTP2_PREFACE.len(), self.client.limits().http2_trailer_block()));
                 return Poll::Ready(Some(Protocol::H2c));
             }
+            // As long as the input is a prefix of the preface, it may become either protocol.
             if !HTTP2_PREFACE.starts_with(&self.ahead) {
                 return Poll::Ready(Some(Protocol::Http1));
             }
+            // On the stack, so that a connection that waits for its first request holds no buffer.
             let mut space = [const { MaybeUninit::uninit() }; PREFACE_READ_BYTES];
             let mut buffer = ReadBuf::uninit(&mut space);
             match ready!(self.poll_socket(cx, &mut buffer)) {
@@ -133,6 +137,7 @@ impl ClientIo {
         let before = buffer.filled().len();
         let poll = self.socket().poll_read(cx, buffer);
         if poll.is_pending() {
+            // The runtime now wakes this task for input and for a close, so the client's leaving cannot go unnoticed.
             self.client.traffic.reading.store(true, Ordering::Relaxed);
         } else if buffer.filled().len() > before {
             self.client.traffic.reads.fetch_add(1, Ordering::Relaxed);
@@ -163,6 +168,7 @@ impl Traffic {
 
     /// Returns true if the connection waited for input since the last call.
     pub(super) fn take_reading(&self) -> bool {
+        // The load comes first because it leaves the cache line shared where nothing has changed.
         self.reading.load(Ordering::Relaxed) && self.reading.swap(false, Ordering::Relaxed)
     }
 

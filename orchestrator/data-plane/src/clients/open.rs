@@ -84,6 +84,7 @@ impl OpenRequest {
     /// Records its response head with these fields.
     pub(crate) fn responded(&mut self, fields: &HeaderMap) {
         self.responded = true;
+        // The head of an HTTP/1.1 response needs no count: a client that does not read it blocks its only response.
         if self.stream.is_some() {
             self.client.heads.give(headers::size(fields) as u64, self.client.traffic.written());
         }
@@ -101,6 +102,7 @@ impl OpenRequest {
 
     /// Starts a streaming response, which may take until `deadline`.
     pub(crate) fn set_streaming_until(&mut self, deadline: Instant) {
+        // 0 stands for no deadline.
         let until_us = self.client.plane.clock.us_at(deadline).max(1);
         match &self.stream {
             Some(stream) => stream.hold(until_us),
@@ -154,6 +156,8 @@ impl OpenRequest {
 
     /// Size limit of one part of the response.
     pub(crate) fn max_part_bytes(&self) -> usize {
+        // A frame from the sandbox may have 400 KiB, all of which count as unread at first: two downloads of a client that
+        // reads promptly could exceed a small bound.
         let is_held = self.stream.as_ref().is_some_and(|stream| stream.is_held());
         if is_held { MAX_PART_BYTES } else { usize::MAX }
     }
@@ -188,6 +192,8 @@ impl Drop for OpenRequest {
             Some(stream) => stream.end(),
             None => Departure { cut: false, whole: true },
         };
+        // Only the stream's own: the reservation for the bytes has moved into the part, which the library may keep for
+        // longer.
         drop(self.own_reservation.take());
         self.client.deadline.set(0);
         self.client.traffic.at_request();

@@ -65,6 +65,7 @@ impl PresenceWatch {
     /// Returns true if the client has left. Called after each poll of the connection; the task is woken when the result
     /// may have changed.
     pub(crate) fn poll_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        // The HTTP library reads from the client and sees a close itself.
         if !self.client.is_out_of_sight() {
             self.half_closed = None;
             return false;
@@ -113,6 +114,7 @@ impl PresenceWatch {
             if !state.probed && state.is_silent(client.written()) {
                 return true;
             }
+            // By timer, because the runtime reports nothing more about a socket whose close it has reported.
             state.check.as_mut().reset(Instant::now() + state.next_wait);
             state.next_wait = (state.next_wait * 2).min(MAX_RESET_WAIT);
         }

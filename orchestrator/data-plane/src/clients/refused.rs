@@ -26,6 +26,7 @@ pub(super) fn instead_of(bytes: &[u8]) -> Option<(Cause, Bytes)> {
         match field.split_once(": ")? {
             ("content-length", "0") | ("connection", "close") => {}
             ("date", value) => date = value,
+            // A function's response that begins alike has further fields.
             _ => return None,
         }
     }

@@ -134,6 +134,7 @@ impl Requests {
         for (index, byte) in bytes.iter().enumerate() {
             match byte {
                 b' ' => spaces += 1,
+                // Behind the first space is the target (RFC 9112, section 3). A `#` elsewhere is no fragment.
                 b'#' => has_fragment |= spaces == 1,
                 b'\n' => {
                     if has_fragment {
@@ -179,6 +180,7 @@ impl Requests {
 
     fn apply_field(&mut self, field: Field) {
         match field {
+            // A transfer coding overrides a length, in either order (RFC 9112, section 6.3).
             Field::Coding => self.body = Body::Chunks,
             Field::Length(length) => {
                 self.has_length = true;
@@ -225,6 +227,7 @@ impl Line {
 
     /// Consumes the next received bytes of the line.
     fn pass(&mut self, mut bytes: &[u8]) {
+        // The first byte rules out most names, which are then neither stored nor compared.
         if self.bytes == 0 && !bytes.first().is_none_or(|first| b"cCtT\r".contains(first)) {
             self.field = Field::Other;
         }
@@ -233,6 +236,7 @@ impl Line {
             bytes = rest;
             match byte {
                 b':' => self.field = Field::of(&self.name),
+                // Longer than both names, so the buffer stays bounded whatever the client sends.
                 _ if self.name.len() == Self::CODING.len() => self.field = Field::Other,
                 _ => self.name.push(byte),
             }

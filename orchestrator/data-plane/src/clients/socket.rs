@@ -89,6 +89,7 @@ impl ClientSocket {
 
     /// Returns true if so much is unread that the client may be unable to send more.
     pub(super) fn is_filled(&self) -> bool {
+        // Allocated here because it is rare: every 500 ms at most, and only for a client whose body nobody reads.
         let mut space = vec![MaybeUninit::uninit(); FULL_BUFFER_BYTES];
         let state = self.lock();
         let peeked = (*state.io).socket().map(|socket| SockRef::from(socket).peek(&mut space));
@@ -99,6 +100,7 @@ impl ClientSocket {
     pub(super) fn send_interim(&self) -> bool {
         let state = self.lock();
         let sent = (*state.io).socket().map(|socket| socket.try_write(INTERIM));
+        // A part of it would be read as the beginning of the response.
         matches!(sent, Some(Ok(count)) if count == INTERIM.len())
     }
 
@@ -109,11 +111,14 @@ impl ClientSocket {
 
 /// Presence as far as the runtime knows.
 fn presence(socket: &TcpStream) -> Presence {
+    // A no-op waker, because only the readiness known so far is of interest: no system call, and no wake-up is
+    // registered.
     let interest = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
     let ready = pin!(socket.ready(interest)).poll(&mut Context::from_waker(Waker::noop()));
     match ready {
         Poll::Pending => Presence::Here,
         Poll::Ready(Err(_)) => Presence::Gone,
+        // Nothing here has shut down the write side yet, so it is closed only by a reset (EPOLLHUP or EPOLLERR).
         Poll::Ready(Ok(ready)) if ready.is_write_closed() || ready.is_error() => Presence::Gone,
         Poll::Ready(Ok(ready)) if ready.is_read_closed() => Presence::HalfClosed,
         Poll::Ready(Ok(_)) => Presence::Here,

@@ -87,6 +87,7 @@ impl Stream {
         }
         let mut state = self.lock();
         (state.is_complete, state.flows_until_us) = (true, u64::MAX);
+        // A complete response gives up its permit, which bounded this memory so far: from now on the byte bound has to.
         state.fixed = STREAM_BYTES;
         self.count(&mut state, STREAM_BYTES);
         state.until_us = self.deadline_us(&state, self.client.plane.clock.now_us());
@@ -110,6 +111,7 @@ impl Stream {
         self.client.unsent.parts.fetch_add(remaining, Ordering::Relaxed);
         state.until_us = self.deadline_us(&state, now_us);
         drop(state);
+        // Without the lock: relief may reset this very stream.
         self.client.plane.unsent.relieve(self.client.limits(), now_us);
         Some(Part { bytes, accounting: Some(Accounting::Held { stream: self.clone(), remaining }) })
     }
@@ -150,6 +152,7 @@ impl Stream {
         self.uncount(&mut state, fixed);
         let departure = Departure { cut: self.is_cut(), whole: state.queued_us.is_none() && !state.lost };
         drop(state);
+        // Without the lock: `Unsent::beyond` takes the two locks in the other order.
         self.client.unsent.leave(self);
         departure
     }
@@ -225,6 +228,7 @@ impl Stream {
         state.bytes += bytes;
         self.client.unsent.held.fetch_add(bytes, Ordering::Relaxed);
         self.client.plane.unsent.held.fetch_add(bytes, Ordering::Relaxed);
+        // A stream that was reset still holds its bytes until the library drops them; they no longer count as excess.
         if self.is_cut() {
             self.client.unsent.cut.fetch_add(bytes, Ordering::Relaxed);
             self.client.plane.unsent.cut.fetch_add(bytes, Ordering::Relaxed);

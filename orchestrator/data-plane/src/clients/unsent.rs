@@ -65,6 +65,7 @@ impl Unsent {
     /// Removes a held stream.
     pub(super) fn leave(&self, stream: &Stream) {
         let mut streams = self.streams();
+        // A linear search: a connection has 1,024 streams at most, of which few are held.
         if let Some(index) = streams.iter().position(|other| std::ptr::eq(Arc::as_ptr(other), stream)) {
             streams.swap_remove(index);
         }
@@ -92,6 +93,7 @@ impl Unsent {
 
     /// Begins a generation. Returns true if bytes from before the previous one are still unread.
     pub(super) fn begin_generation(&self) -> bool {
+        // Two counters in place of a time for each response: what is overdue is known to within one time-out.
         let next = 1 - self.generation.load(Ordering::Relaxed);
         self.generation.store(next, Ordering::Relaxed);
         self.used.get(next).is_some_and(|used| used.all() > 0)
@@ -110,6 +112,7 @@ impl Unsent {
     /// The oldest waiting streams that exceed `fair_share` bytes.
     fn beyond(&self, fair_share: u64) -> Vec<Waiting> {
         let mut remaining = self.lasting();
+        // A snapshot: the streams of all clients are put in one order before any of them is reset.
         let streams = self.streams();
         let mut waiting: Vec<_> = streams.iter().filter_map(Waiting::on).collect();
         drop(streams);

@@ -69,6 +69,7 @@ impl Activity {
             peak: self.peak.max(load),
             cold: 0,
         };
+        // An invocation may begin and end within the span: the load at its end does not show it.
         let active = load > 0 || self.requests > 0 || self.integral_us > 0;
         *self = Self {
             sampled: active,

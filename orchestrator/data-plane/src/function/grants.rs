@@ -329,6 +329,7 @@ impl FunctionState {
         let id = delta.endpoint.sandbox;
         let (config, reported) = (self.config, delta.slots);
         let grant = self.grants.entry(id).or_insert_with(|| {
+            // An age and not a time came, because clocks of different machines are never subtracted.
             let sandbox = Arc::new(Sandbox::new(delta.endpoint, &config, now_us.saturating_sub(delta.ready_age_us)));
             Grant { sandbox, state, stamp: Some(delta.stamp), reported, abandoned: 0 }
         });

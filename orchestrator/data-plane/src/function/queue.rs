@@ -29,6 +29,7 @@ pub(crate) type Waiter = oneshot::Sender<WaitOutcome>;
 /// The waiting invocations of one function. Every operation costs O(log n).
 #[derive(Debug, Default)]
 pub(super) struct Queue {
+    // A map rather than a deque: retries enter by their arrival, and clients that leave are anywhere in it.
     waiters: BTreeMap<ArrivalNumber, Waiter>,
 }
 

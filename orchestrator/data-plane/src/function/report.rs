@@ -46,8 +46,8 @@ struct Ack {
     slots: u32,
     /// Version of the newest delta about the sandbox on this stream; `None` before the first.
     version: Option<u64>,
-    /// Time at which the acknowledged delta was read; `None` if slots were returned since, so that the time says
-    /// nothing about the delta.
+    /// Time at which the acknowledged delta was read; `None` if that was acknowledged before, and this is only a return
+    /// of slots.
     read_us: Option<u64>,
 }
 
@@ -156,6 +156,7 @@ impl Report {
 
     /// The priority with which to notify the outbox, `None` if it was notified with it before. Marks it as notified.
     pub(super) fn mark_queued(&mut self) -> FlushPriority {
+        // All functions share the outbox and its lock, so it is notified once for each report and not for each change.
         if self.priority <= self.queued {
             return FlushPriority::None;
         }

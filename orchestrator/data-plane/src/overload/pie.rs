@@ -1,7 +1,7 @@
 //! The PIE controller (RFC 8033): the share of arrivals to refuse so that the delay of a queue stays near its target.
 //!
-//! Plain values in and out. The constants are the RFC's, except the target and the burst, which fit a server rather
-//! than a router: a request costs tens of microseconds where a packet costs one.
+//! Plain values in and out. The constants are the RFC's, except the target (15 ms there), which fits a server rather than
+//! a router: a request costs tens of microseconds where a packet costs one.
 
 /// Target delay, microseconds.
 const TARGET_US: f64 = 20_000.0;
@@ -48,6 +48,7 @@ impl Pie {
         let change = if self.share >= 0.1 { change.min(STEP * steps) } else { change };
         let excess = if delay_us > EXCESS_US { STEP * steps } else { 0.0 };
         self.share = (self.share + change + excess).clamp(0.0, 1.0);
+        // The RFC lets the share decay at a delay of 0, which the scheduling of a task never has.
         let is_quiet = delay_us < TARGET_US / 2.0 && before_us < TARGET_US / 2.0;
         if is_quiet {
             self.share *= DECAY.powf(steps);

@@ -15,7 +15,8 @@ pub(crate) struct SlotsAck {
     pub(crate) slots: u32,
     /// Version of the newest delta about the sandbox on this stream; `None` before the first.
     pub(crate) version: Option<u64>,
-    /// Time from reading that delta to this message, microseconds; `None` if slots were returned since.
+    /// Time from reading that delta to this message, microseconds; `None` if that was acknowledged before, and this is
+    /// only a return of slots.
     pub(crate) own_us: Option<u64>,
 }
 

@@ -25,6 +25,7 @@ impl Retained {
     pub(super) fn push(&mut self, data: &[u8], expected: Option<u64>) {
         let length = (self.bytes.len() + data.len()) as u64;
         if !self.is_whole || length > self.max_bytes {
+            // No retry is possible any more, so the rest of a long upload keeps no memory for one.
             self.is_whole = false;
             self.bytes = BytesMut::new();
             return;

@@ -113,6 +113,7 @@ impl UpstreamConnection {
     > {
         self.monitor.begin();
         match &mut self.http_version {
+            // An `Either` rather than a boxed future: this runs once per invocation.
             HttpVersion::Http1(http1) => futures::future::Either::Left(http1.sender.try_send_request(request)),
             HttpVersion::Http2 { sender, upload } => {
                 *upload = request.body().watch();
@@ -187,6 +188,7 @@ impl UpstreamConnection {
     /// was reset. An unfinished upload would delay the library as long as the client sends, or forever if the sandbox
     /// reads nothing, so then the connection is detached from it.
     pub(crate) fn into_stream(self) -> (oneshot::Receiver<Io>, Arc<IoMonitor>) {
+        // Reclaimed before it is detached: a user that lets go of an unclaimed stream closes it.
         let stream = self.monitor.reclaim();
         if matches!(&self.http_version, HttpVersion::Http2 { upload, .. } if upload.flows()) {
             self.monitor.detach();

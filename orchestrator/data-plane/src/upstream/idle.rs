@@ -105,6 +105,7 @@ impl IdleConnections {
     fn least_recently_used(&self) -> Option<Arc<Sandbox>> {
         let mut owners = self.lock();
         if owners.oldest.is_empty() {
+            // A quarter of the bound is closed before the order is computed again, so more of it would not be used.
             owners.oldest = owners.in_order_of_use(self.limit / 4 + 1);
         }
         loop {
@@ -139,6 +140,7 @@ pub(crate) async fn close_aged(plane: Arc<Plane>) {
             closed += sandbox.close_aged(&plane, now_us);
             if closed >= MAX_SHED_AT_ONCE {
                 closed = 0;
+                // Closing 1,250 connections at once delayed all invocations by 28 ms.
                 yield_now().await;
             }
         }

@@ -70,6 +70,7 @@ impl MonitoredIo {
 
     /// Wraps a reclaimed stream under its existing monitor.
     pub(crate) fn resume(io: Io, handle: Arc<IoMonitor>) -> Self {
+        // Otherwise the lingering close, too, would get the error by which the library had to release the stream.
         handle.detached.store(false, Ordering::Relaxed);
         Self { io: Some(io), frames: None, handle }
     }

@@ -81,6 +81,7 @@ pub(crate) async fn probe_sandboxes(plane: Arc<Plane>) {
     let mut last_us = plane.clock.now_us();
     loop {
         tokio::select! {
+            // Ticks first: they tell whether the process was suspended, on which all evidence depends.
             biased;
             _ = ticks.tick() => {
                 let now_us = plane.clock.now_us();

@@ -204,6 +204,7 @@ impl Sandbox {
         cx: &mut Context<'_>,
     ) -> Option<UpstreamConnection> {
         loop {
+            // From the end, so that connections beyond what the load needs are left to exceed their idle timeout.
             let IdleConnection { mut connection, since_us } = self.lock().idle.pop_back()?;
             plane.idle.taken(1);
             let idle_us = now_us.saturating_sub(since_us);
@@ -292,7 +293,8 @@ impl Sandbox {
         let late = |_| OpenError::Timeout(limit.as_millis());
         let connected = timeout(limit, plane.network.connect_to(self.address)).await;
         let now_us = plane.clock.now_us();
-        // The process may have been suspended meanwhile, and the time-out may be long.
+        // The process may have been suspended meanwhile, and the time-out may be long. Checked before the result is judged,
+        // because a refusal by whatever has the address now says nothing about this sandbox.
         if !is_the_same(self.known_us(plane, now_us), now_us) {
             return Err(OpenError::TrustExpired);
         }
@@ -350,6 +352,7 @@ impl fmt::Debug for Sandbox {
 /// Classifies a failed connect. EMFILE, ENFILE, ENOBUFS and ENOMEM have no kind of their own.
 fn of_connect(error: io::Error) -> OpenError {
     const OUT_OF: [i32; 4] = [24, 23, 105, 12];
+    // AddrNotAvailable: connections to this address have used up the machine's local ports.
     let ours = matches!(error.kind(), io::ErrorKind::AddrNotAvailable | io::ErrorKind::OutOfMemory);
     if ours || error.raw_os_error().is_some_and(|code| OUT_OF.contains(&code)) {
         OpenError::Local(error)

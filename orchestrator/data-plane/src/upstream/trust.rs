@@ -118,6 +118,7 @@ impl Trust {
     /// Time at which a sandbox was last known to exist, given the last input read as it arrived (`received_us`) and the
     /// last successful probe (`probed_us`).
     pub(super) fn known_us(&self, received_us: u64, probed_us: u64, now_us: u64) -> u64 {
+        // Input from during a suspension does not count: the kernel took it while this process could not.
         let received_us = if self.is_doubtful(received_us, now_us) { 0 } else { received_us };
         let stream_us = if self.is_connected(now_us) { now_us } else { self.stream_us.load(SeqCst) };
         received_us.max(probed_us).max(stream_us)
