@@ -179,6 +179,7 @@ impl Function {
             Running::enter(&self.running)
         });
         let response = |code, status: &str| self.signature.response(code, status, name, start.elapsed());
+        // Read to its end, so that the client can use the connection again.
         if !body.is_end_stream() && Limited::new(body, MAX_BODY_BYTES).collect().await.is_err() {
             return response(StatusCode::PAYLOAD_TOO_LARGE, "the request body is broken or larger than 64 MiB");
         }
@@ -219,6 +220,7 @@ impl Function {
         if !waiting.is_zero() {
             sleep(waiting).await;
         }
+        // Held to the end: a trace states the memory of the whole run.
         drop(memory);
         Ok(())
     }
@@ -235,6 +237,7 @@ impl Function {
             spun.map_err(|e| Broken::Cpu(format!("cannot read the CPU clock: {e}")))?;
             Ok(memory)
         };
+        // On a thread of its own, because the runtime may have only one, which serves all connections.
         match tokio::task::spawn_blocking(work).await {
             Ok(result) => result,
             Err(_) => Err(Broken::Cpu("the thread that ran this request is gone".to_owned())),

@@ -18,6 +18,7 @@ impl Touched {
     pub(crate) fn new(mib: u32) -> Result<Self, TryReserveError> {
         let bytes = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(MIB);
         let mut memory = Vec::new();
+        // Only reserved: the writes below make the pages resident, at one byte each.
         memory.try_reserve_exact(bytes)?;
         for page in memory.spare_capacity_mut().chunks_mut(PAGE) {
             page[0] = MaybeUninit::new(1);
@@ -34,6 +35,7 @@ impl Touched {
 
 impl Drop for Touched {
     fn drop(&mut self) {
+        // Without a use at the end the compiler may leave out the memory as a whole.
         black_box(self.0.as_ptr());
     }
 }

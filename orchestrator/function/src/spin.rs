@@ -47,11 +47,13 @@ impl Spinner {
             burn(rounds(chunk_ns, speed));
             let after_ns = thread_cpu_ns()?;
             let took_ns = after_ns.saturating_sub(now_ns).max(1);
+            // A short chunk counts only if it was planned to be much longer: then the estimate is far too low.
             if took_ns >= MEASURABLE_NS || took_ns < chunk_ns / 2 {
                 speed = corrected(speed, chunk_ns, took_ns);
             }
             now_ns = after_ns;
         }
+        // Threads may overwrite each other's estimate: each is as good as the other.
         self.speed.store(speed.to_bits(), Ordering::Relaxed);
         Ok(())
     }

@@ -103,6 +103,7 @@ impl Delay {
             Model::LogNormal { mu, sigma, .. } => {
                 let normal: f64 = StandardNormal.sample(random);
                 let seconds = (mu + sigma * normal).exp();
+                // Fails for an infinite sample, which `exp` returns if the distribution is wide enough.
                 Duration::try_from_secs_f64(seconds).unwrap_or(MAX_DELAY).min(MAX_DELAY)
             }
         }

@@ -74,6 +74,7 @@ impl Network {
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         let IpAddr::V4(address) = address else { return false };
+        // A shift by all 32 bits, for prefix 0, overflows.
         let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0);
         address.to_bits() & mask == self.first.to_bits() & mask
     }
@@ -100,6 +101,7 @@ impl WildcardListener {
         let listen = || {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
             socket.set_nonblocking(true)?;
+            // A restarted worker gets its port back although connections of the one before are in TIME_WAIT.
             socket.set_reuse_address(true)?;
             // Linux copies the option to accepted connections, which saves a system call for each.
             socket.set_tcp_nodelay(true)?;

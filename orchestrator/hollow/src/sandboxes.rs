@@ -39,6 +39,7 @@ impl Sandboxes {
     pub fn begin(&self, address: SocketAddr, function: Arc<Function>) {
         let live = Live { function, ended: CancellationToken::new() };
         let before = self.lock().insert(address, live);
+        // Without the lock, because it wakes the task of each connection.
         if let Some(before) = before {
             before.ended.cancel();
         }

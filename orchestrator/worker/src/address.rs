@@ -64,6 +64,7 @@ impl SandboxAddress {
         let found: Vec<_> = getifaddrs()?.collect();
         let addresses =
             found.iter().filter(|entry| entry.interface_name == *name).filter_map(|entry| ip(entry.address?));
+        // A link-local address is of use only with the zone of the one who connects (RFC 4007).
         let usable = addresses.filter(|address| match address {
             IpAddr::V4(_) => true,
             IpAddr::V6(address) => !address.is_unicast_link_local(),

@@ -60,6 +60,7 @@ impl CreationLimiter {
     pub(crate) async fn acquire(&self, function: FunctionId) -> CreationPermit {
         let permit = {
             let mut queue = lock(&self.0);
+            // Nobody is overtaken: while a permit is free, every function in the queue has its share.
             if queue.free > 0 && queue.is_within_share(function) {
                 queue.take_permit(function);
                 return CreationPermit(Some((self.0.clone(), function)));
@@ -97,6 +98,7 @@ impl PermitQueue {
     /// Removes the next entry to serve and takes a permit for it. `None` if no permit is free, or if every waiting function
     /// has its share.
     fn pop_next(&mut self, now: Instant) -> Option<QueueEntry> {
+        // Entries that have left are removed where they are met at an end, so that leaving needs no search.
         while self.waiting.front().is_some_and(|first| first.permit.is_closed()) {
             self.waiting.pop_front();
         }
@@ -106,6 +108,7 @@ impl PermitQueue {
         if self.free == 0 {
             return None;
         }
+        // An entry that has left is no turn: the oldest and the newest alternate among those that still wait.
         let is_eligible =
             |(_, entry): &(usize, &QueueEntry)| !entry.permit.is_closed() && self.is_within_share(entry.function);
         let mut eligible = self.waiting.iter().enumerate().filter(is_eligible);

@@ -72,6 +72,7 @@ impl Events {
 
     /// Adds an event, in place of an older one of the sandbox that was not sent yet.
     pub(crate) fn add(&mut self, sandbox: SandboxId, event: Event) {
+        // An older event has no use any more: what has ended, for example, is not ready.
         self.newest.insert(sandbox, event);
     }
 }
@@ -95,6 +96,7 @@ impl Batch for Events {
             let event = Some(to_wire(event, now));
             events.push(room.fill(wire::SandboxEvent { sandbox: sandbox.to_wire(), event }));
         }
+        // With the first message: a control plane that knows of the shutdown replaces sandboxes on other workers.
         Some(wire::FromWorker { hello: None, events, leaving: std::mem::take(&mut self.leaving) })
     }
 }

@@ -12,6 +12,7 @@ const FALLBACK_MEMORY_MIB: u64 = 1024;
 /// The name of a worker without a configured one: the host's name and the port of the admin API.
 pub(crate) fn worker_name(port: u16) -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    // The port distinguishes the workers of one host, as their names must be unique in the cluster.
     let name = if name.trim().is_empty() { "worker" } else { name.trim() };
     format!("{name}-{port}")
 }

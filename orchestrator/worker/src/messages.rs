@@ -100,6 +100,7 @@ impl TryFrom<wire::ToWorker> for Commands {
         let revisions = batch.functions.into_iter().map(|spec| SandboxSpec::try_from(spec).map(Arc::new));
         let create = batch.create.iter().map(|create| CreateCommand {
             sandbox: SandboxId::from_wire(create.sandbox),
+            // As out of range as the number itself, so the check against the nodes refuses it.
             node: usize::try_from(create.node).unwrap_or(usize::MAX),
             revision: Revision(create.revision),
         });

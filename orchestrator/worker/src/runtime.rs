@@ -111,6 +111,7 @@ impl Default for RuntimeKind {
 
 impl PartialEq for RuntimeKind {
     fn eq(&self, other: &Self) -> bool {
+        // Names are unique in the table; function pointers have no reliable equality.
         self.name() == other.name()
     }
 }

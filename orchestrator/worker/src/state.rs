@@ -214,6 +214,7 @@ impl State {
             // A repeated command: the event of the first one was sent or will be.
             return None;
         }
+        // Never permanent: another worker, or this one on a new stream, may create it.
         let refuse =
             |message: String| Some(Effect::Report { sandbox, event: Event::Failed { message, permanent: false } });
         if self.stopping {
@@ -235,6 +236,7 @@ impl State {
 
     fn delete(&mut self, sandbox: SandboxId, reason: EndReason) -> Option<Effect> {
         let Some(entry) = self.sandboxes.get_mut(&sandbox) else {
+            // The control plane keeps the reservation until it knows that nothing is left.
             return Some(ended(sandbox, EndReason::Deleted, String::new()));
         };
         match entry.state {
@@ -247,6 +249,7 @@ impl State {
                 entry.state = SandboxState::Terminating(reason);
                 Some(Effect::Delete { sandbox })
             }
+            // Its end is reported once, when the runtime is done.
             SandboxState::Cancelling(_) | SandboxState::Terminating(_) => None,
         }
     }
@@ -281,6 +284,7 @@ impl State {
                 };
                 Some(Effect::Report { sandbox, event: Event::Ready(ready) })
             }
+            // The creation was complete before the cancellation reached it.
             (SandboxState::Cancelling(reason), Ok(_)) => {
                 entry.state = SandboxState::Terminating(reason);
                 Some(Effect::Delete { sandbox })

@@ -81,6 +81,7 @@ impl SandboxUser {
 
     /// Returns true if the mode of a directory lets that user pass through it.
     fn may_enter(self, directory: &Metadata) -> bool {
+        // Only the first class that applies counts, even if a later one allows more (path_resolution(7)).
         let shift = match directory {
             own if own.uid() == self.uid => 6,
             shared if shared.gid() == self.gid => 3,

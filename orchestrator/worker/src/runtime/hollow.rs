@@ -162,6 +162,7 @@ impl Shared {
         let function =
             self.functions.get(request.node).ok_or_else(|| CreationFailure::transient("there is no such node"))?;
         let (address, listener) = self.open(&request.spec).await?;
+        // It serves before it is reported, because a data plane connects as soon as it knows the address.
         self.sandboxes.begin(address, Arc::clone(function));
         lock(&self.held).insert(request.sandbox, Held { address, listener });
         let create = began.elapsed();
@@ -197,6 +198,7 @@ impl Shared {
             listener.abort();
             let _ = listener.await;
         }
+        // Last: from here on another sandbox may have the address.
         if let (Listeners::Wildcard { addresses, .. }, IpAddr::V4(address)) = (&self.listeners, held.address.ip()) {
             lock(addresses).release(address);
         }

@@ -103,6 +103,7 @@ impl CreationRequest {
         resource: impl Future<Output = T>,
     ) -> Result<T, CreationFailure> {
         self.report(Progress::Queued(cause)).await;
+        // Cancellation comes first: what becomes available at the same moment is then left to others.
         let acquired = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(CreationFailure::cancelled()),

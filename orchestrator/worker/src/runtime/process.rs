@@ -114,6 +114,7 @@ impl Process {
         nodes: &[NodeSpec],
     ) -> io::Result<Self> {
         let directory = std::path::absolute(data_dir.join("sandboxes"))?;
+        // A worker that was killed could not remove them.
         match std::fs::remove_dir_all(&directory) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -125,6 +126,7 @@ impl Process {
             user.try_in(&directory)?;
         }
         // A process that loses its parent in a sandbox becomes a child of this process, where the monitor finds and ends it.
+        // Recorded first: any further child that no start accounts for has been adopted.
         children::record_foreign();
         prctl::set_child_subreaper(true)?;
         let (interval, cgroups) = (config.monitor_interval, find_cgroups(&config)?);
@@ -142,6 +144,7 @@ impl Process {
             monitor: Mutex::default(),
             config,
         });
+        // Weak, because dropping the runtime is what ends the leftover processes.
         tokio::spawn(monitor::run(Arc::downgrade(&shared), interval));
         Ok(Self(shared))
     }
@@ -224,6 +227,7 @@ impl Shared {
     /// One pass of the monitor.
     fn monitor(&self) {
         let mut monitor = self.monitor.lock().unwrap_or_else(PoisonError::into_inner);
+        // Locked only for the copy: a pass reads all of /proc, and creations need the table meanwhile.
         let (monitored, has_ended) = {
             let mut table = self.lock();
             let monitored: Vec<_> = table.running.values().map(|running| running.monitored.clone()).collect();

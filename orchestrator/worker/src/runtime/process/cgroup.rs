@@ -58,6 +58,7 @@ impl Cgroups {
         // Several workers may be in one process, and their tests in several threads.
         let probe = format!("probe-{:?}", thread::current().id());
         let mut problem = None;
+        // In version 2 a group with processes of its own has no children with controllers: then its parent may do.
         for directory in [Some(own), above].into_iter().flatten() {
             let found = Self { directory, version };
             if version == Version::Two {
@@ -84,6 +85,7 @@ impl Cgroups {
         let set = |file: &str, value: &str| fs::write(group.directory.join(file), value);
         match self.version {
             Version::One => {
+                // In this order, because the kernel refuses a limit with swap that is below the one without.
                 set("memory.limit_in_bytes", &bytes.to_string())?;
                 // Exists only if the kernel accounts swap.
                 let _ = set("memory.memsw.limit_in_bytes", &bytes.to_string());

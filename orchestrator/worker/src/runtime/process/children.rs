@@ -79,6 +79,7 @@ impl MainProcess {
 impl Drop for MainProcess {
     fn drop(&mut self) {
         with(|registry| {
+            // The system may have given its number to the main process of another sandbox already.
             if registry.main.get(&self.pid) == Some(&self.start) {
                 registry.main.remove(&self.pid);
             }
@@ -123,6 +124,7 @@ fn with<T>(access: impl FnOnce(&mut ChildRegistry) -> T) -> T {
 /// Records the children that this process has before its first sandbox.
 pub(super) fn record_foreign() {
     with(|registry| {
+        // Once only: later the main processes of other workers are among the children.
         if registry.starts == 0
             && let Ok(table) = ProcessTable::take()
         {

@@ -43,6 +43,7 @@ impl Limits {
     /// A child of another user stays that user even if it executes a set-user-ID program. A child of this process's user has
     /// this process's rights anyway, so set-user-ID programs such as `ping` still work there.
     pub(super) fn apply(&self, command: &mut Command, is_other_user: bool) -> io::Result<()> {
+        // Opened here, since opening it allocates, which a child must not do between fork and exec.
         let members = self.group.as_ref().map(Cgroup::members_file).transpose()?;
         system::confine_child(command, getpid(), self.data_bytes, members);
         if is_other_user {

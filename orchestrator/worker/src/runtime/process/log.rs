@@ -39,6 +39,7 @@ impl Log {
         let mut kept = self.lock();
         let room = HEAD_BYTES - kept.head.len();
         kept.head.extend(&new[..new.len().min(room)]);
+        // Counted before `new` is cut, since it may exceed the bound by itself.
         let surplus = (kept.newest.len() + new.len()).saturating_sub(self.bound);
         kept.dropped += surplus as u64;
         let new = &new[new.len().saturating_sub(self.bound)..];
@@ -66,6 +67,7 @@ impl Log {
             ERROR_WORDS.iter().any(|word| line.contains(word))
         };
         let last = || text.lines().rev().map(str::trim).find(|line| !line.is_empty());
+        // From the beginning, because later errors often only follow from the first one.
         let line = lines().find(is_error).or_else(last)?;
         Some(match line.char_indices().nth(MAX_LINE_CHARACTERS) {
             Some((end, _)) => format!("{}…", &line[..end]),

@@ -78,6 +78,7 @@ pub(super) async fn run(shared: Weak<Shared>, interval: Duration) {
     loop {
         sleep(interval).await;
         let Some(shared) = shared.upgrade() else { return };
+        // Reading /proc blocks, for some 10 µs per process of the machine.
         if tokio::task::spawn_blocking(move || shared.monitor()).await.is_err() {
             warn!("the monitor failed to check the processes of sandboxes");
         }
@@ -99,6 +100,7 @@ impl Monitor {
                 return warn!(cause = %error, "cannot list processes: the memory limit of sandboxes is not enforced");
             }
         };
+        // After the processes: a main process that was started in between is then known, and not taken for a leftover.
         let children = Children::now();
         self.descendants.clear();
         for sandbox in running {
@@ -154,6 +156,7 @@ impl Monitor {
 
 /// Ends a sandbox that exceeds its memory allowance.
 fn enforce(sandbox: &MonitoredSandbox, tree: &[Entry]) {
+    // Version 1 of control groups lets the kernel kill one process alone; a sandbox must not go on without it.
     if let Some(cause) = sandbox.limits.oom_cause() {
         let _ = sandbox.cause.set(cause);
         return end(tree);

@@ -76,6 +76,7 @@ impl Ports {
 
     async fn search(&self) -> io::Result<Port> {
         loop {
+            // By polling, because the kernel reports no end of TIME_WAIT.
             sleep(SEARCH_PAUSE).await;
             if let Some(port) = self.reserve()? {
                 return Ok(port);
@@ -116,6 +117,7 @@ fn socket(any: IpAddr) -> io::Result<Socket> {
 fn try_bind(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
     match socket.bind(&address.into()) {
         Ok(()) => socket.set_reuse_address(true).map(|()| true),
+        // PermissionDenied is a privileged port, in a range that was widened to below `ip_unprivileged_port_start`.
         Err(error) if matches!(error.kind(), io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied) => Ok(false),
         Err(error) => Err(error),
     }
@@ -128,6 +130,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Drop for Port {
     fn drop(&mut self) {
+        // Closed first: the next sandbox must be able to bind the port once the queue has it.
         self.socket = None;
         let (port, mut free) = (self.address.port(), lock(&self.free));
         let ended = free.now();

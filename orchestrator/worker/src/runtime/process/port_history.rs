@@ -39,6 +39,7 @@ impl PortHistory {
         let now = now(ended.map_or(0, |(_, time)| *time));
         for (port, time) in used.iter_mut().filter(|(_, time)| *time == IN_USE) {
             *time = now;
+            // Written back, or each further restart would count it as ended only then.
             self.record_end(*port, now);
         }
         Ok(used)

@@ -89,6 +89,7 @@ impl Entry {
         let kib =
             |key| text.lines().find_map(|line| line.strip_prefix(key)?.trim().strip_suffix("kB")?.trim().parse().ok());
         match (kib("Pss_Anon:"), kib("Pss_Shmem:")) {
+            // Pages of mapped files are left out: the kernel can reclaim them and read them again.
             (Some(private), Some(shared)) => u64::saturating_add(private, shared).saturating_mul(1024),
             _ => self.resident_bytes(),
         }

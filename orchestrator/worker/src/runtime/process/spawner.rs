@@ -27,7 +27,9 @@ impl Spawner {
         let (requests, queue) = mpsc::sync_channel::<Request>(QUEUE);
         thread::Builder::new().name("spawner".to_owned()).spawn(move || {
             for request in queue {
+                // The runtime of the creation, which will reap the child and read its output.
                 let _entered = request.runtime.enter();
+                // Killed on drop, so that a creation that is given up leaves no process.
                 let child = tokio::process::Command::from(request.command).kill_on_drop(true).spawn();
                 // If the creation was dropped, this drops the child, which kills it; tokio reaps it.
                 let _ = request.reply.send(child);
@@ -41,6 +43,7 @@ impl Spawner {
         let (reply, child) = oneshot::channel();
         let request = Request { command, runtime: Handle::current(), reply };
         let gone = || io::Error::other("the thread that starts processes has ended");
+        // Without waiting: a full queue must not block the runtime's thread.
         self.requests.try_send(request).map_err(|_| gone())?;
         child.await.map_err(|_| gone())?
     }

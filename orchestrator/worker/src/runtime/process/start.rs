@@ -91,6 +91,7 @@ async fn launch(shared: &Arc<Shared>, request: &CreationRequest, hold_port: bool
         |what: &'static str| move |error: io::Error| CreationFailure::transient(format!("cannot {what}: {error}"));
     let mut port = shared.ports.take(request).await?;
     let has_port = Instant::now();
+    // After the port, whose number is in the program's environment.
     let program = Program::new(shared, request, port.address())?;
     let directory = shared.directory.join(request.sandbox.to_string());
     make_private(&directory).map_err(system("make its working directory"))?;
@@ -133,6 +134,7 @@ async fn launch(shared: &Arc<Shared>, request: &CreationRequest, hold_port: bool
     let (shared, sandbox) = (Arc::downgrade(shared), request.sandbox);
     tokio::spawn(async move {
         let cause = supervisor.run().await;
+        // It is reaped by now, and its number may soon be that of another process.
         drop(main);
         drop(port);
         // Blocking, since the directory may have a great many files. If the thread fails, the next worker removes them.
@@ -146,6 +148,7 @@ async fn launch(shared: &Arc<Shared>, request: &CreationRequest, hold_port: bool
         if let Some(shared) = shared.upgrade() {
             shared.remove_ended(sandbox, &cause);
         }
+        // After the removal: once a deletion has completed, the sandbox is not listed as running.
         gone.cancel();
         // Without a receiver if the creation was dropped.
         let _ = sender.send(cause);
@@ -239,6 +242,7 @@ fn command(program: &Program, directory: &Path, output: io::PipeWriter) -> io::R
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
         .stderr(output)
+        // A group of its own: one signal reaches the program with its descendants, but not the worker.
         .process_group(0);
     Ok(command)
 }

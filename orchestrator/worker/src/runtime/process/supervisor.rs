@@ -72,6 +72,7 @@ impl Supervisor {
                     signal_group(self.group, Signal::SIGKILL);
                 }
                 read = self.output.read(&mut buffer), if is_open => match read {
+                    // Closed output is no end: a program may close it and go on serving.
                     Ok(0) | Err(_) => is_open = false,
                     Ok(length) => self.log.append(&buffer[..length]),
                 },
