@@ -99,6 +99,7 @@ impl Placement {
         }
         let mut candidates = Candidates::new(pool, wanted, rng, &mut self.next_key);
         let chosen = (wanted.policy.pick)(&mut candidates).or_else(|| candidates.find_by_index());
+        // Whatever nodes the request avoids: they are tried last, so none of them has room either.
         if chosen.is_none() {
             self.refused = Some((pool.capacity_version(), resources));
         }

@@ -80,6 +80,7 @@ impl Panic {
 
     /// The sandboxes desired, in the formulas' order: rate limits, activation scale, panic mode.
     pub(super) fn desired(&mut self, now_ms: u64, observed: Observed, formulas: &Formulas) -> u32 {
+        // As in Knative: from zero, a rate relative to what is ready would allow nothing.
         let sandboxes = f64::from(observed.sandboxes.max(1));
         let upper = (formulas.max_up_rate * sandboxes).ceil();
         let lower = (sandboxes / formulas.max_down_rate).floor();

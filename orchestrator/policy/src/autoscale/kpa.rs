@@ -243,6 +243,7 @@ impl Rule for Kpa {
         Decision {
             sandboxes,
             creations: sandboxes.saturating_sub(supply.ready),
+            // Knative reduces the number of pods without regard to which are busy; those drain.
             min_idle_ms: 0,
             drain: true,
             again_in_ms: tick_ms.into_iter().chain(service_ms).min(),

@@ -33,6 +33,7 @@ impl Peaks {
 
     /// Forgets everything and frees the memory.
     pub(super) fn clear(&mut self) {
+        // A cleared deque would keep its memory.
         self.entries = VecDeque::new();
     }
 

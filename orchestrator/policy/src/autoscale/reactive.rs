@@ -72,6 +72,7 @@ impl Reactive {
     /// Records a total of waiting and running invocations.
     fn note(&mut self, now_ms: u64, invocations: u32) {
         let bucket_ms = (self.stable_window_ms / BUCKETS_PER_WINDOW).max(1);
+        // At the end of the bucket, so that a peak is held for a whole window at least.
         self.peaks.record(now_ms.next_multiple_of(bucket_ms), invocations);
     }
 
@@ -85,6 +86,7 @@ impl Reactive {
         self.peaks.forget_before((now_ms + 1).saturating_sub(self.hold_ms()));
         self.sources.retain(|source| source.at_ms + SOURCE_STALE_MS > now_ms);
         if self.sources.is_empty() {
+            // Most functions are idle, so they keep no memory for this.
             self.sources = Vec::new();
         }
     }
@@ -152,6 +154,7 @@ impl Rule for Reactive {
         let free = (u64::from(supply.ready) * concurrency).saturating_sub(demand.running.into());
         let lacking = u64::from(demand.waiting).saturating_sub(free).div_ceil(concurrency);
         let needed_now = supply.ready.saturating_add(u32::try_from(lacking).unwrap_or(u32::MAX));
+        // Without a lack, demand justifies no creation: sandboxes that exist are kept by the window or the keep-alive.
         let needed_now = if lacking > 0 { needed_now } else { 0 };
         let held = u64::from(self.peaks.max()).div_ceil(concurrency);
         // The keep-alive holds one sandbox.
@@ -159,11 +162,13 @@ impl Rule for Reactive {
         // A window holds sandboxes that exist but never creates any.
         let kept = u32::try_from(kept).unwrap_or(u32::MAX).min(exists);
 
+        // After an update that lowered `max`: then the surplus is drained, busy or not.
         let is_beyond_bound = exists > self.max;
         let wanted = if is_beyond_bound { self.max } else { needed_now.max(kept).clamp(self.min, self.max) };
         Decision {
             sandboxes: wanted,
             creations: needed_now.max(self.min).min(self.max).saturating_sub(supply.ready),
+            // The data plane knows the last request best, and so has the final decision about the last sandboxes.
             min_idle_ms: if wanted == 0 { self.keep_alive_ms } else { 0 },
             drain: is_beyond_bound,
             again_in_ms: self.again_in_ms(now_ms, idle_ms, exists, wanted),

@@ -17,6 +17,7 @@ pub(super) fn pick(candidates: &mut Candidates<'_>) -> usize {
     if candidates.len() == 1 {
         return first;
     }
+    // An offset below the length never leads back to the first.
     let second = (first + 1 + candidates.below(candidates.len() - 1)) % candidates.len();
     if candidates.in_use(second) < candidates.in_use(first) { second } else { first }
 }

@@ -83,6 +83,7 @@ impl<K: Copy + Ord> Slots<K> {
     /// Replaces policy and concurrency from the next choice on. Costs O(sandboxes × log sandboxes) if one changes,
     /// otherwise nothing.
     pub fn set_policy(&mut self, policy: &'static Balance, concurrency: u32) {
+        // By address: there is one static for each policy.
         if std::ptr::eq(policy, self.policy) && concurrency == self.concurrency {
             return;
         }

@@ -27,6 +27,7 @@ impl<'a> Candidates<'a> {
     pub(super) fn draw(&mut self, besides: Option<NodeKey>) -> Option<NodeKey> {
         let open = self.pool.open();
         while self.draws_left > 0 {
+            // With replacement: repeats are rare among many nodes, and a list of drawn ones would cost more.
             self.draws_left -= 1;
             let node = open[self.rng.random_range(0..open.len())];
             if Some(node) != besides && self.is_wanted(node) {
@@ -85,6 +86,7 @@ impl<'a> Candidates<'a> {
     /// The greater of the two shares of `node` (CPU, memory) that would be reserved with the request.
     pub(super) fn reserved_share_after(&self, node: NodeKey) -> f64 {
         let [cpu, memory] = self.reserved_after(node);
+        // None of a resource that the node lacks is no share of it, whereas 0 / 0 is no number.
         let share = |(part, whole): (u64, u64)| if part == 0 { 0.0 } else { part as f64 / whole as f64 };
         share(cpu).max(share(memory))
     }
@@ -102,6 +104,7 @@ impl<'a> Candidates<'a> {
         if open.is_empty() {
             return None;
         }
+        // A fixed start would fill a nearly full cluster in the order of keys.
         let start = open[self.rng.random_range(0..open.len())];
         let Wanted { resources, avoid, .. } = self.wanted;
         self.pool

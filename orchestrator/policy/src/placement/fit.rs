@@ -31,6 +31,7 @@ impl FitTree {
         while i > 1 {
             i /= 2;
             let merged = merge(self.room[2 * i], self.room[2 * i + 1]);
+            // Nothing changes above this node either.
             if merged == self.room[i] {
                 return;
             }
@@ -85,6 +86,7 @@ impl FitTree {
     }
 
     fn grow(&mut self, needed: usize) {
+        // Doubled and built anew, since the position of every node depends on the number of leaves.
         let leaves = needed.next_power_of_two();
         let mut room = vec![None; 2 * leaves];
         room[leaves..leaves + self.leaves].copy_from_slice(&self.room[self.leaves..]);

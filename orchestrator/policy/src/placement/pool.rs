@@ -65,6 +65,7 @@ impl Pool {
                 self.len += 1;
             }
         }
+        // Also for a node that shrank: a search in vain is harmless, a missing one is not.
         self.capacity_version += 1;
         self.reindex(key);
     }
@@ -74,6 +75,7 @@ impl Pool {
         if self.node(key).is_none() {
             return false;
         }
+        // Closed first, which takes it out of the draws and the index.
         self.set_open(key, false);
         self.nodes[index(key)] = None;
         self.len -= 1;

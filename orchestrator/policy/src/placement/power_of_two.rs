@@ -13,6 +13,7 @@ pub(super) const POLICY: Policy = Policy {
 
 fn pick(candidates: &mut Candidates<'_>) -> Option<NodeKey> {
     let first = candidates.draw(None)?;
+    // Another one than the first: a node compared with itself is no second choice.
     let Some(second) = candidates.draw(Some(first)) else { return Some(first) };
     let second_is_emptier = candidates.reserved_share_after(second) < candidates.reserved_share_after(first);
     Some(if second_is_emptier { second } else { first })
