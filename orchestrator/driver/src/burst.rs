@@ -47,6 +47,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     let mut specs = specifications("f", functions)?;
     specs.iter_mut().for_each(|spec| spec.cpu = SANDBOX_CPU);
     in_bulk(cluster.control_plane.port("http"), &specs)?;
+    // One thread: the cluster that is measured shares the cores with this program.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(measure(options, functions, cluster.data_plane.port("invoke")))
 }
@@ -54,6 +55,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
 async fn measure(options: &Options, functions: u32, data_plane: std::net::SocketAddr) -> anyhow::Result<Report> {
     let mut clients = Vec::new();
     for _ in 0..options.invocations {
+        // Before the clock starts: connecting is not part of what is measured.
         clients.push(Client::connect(data_plane).await?);
     }
     let run_ms = u64::try_from(options.run.as_millis()).unwrap_or(u64::MAX);

@@ -83,11 +83,13 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     let samples = thread::scope(|scope| {
         let clients: Vec<_> = (0..CLIENTS).map(|number| scope.spawn(move || client.run(number))).collect();
         let samples = sample_components(&components, began, length);
+        // Joined before the samples are looked at: if a client has failed, its error says most.
         for client in clients {
             client.join().map_err(|_| anyhow!("a client failed"))??;
         }
         samples
     })?;
+    // Every function has been deleted, so whatever is left has leaked.
     cluster.reach(|status| {
         let left = ["functions", "sandboxes_ready", "sandboxes_starting", "sandboxes_leaving"];
         left.iter().all(|left| status[*left] == 0)
@@ -137,6 +139,7 @@ fn compare(report: &mut Report, component: &str, samples: &[Usage], length: Dura
     let quarter = samples.len() / 4;
     let first = Usage::mean(&samples[..quarter]);
     let last = Usage::mean(&samples[samples.len() - quarter..]);
+    // The middles of the first and the last quarter are three quarters of the time apart.
     let minutes_between = length.as_secs_f64() / 60.0 * 0.75;
     let memory_bound = MAX_MORE_MEMORY_KIB + first.memory_kib * MAX_MORE_MEMORY_SHARE;
     for (what, first, last, bound) in [
@@ -171,6 +174,7 @@ impl Churn<'_> {
     /// Runs batch after batch until the time is over.
     fn run(self, client: u32) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Each client sends one batch per period.
         let period = Duration::from_secs(1) * (BATCH * CLIENTS) / self.rate;
         let mut batch = 0_u64;
         loop {

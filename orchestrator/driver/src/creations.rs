@@ -61,6 +61,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
 /// Makes a function cold again soon after each invocation.
 fn make_short_lived(spec: &mut FunctionSpec) {
     (spec.cpu, spec.memory) = (SANDBOX_CPU, SANDBOX_MEMORY);
+    // A single sandbox, so that one invocation of a cold function is one creation.
     spec.scale.max = Some(1);
     spec.scale.stable_window = KEEP_ALIVE;
     spec.scale.panic_window = Some(KEEP_ALIVE);
@@ -91,6 +92,7 @@ async fn run_load(options: &Options, control_plane: &Daemon) -> anyhow::Result<M
     };
     tokio::select! {
         biased;
+        // The failure counts even if the measurement ends together with it.
         error = ended => Err(error.context("the control plane failed")),
         measured = async {
             sleep(options.warmup()).await;

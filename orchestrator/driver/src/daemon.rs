@@ -65,6 +65,7 @@ impl Daemon {
         // A killed daemon leaves it behind.
         let _ = fs::remove_file(self.path("ports.json"));
         sleep(downtime);
+        // The ports it had, since its peers connect to these again.
         fix_ports(&mut self.arguments, &self.ports);
         let began = Instant::now();
         self.child = spawn(&self.program, &self.directory, &self.arguments)?;
@@ -127,6 +128,7 @@ impl Daemon {
             // It may have ended by itself.
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
+        // Reaped, so that its ports and its lock on the data directory are free for the next start.
         let _ = self.child.wait();
     }
 }
@@ -156,6 +158,7 @@ fn cpu_ticks(stat: &str) -> u64 {
 
 /// `RssAnon` in `/proc/PID/status` (proc_pid_status(5)), in KiB; 0 if a kernel does not report it.
 fn anonymous_kib(status: &str) -> u64 {
+    // Without file pages, such as those of the program itself: the kernel can drop them at any time.
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap_or_default();
     line.split_whitespace().next().and_then(|kib| kib.parse().ok()).unwrap_or(0)
 }

@@ -28,6 +28,7 @@ impl Client {
     /// If the data plane does not accept it.
     pub(crate) async fn connect(data_plane: SocketAddr) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(data_plane).await.context("connecting to the data plane")?;
+        // Otherwise the kernel may hold a small request back until an acknowledgement (Nagle's algorithm).
         stream.set_nodelay(true)?;
         let (sender, connection) = handshake(TokioIo::new(stream)).await?;
         // Its errors also reach the sender, which reports them.

@@ -64,6 +64,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     in_bulk(http, &specs)?;
     report.add("in_bulk_per_s", f64::from(options.bulk) / began.elapsed().as_secs_f64());
     report.add("in_bulk_cpu_us_each", (cluster.control_plane.cpu_us()? - cpu_us) as f64 / f64::from(options.bulk));
+    // For comparison: no registration is acknowledged before it is durable.
     report.add("fdatasync_per_s", disk_rate(&cluster.control_plane.path("sync"))?);
     Ok(report)
 }
@@ -90,6 +91,7 @@ pub(crate) fn specifications(prefix: &str, count: u32) -> anyhow::Result<Vec<Fun
 /// If one is refused.
 pub(crate) fn in_bulk(http: SocketAddr, specs: &[FunctionSpec]) -> anyhow::Result<()> {
     let (agent, url) = (agent(), format!("http://{http}/v1/functions"));
+    // In parts, because a bulk request has 250,000 lines at most.
     for chunk in specs.chunks(CHUNK) {
         let lines = chunk.iter().map(serde_json::to_string).collect::<Result<Vec<_>, _>>()?;
         let request = agent.post(&url).header("content-type", "application/x-ndjson");

@@ -79,11 +79,13 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     }
     in_bulk(cluster.control_plane.port("http"), &specs)?;
     cluster.reach(|status| status["sandboxes_ready"] == options.sandboxes)?;
+    // With a worker thread: the warm traffic goes on while this thread waits for the restart.
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let data_plane = cluster.data_plane.port("invoke");
     let traffic = Arc::new(Traffic::default());
     let warm = runtime.spawn(send_warm_traffic(data_plane, traffic.clone(), options.sandboxes));
     let (mut listens_us, mut cold_start_us) = (Vec::new(), Vec::new());
+    // From the end, where the functions have no sandbox.
     for number in (0..options.functions).rev().take(options.repetitions as usize) {
         let listens = cluster.control_plane.restart(DOWNTIME)?;
         let responded = listens + cold_start(&runtime, data_plane, &name(number))?;

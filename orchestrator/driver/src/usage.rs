@@ -33,6 +33,7 @@ impl Usage {
         let threads = fs::read_dir(format!("{process}/task")).context("a daemon's threads")?.count();
         Ok(Self {
             descriptors: targets.len() as f64,
+            // The table has the connections of the whole network namespace.
             connections: established(&table).filter(|socket| targets.contains(socket)).count() as f64,
             threads: threads as f64,
             memory_kib: daemon.memory_kib()? as f64,

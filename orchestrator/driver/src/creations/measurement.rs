@@ -37,6 +37,7 @@ pub(crate) async fn measure(
 ) -> anyhow::Result<Measured> {
     let recorded = || if options.no_record { Ok(Vec::new()) } else { cold_starts(control_plane) };
     let recorded_before = recorded()?.len();
+    // Discards what was counted during the warm-up.
     observations.take();
     let (began, cpu_before_us) = (Instant::now(), control_plane.cpu_us()?);
     sleep(Duration::from_secs(options.seconds)).await;

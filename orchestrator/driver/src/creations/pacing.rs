@@ -12,6 +12,7 @@ const TICK: Duration = Duration::from_millis(1);
 pub(crate) async fn pace(data_plane: DataPlane, rate_per_s: f64) -> anyhow::Result<()> {
     let began = Instant::now();
     let mut ticks = interval(TICK);
+    // Missed ticks need no repetition, since each tick sends whatever is due by then.
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     let mut sent = 0;
     loop {

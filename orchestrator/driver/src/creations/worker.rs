@@ -63,6 +63,7 @@ impl Batch for Events {
 
 fn ready(sandbox: u64, own: Duration) -> wire::SandboxReady {
     wire::SandboxReady {
+        // Two sandboxes may have the same address: nobody connects to either.
         address: format!("127.1.{}.{}:8000", sandbox >> 8 & 0xff, sandbox & 0xff),
         create_us: micros(own),
         own_us: micros(own),
@@ -161,6 +162,7 @@ async fn execute(
     while let Some(batch) = commands.message().await? {
         let read = Instant::now();
         let made = batch.create.into_iter().map(|create| create.sandbox);
+        // Without a timer, which takes a millisecond at least.
         if delay.is_zero() {
             report(&outbox, made, || SandboxChange::Ready(read));
         } else if made.len() > 0 {
