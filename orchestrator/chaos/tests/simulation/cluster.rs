@@ -55,10 +55,13 @@ impl Cluster {
             sim.host(host.name(), move || {
                 let (cluster, store) = (cluster.clone(), store.clone());
                 async move {
+                    // Its machine is up but has no listener, so it refuses connections, like one whose process was
+                    // killed.
                     if cluster.killed.contains(host) {
                         pending::<()>().await;
                     }
                     cluster.run(host, store).await?;
+                    // Nothing shuts a component down in a run, so its end is a defect.
                     Err(format!("{host} ended by itself").into())
                 }
             });

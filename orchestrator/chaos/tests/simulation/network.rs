@@ -39,6 +39,7 @@ impl SimulatedNetwork {
         match Host::of_address(address.ip()) {
             Some(worker @ Host::Worker(_)) => {
                 let (from, event_log) = (self.host, self.event_log.clone());
+                // Before it connects, because an attempt counts as traffic to the worker.
                 event_log.record(Event::Dialed { from, worker });
                 let stream = TcpStream::connect(address).await?;
                 Ok(Box::new(Probed::new(stream, CallerProbe { from, worker, event_log })))

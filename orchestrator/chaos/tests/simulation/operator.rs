@@ -81,6 +81,7 @@ async fn wait_for_cluster() -> Result<(), OperatorError> {
 async fn compare(scenario: &Scenario, empty: bool) -> Result<Event, OperatorError> {
     let deadline = Instant::now() + STATE_TIMEOUT;
     loop {
+        // The two are read one after the other, so a difference counts only if it lasts.
         let (expected, actual) = (expected(scenario).await?, actual().await?);
         if (expected == actual && (expected.is_empty() || !empty)) || Instant::now() >= deadline {
             return Ok(Event::Snapshot { expected, actual });
@@ -94,6 +95,7 @@ async fn expected(scenario: &Scenario) -> Result<Vec<String>, OperatorError> {
     for spec in &scenario.functions {
         let path = format!("/v1/functions/{}", spec.name);
         let function = match get(Host::ControlPlane, OPERATORS_PORT, &path).await {
+            // It is deregistered by now.
             Err(OperatorError::Refused(_, 404, _)) => continue,
             function => function?,
         };

@@ -82,6 +82,7 @@ impl SandboxProbe {
 
 impl Probe for SandboxProbe {
     fn read(&mut self, bytes: &[u8]) {
+        // Bytes after the head are its body. A connection has one request at a time.
         if self.running.is_some() || self.head.len() > MAX_HEAD_BYTES {
             return;
         }

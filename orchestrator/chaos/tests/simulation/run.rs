@@ -106,6 +106,7 @@ fn simulate(scenario: &Arc<Scenario>, event_log: &EventLog) -> turmoil::Result {
     let mut fault_injector = FaultInjector::new(&scenario.faults, all.collect(), killed, event_log.clone());
     while !sim.step()? {
         let now_ms = u64::try_from(sim.elapsed().as_millis())?;
+        // Faults change between two steps, so that all machines see a change at the same time.
         event_log.set_now_ms(now_ms);
         fault_injector.advance(&mut sim, now_ms);
     }

@@ -26,7 +26,7 @@ const RARE_FROM: usize = 5;
 /// Of the calls that are for none of the functions before, this share is for the next one.
 const SHARE: f64 = 0.45;
 
-/// Begin of the load: everything is connected and registered by then.
+/// Beginning of the load: everything is connected and registered by then.
 pub(crate) const LOAD_FROM_MS: u64 = 2_000;
 /// The earliest fault: sandboxes are warm by then.
 const FAULTS_FROM_MS: u64 = 4_000;
@@ -152,6 +152,7 @@ fn calls(random: &mut Pcg64) -> Vec<Call> {
         let mean = Duration::from_millis(random.random_range(40..100));
         let mut at = Duration::from_millis(LOAD_FROM_MS);
         loop {
+            // Exponential gaps. The logarithm of 0 would be infinite.
             at += mean.mul_f64(-random.random_range(f64::MIN_POSITIVE..1.0).ln());
             let at_ms = u64::try_from(at.as_millis()).expect("runs are short");
             if at_ms >= LOAD_UNTIL_MS {
@@ -171,6 +172,7 @@ fn calls(random: &mut Pcg64) -> Vec<Call> {
                 abandon_after_ms: random.random_bool(0.2).then(|| random.random_range(1..200)),
             });
         }
+        // After all faults every function must be served, also those that are rarely called.
         let last = |function| Call {
             id: 0,
             at_ms: LOAD_UNTIL_MS,
@@ -195,7 +197,7 @@ fn worker(random: &mut Pcg64) -> Host {
     Host::Worker(random.random_range(1..=WORKERS))
 }
 
-/// A link between two parts.
+/// A link between two components.
 fn link(random: &mut Pcg64) -> (Host, Host) {
     match random.random_range(0..3) {
         0 => (data_plane(random), Host::ControlPlane),
