@@ -195,6 +195,7 @@ impl FunctionSpec {
     /// Returns true if sandboxes of this specification can serve the other one as well.
     #[must_use]
     pub fn runs_the_same(&self, other: &Self) -> bool {
+        // What sandboxes are made from. All else is applied outside of them, so that its change needs no new ones.
         let Self { image, port, protocol, cpu, memory, concurrency, env, args, .. } = self;
         (image, port, protocol, cpu, memory, concurrency, env, args)
             == (

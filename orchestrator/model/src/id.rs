@@ -74,6 +74,7 @@ impl SandboxId {
     /// The `sequence`th sandbox of `epoch`; `None` if either is out of range.
     #[must_use]
     pub fn new(epoch: Epoch, sequence: u64) -> Option<Self> {
+        // One number for both: cheap to compare and send, and ids of a later epoch are greater.
         let fits = u64::from(epoch.0) < 1 << (64 - SEQUENCE_BITS) && sequence <= SEQUENCE_MASK;
         fits.then_some(Self(u64::from(epoch.0) << SEQUENCE_BITS | sequence))
     }

@@ -37,6 +37,7 @@ impl de::Visitor<'_> for Memory {
     }
 
     fn visit_i64<E: de::Error>(self, mib: i64) -> Result<u32, E> {
+        // serde_json calls this for negative numbers only.
         u32::try_from(mib).map_err(|_| E::invalid_value(de::Unexpected::Signed(mib), &self))
     }
 

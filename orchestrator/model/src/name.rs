@@ -49,6 +49,7 @@ impl FromStr for FunctionName {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         if text.is_empty() || text.len() > MAX_LENGTH {
+            // In characters, as users count, although the bound is in bytes.
             return Err(NameError::Length(text.chars().count()));
         }
         if let Some(bad) = text.chars().find(|c| !matches!(c, 'a'..='z' | '0'..='9' | '-')) {

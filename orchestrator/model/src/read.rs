@@ -58,6 +58,7 @@ impl FunctionSpec {
                 Category::Data => mistake(text, &error),
                 _ => unreadable(layout, error.inner()),
             })?;
+        // A deserializer alone ignores what follows the value.
         json.end().map_err(|error| unreadable(layout, &error))?;
         spec.check().map_err(|error| {
             let keys: Vec<&str> = error.field.split('.').collect();
@@ -120,6 +121,7 @@ fn check_form(text: &[u8], layout: Layout<'_>) -> Result<(), ReadError> {
 /// The text with `name` inserted where it moves no line.
 fn with_name<'a>(text: &'a [u8], name: &str, layout: Layout<'_>) -> Result<Cow<'a, [u8]>, ReadError> {
     let document = serde_json::from_slice(text).map_err(|error| unreadable(layout, &error))?;
+    // Any other value is refused by the caller, which knows the expectation.
     let Value::Object(fields) = document else { return Ok(Cow::Borrowed(text)) };
     match fields.get("name") {
         Some(Value::String(given)) if given == name => Ok(Cow::Borrowed(text)),
@@ -140,6 +142,7 @@ fn with_name<'a>(text: &'a [u8], name: &str, layout: Layout<'_>) -> Result<Cow<'
 /// The error for invalid JSON.
 fn unreadable(layout: Layout<'_>, error: &serde_json::Error) -> ReadError {
     let message = error.to_string();
+    // serde_json appends the position to its text; here it is reported apart.
     let message = message.split(" at line ").next().unwrap_or_default();
     let problem = match (layout, error.classify()) {
         (Layout::Line, Category::Eof) => {
@@ -163,6 +166,7 @@ fn mistake(text: &[u8], error: &serde_path_to_error::Error<serde_json::Error>) -
     let message = message.split(" at line ").next().unwrap_or_default();
     let mut keys: Vec<&str> = path.iter().filter_map(key).collect();
     let mut field = if path.iter().next().is_some() { path.to_string() } else { String::new() };
+    // serde tells the kinds of error apart by their text only.
     let quoted = |prefix: &str| message.strip_prefix(prefix)?.split('`').next();
     let problem = if let Some(missing) = quoted("missing field `") {
         field = if field.is_empty() { missing.to_owned() } else { format!("{field}.{missing}") };
@@ -204,6 +208,7 @@ fn about(text: &[u8], keys: &[&str], field: String, problem: String) -> ReadErro
 fn position(text: &[u8], keys: &[&str]) -> usize {
     let mut at = 0;
     for key in keys {
+        // By searching the text, because a parsed document has no positions.
         let quoted = Value::from(*key).to_string();
         let is_key = |rest: &[u8]| {
             rest.strip_prefix(quoted.as_bytes()).is_some_and(|after| after.trim_ascii_start().first() == Some(&b':'))

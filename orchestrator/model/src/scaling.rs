@@ -110,6 +110,7 @@ impl Scaling {
                 format!("{expected}, got {:?}", self.panic_window())
             }));
         }
+        // Negated as a whole, so that NaN is refused.
         if !(self.target_utilization > 0.0 && self.target_utilization <= 1.0) {
             return Err((
                 "scale.target_utilization",
