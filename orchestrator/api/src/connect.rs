@@ -71,6 +71,7 @@ pub fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let is_bracketed = host.starts_with('[') && host.ends_with(']');
     let is_host = !host.is_empty() && (is_bracketed || !host.contains([':', '/', '@', ' ', '?', '#']));
+    // Checked by digit, since parsing alone would accept a sign.
     is_host && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
@@ -84,6 +85,7 @@ async fn connect_with_pings(
         .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(ping_interval)
         .keep_alive_timeout(PING_TIMEOUT)
+        // Streams are idle for long times, in which a broken link has to be detected, too.
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);

@@ -153,6 +153,7 @@ impl Heartbeats {
                 last_acknowledgement += since_tick;
             }
             if receive_acknowledgements(&*socket) {
+                // Datagrams arrive after all, so the connection of the fallback is closed.
                 (last_acknowledgement, do_datagrams_arrive, fallback) = (Instant::now(), true, None);
             }
             let unacknowledged = last_acknowledgement.elapsed();

@@ -57,6 +57,7 @@ impl Incoming {
                         Err(error) => failures.log_and_back_off(&error).await,
                     }
                 };
+                // This may wait; further connections wait in the listener's backlog meanwhile.
                 let permit = unauthenticated.admit(accepted.peer.ip()).await;
                 let connection = PeerConnection::new(accepted.io, accepted.peer, permit);
                 Some((Ok(connection), (listener, unauthenticated, failures)))

@@ -66,6 +66,7 @@ pub struct OutboxMessages<B> {
 impl<B: Batch> Outbox<B> {
     /// Creates an outbox around `batch`, which need not be empty, and the stream of its messages.
     pub fn new(batch: B) -> (Self, OutboxMessages<B>) {
+        // Urgent at first, because the batch may hold something, such as the hello.
         let shared = Shared { batch, writer: None, pending: Pending::Urgent, closed: false, aborted: false };
         let shared = Arc::new(Mutex::new(shared));
         (Self { shared: shared.clone() }, OutboxMessages { shared, delay: None })
@@ -90,6 +91,7 @@ impl<B: Batch> Outbox<B> {
         }
         shared.pending = pending;
         let writer = shared.writer.take();
+        // Woken without the lock, because the writer takes it at once.
         drop(shared);
         if let Some(writer) = writer {
             writer.wake();
@@ -181,6 +183,7 @@ fn is_due(pending: &mut Pending, delay: &mut Option<Pin<Box<Sleep>>>, cx: &mut C
 
 impl<B> Drop for OutboxMessages<B> {
     fn drop(&mut self) {
+        // The connection has ended: senders learn from this that nobody reads their changes.
         lock(&self.shared).closed = true;
     }
 }

@@ -62,6 +62,7 @@ const FOREIGN_MESSAGES: [&str; 2] = ["invalid compression flag", "grpc-status he
 #[must_use]
 pub fn describe_refusal(status: &Status) -> String {
     let is_foreign = FOREIGN_MESSAGES.iter().any(|message| status.message().contains(message));
+    // A status that a control plane sent has no source, unlike one made here of a failed transport.
     let cause = match status.source() {
         None if is_foreign => status.message().to_owned(),
         None => return format!("the control plane refused: {}", status.message()),

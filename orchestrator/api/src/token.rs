@@ -197,9 +197,11 @@ fn create(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
+    // Always a new file: an existing one would keep its own permissions.
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(MODE).open(&new)?;
     file.write_all(text.as_bytes())?;
     file.write_all(b"\n")?;
+    // Synced first, or a crash could leave an empty file under the final name.
     file.sync_all()?;
     fs::rename(new, path)
 }

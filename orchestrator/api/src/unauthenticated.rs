@@ -123,6 +123,7 @@ impl Table {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        // The place of an evicted connection has been taken already.
         if self.owner.lock().connections.remove(&self.id).is_some() {
             self.owner.permit_released.notify_one();
         }
