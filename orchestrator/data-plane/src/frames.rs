@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn only_long_blocks_of_trailers_are_noticed_however_the_bytes_come() {
+    fn only_long_trailer_blocks_are_refused_however_the_bytes_arrive() {
         let data = |stream| frame(5000, 0, stream);
         let head = [frame(900, HEADERS, 1), frame(900, CONTINUATION, 1), data(1)].concat();
         let short = [frame(500, HEADERS, 1), frame(500, CONTINUATION, 1), frame(0, HEADERS, 3), data(3)].concat();

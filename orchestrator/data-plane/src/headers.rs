@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_hops_are_appended_and_http2_oddities_are_undone() {
+    fn addresses_and_hops_are_appended_and_http2_cookies_are_joined() {
         let mut request = fields(&[
             ("x-forwarded-for", "1.1.1.1"),
             ("x-forwarded-for", "2.2.2.2"),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_coding_overrides_a_length_and_only_chunked_can_be_undone() {
+    fn a_coding_overrides_a_length_and_only_chunked_can_be_decoded() {
         let mut response = fields(&[("content-length", "2"), ("transfer-encoding", "Chunked"), ("etag", "a")]);
         assert_eq!(towards_client(&mut response), Ok(()));
         assert_eq!(response, fields(&[("etag", "a")]));
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_id_passes_or_is_made() {
+    fn a_request_id_is_forwarded_or_generated() {
         let mut request = fields(&[("x-request-id", "mine")]);
         ensure_request_id(&mut request, || HeaderValue::from_static("made"));
         assert_eq!(request[REQUEST_ID], "mine");
@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn the_size_is_that_of_the_lines() {
+    fn the_size_of_a_section_is_that_of_its_lines() {
         assert_eq!(size(&fields(&[("host", "f"), ("a", "bc")])), "host: f\r\na: bc\r\n".len());
     }
 }

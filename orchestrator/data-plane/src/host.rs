@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn exactly_one_host_is_needed_and_the_target_goes_before_the_field() {
+    fn exactly_one_host_is_needed_and_the_target_overrides_the_field() {
         let mut fields = HeaderMap::new();
         let origin: Uri = "/path".parse().unwrap();
         let absolute: Uri = "http://target/path".parse().unwrap();

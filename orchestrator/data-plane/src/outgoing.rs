@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_goes_out_in_the_protocol_that_its_sandbox_speaks_in_the_end() {
+    fn a_request_is_rewritten_if_its_sandbox_speaks_the_other_protocol() {
         let client = ClientFields { forwarded_for: HeaderValue::from_static("10.0.0.9") };
         let head = || {
             let builder = Request::builder().uri("/a?b").header("host", "f").header("te", "trailers");

@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_delay_counts_and_a_pause_ends_all() {
+    fn the_minimum_delay_counts_and_a_pause_resets_the_share() {
         let mut control = Control::default();
         let mut now_us = 10_000_000;
         let mut share = 0.0;
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_watch_is_woken_by_arrivals_and_measures() {
+    async fn arrivals_wake_the_watch_which_measures_the_delay() {
         let (overload, clock) = (Overload::default(), Clock::start());
         let arrive = async {
             for _ in 0..100 {

@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_cold_when_the_sandbox_came_after_the_invocation() {
+    fn a_wait_is_cold_if_the_sandbox_became_ready_after_the_arrival() {
         let warm = Timeline { arrived_us: 5_000, taken_us: 5_000, ready_us: 10, responded_us: 6_234 };
         assert_eq!(warm.server_timing(), "queue;dur=0.000, cold;dur=0.000, exec;dur=1.234");
         let queued = Timeline { taken_us: 5_070, ..warm };

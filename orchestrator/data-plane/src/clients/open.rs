@@ -156,8 +156,8 @@ impl OpenRequest {
 
     /// Size limit of one part of the response.
     pub(crate) fn max_part_bytes(&self) -> usize {
-        // A frame from the sandbox may have 400 KiB, all of which count as unread at first: two downloads of a client that
-        // reads promptly could exceed a small bound.
+        // A frame from the sandbox may have 400 KiB, all of which count as unread at first: two downloads of a client
+        // that reads promptly could exceed a small bound.
         let is_held = self.stream.as_ref().is_some_and(|stream| stream.is_held());
         if is_held { MAX_PART_BYTES } else { usize::MAX }
     }

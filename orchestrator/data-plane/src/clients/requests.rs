@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fragment_is_in_the_target_of_a_request_line_wherever_it_is_cut() {
+    fn a_fragment_in_a_target_is_found_wherever_the_input_is_cut() {
         let padded = format!(
             "POST / HTTP/1.1\r\ncontent-length: {}20{}\r\n\r\nGET /#1 HTTP/1.1\r\n\r\nGET /#2 HTTP/1.1\r\n\r\n",
             "0".repeat(60),
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_beside_a_transfer_coding_is_noted_in_either_order() {
+    fn a_length_beside_a_transfer_coding_is_found_in_either_order() {
         let body = "3\r\nabc\r\n0\r\ncontent-length: 1\r\n\r\n";
         let padded = format!("content-length:{}4", "\t ".repeat(60));
         let cases: [(&[&str], &[u64]); 7] = [

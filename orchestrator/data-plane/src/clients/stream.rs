@@ -1,11 +1,11 @@
 //! The response on one HTTP/2 stream until it has left.
 //!
-//! Given the end of a stream, the HTTP library keeps only the parts that the client's windows hold back, and forgets the
-//! stream: complete responses within their client's allowance are handed over like that. Every other stream is *held*:
-//! the library has one part at a time, and is given the end after the last part has left, so that the stream can be
-//! reset individually. Each part of a complete response has `limits.send_timeout` to leave, plus time in proportion to
-//! the client's unread bytes, which nothing renews; a streaming response has the same time from byte to byte, until the
-//! function's time-out.
+//! Given the end of a stream, the HTTP library keeps only the parts that the client's windows hold back, and forgets
+//! the stream: complete responses within their client's allowance are handed over like that. Every other stream is
+//! *held*: the library has one part at a time, and is given the end after the last part has left, so that the stream
+//! can be reset individually. Each part of a complete response has `limits.send_timeout` to leave, plus time in
+//! proportion to the client's unread bytes, which nothing renews; a streaming response has the same time from byte to
+//! byte, until the function's time-out.
 
 use std::{
     future::poll_fn,

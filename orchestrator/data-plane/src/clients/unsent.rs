@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_allowance_does_not_depend_on_how_many_connections_there_may_be() {
+    fn an_allowance_depends_on_open_connections_only() {
         let limits = Limits { descriptors: 1 << 20, ..Limits::default() };
         let unsent = AllUnsent::default();
         assert_eq!(unsent.allowance(&limits), 64 * 1024);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fair_share_cuts_the_largest_first_down_to_what_the_others_may_have() {
+    fn the_fair_share_reduces_the_largest_holders_first() {
         assert_eq!(fair_share(vec![], 10), u64::MAX);
         assert_eq!(fair_share(vec![3, 4], 10), u64::MAX, "there is room");
         assert_eq!(fair_share(vec![3, 100], 10), 7);

@@ -267,7 +267,7 @@ fn event() -> impl Strategy<Value = Event> {
 
 proptest! {
     #[test]
-    fn whatever_happens_slots_and_waits_are_kept_exactly(events in proptest::collection::vec(event(), 1..80)) {
+    fn slots_and_waits_are_exact_after_any_sequence_of_events(events in proptest::collection::vec(event(), 1..80)) {
         let mut world = World::new();
         for event in events {
             world.happen(event);

@@ -1,7 +1,7 @@
 //! The PIE controller (RFC 8033): the share of arrivals to refuse so that the delay of a queue stays near its target.
 //!
-//! Plain values in and out. The constants are the RFC's, except the target (15 ms there), which fits a server rather than
-//! a router: a request costs tens of microseconds where a packet costs one.
+//! Plain values in and out. The constants are the RFC's, except the target (15 ms there), which fits a server rather
+//! than a router: a request costs tens of microseconds where a packet costs one.
 
 /// Target delay, microseconds.
 const TARGET_US: f64 = 20_000.0;
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_refused_and_the_delay_stays_near_its_target() {
+    fn the_excess_is_refused_and_the_delay_stays_near_its_target() {
         for (load, refused) in [(1.25, 0.2), (2.0, 0.5), (4.0, 0.75)] {
             let (delay, share) = closed_loop(load, 20);
             assert!((share - refused).abs() < 0.03, "at {load} times the load {share} was refused, expected {refused}");

@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_costs_its_size_in_however_many_pieces_it_comes() {
+    fn a_retained_body_costs_its_size_in_however_many_pieces_it_arrives() {
         const MAX_BYTES: u64 = 65_536;
         for expected in [None, Some(MAX_BYTES)] {
             let mut retained = Retained::new(MAX_BYTES);
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_held_where_nothing_may_be() {
+    fn nothing_is_retained_where_nothing_may_be() {
         let mut retained = Retained::new(0);
         assert!(!retained.is_whole());
         retained.push(b"x", None);

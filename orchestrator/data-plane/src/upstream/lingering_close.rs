@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn only_an_end_before_which_nothing_is_read_was_awaited() {
+    async fn only_a_close_without_input_before_it_was_awaited() {
         assert!(was_awaited(b"", b"").await);
         assert!(!was_awaited(b"rest", b"").await, "it may have been right behind that");
         assert!(

@@ -1,7 +1,7 @@
 //! Probes sandboxes while there is no control plane: then no deletion is reported, and the address of a deleted sandbox
 //! may be reused by another function. A worker assigns the port that has been unused longest, so as a rule a released
-//! port refuses connections for [`PORT_REUSE_DELAY`](api::PORT_REUSE_DELAY). Without a stream each sandbox to which a connection may
-//! be opened is probed more often than that; requests do not wait for probes.
+//! port refuses connections for [`PORT_REUSE_DELAY`](api::PORT_REUSE_DELAY). Without a stream each sandbox to which a
+//! connection may be opened is probed more often than that; requests do not wait for probes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

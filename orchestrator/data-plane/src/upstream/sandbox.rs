@@ -293,8 +293,8 @@ impl Sandbox {
         let late = |_| OpenError::Timeout(limit.as_millis());
         let connected = timeout(limit, plane.network.connect_to(self.address)).await;
         let now_us = plane.clock.now_us();
-        // The process may have been suspended meanwhile, and the time-out may be long. Checked before the result is judged,
-        // because a refusal by whatever has the address now says nothing about this sandbox.
+        // The process may have been suspended meanwhile, and the time-out may be long. Checked before the result is
+        // judged, because a refusal by whatever has the address now says nothing about this sandbox.
         if !is_the_same(self.known_us(plane, now_us), now_us) {
             return Err(OpenError::TrustExpired);
         }

@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_stream_from_before_a_pause_is_abandoned() {
+    async fn the_stream_from_before_a_suspension_is_abandoned() {
         let trust = Trust::default();
         trust.begin(0);
         go_on(&trust, 0..=5);
@@ -220,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_begins_while_a_suspension_is_detected_does_not_count() {
-        // Each goes on when it likes, so the one is tried at many moments of the other.
+        // The threads run independently, so one is delayed by varying times to meet the other at many moments.
         const ROUNDS: u64 = 50_000;
         let deadline = tokio::time::Instant::now() + Duration::from_secs(5);
         let (trust, begun, ended) = (Trust::default(), AtomicU64::new(0), AtomicU64::new(0));

@@ -39,7 +39,7 @@ async fn is_closed(connection: &mut TcpStream) {
 }
 
 #[tokio::test]
-async fn a_request_that_has_begun_has_to_come() {
+async fn a_request_head_that_has_begun_must_be_complete_in_time() {
     let world = World::with(|config| config.limits.header_timeout = Duration::from_millis(100)).await;
     is_closed(&mut connect(&world, HALF_A_HEAD).await).await;
     // Also as the second request of a connection, and when it arrives byte by byte.
@@ -51,7 +51,7 @@ async fn a_request_that_has_begun_has_to_come() {
 }
 
 #[tokio::test]
-async fn half_requests_do_not_lock_others_out() {
+async fn partial_requests_do_not_lock_others_out() {
     let mut world = World::with(|config| config.limits.client_connections = Some(2)).await;
     let _session = world.accept_stream(vec![function()]).await;
     let _half = [connect(&world, HALF_A_FRAME).await, connect(&world, HALF_A_HEAD).await];
@@ -60,7 +60,7 @@ async fn half_requests_do_not_lock_others_out() {
 }
 
 #[tokio::test]
-async fn half_requests_do_not_hold_up_a_shutdown() {
+async fn partial_requests_do_not_delay_a_shutdown() {
     // Far longer than the test waits: the shutdown ends them.
     let mut world = World::with(|config| config.limits.header_timeout = Duration::from_secs(60)).await;
     let mut session = world.accept_stream(vec![function()]).await;
@@ -87,7 +87,7 @@ async fn stalled(world: &World, request: &[u8]) -> TcpStream {
 const FOR_NOBODY: &[u8] = b"GET / HTTP/1.1\r\nhost: nobody\r\n\r\n";
 
 #[tokio::test]
-async fn answers_that_are_not_taken_do_not_hold_up_a_shutdown() {
+async fn unread_responses_do_not_delay_a_shutdown() {
     let mut world = World::with(|config| config.drain_deadline = Duration::from_secs(600)).await;
     let mut session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
@@ -105,7 +105,7 @@ async fn answers_that_are_not_taken_do_not_hold_up_a_shutdown() {
 }
 
 #[tokio::test]
-async fn answers_that_are_not_taken_do_not_lock_others_out() {
+async fn unread_responses_do_not_lock_others_out() {
     let mut world = World::with(|config| config.limits.client_connections = Some(2)).await;
     let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
@@ -235,7 +235,7 @@ async fn a_client_that_does_not_read_holds_no_slot_past_the_time_out() {
 }
 
 #[tokio::test]
-async fn an_http2_client_that_takes_nothing_holds_no_slot_for_the_whole_time_out() {
+async fn an_http2_client_that_does_not_read_holds_no_slot_for_the_whole_time_out() {
     let mut world = World::with(|config| config.limits.send_timeout = Duration::from_secs(2)).await;
     let session = world.accept_stream(vec![wire::FunctionConfig { timeout_ms: 600_000, ..function() }]).await;
     let sandbox = Sandbox::start().await;
@@ -255,7 +255,7 @@ async fn an_http2_client_that_takes_nothing_holds_no_slot_for_the_whole_time_out
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_is_disconnected() {
+async fn a_client_that_does_not_read_is_disconnected() {
     let mut world = World::with(|config| config.limits.send_timeout = Duration::from_millis(300)).await;
     let _session = world.accept_stream(vec![function()]).await;
     let mut stalled = TcpStream::connect(world.data_plane).await.unwrap();

@@ -72,7 +72,7 @@ async fn a_client_that_leaves_the_queue_is_noticed_whatever_of_its_request_is_un
 const GREAT_UPLOAD_BYTES: usize = 50_000_000;
 
 #[tokio::test]
-async fn a_client_that_leaves_the_queue_behind_a_body_that_fills_the_buffers_is_noticed() {
+async fn a_client_that_leaves_the_queue_behind_a_body_that_fills_the_buffers_is_detected() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![wire::FunctionConfig { queue_deadline_ms: 60_000, ..function() }]).await;
     let mut client = connect(&world, &upload("HTTP/1.1", GREAT_UPLOAD_BYTES)).await;
@@ -109,7 +109,7 @@ async fn a_client_that_leaves_the_queue_behind_a_body_that_fills_the_buffers_is_
 }
 
 #[tokio::test]
-async fn an_http2_client_that_leaves_the_queue_is_noticed_with_its_body_unread() {
+async fn an_http2_client_that_leaves_the_queue_with_its_body_unread_is_detected() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![function()]).await;
     for leaves_as_a_whole in [false, true] {
@@ -130,7 +130,7 @@ async fn an_http2_client_that_leaves_the_queue_is_noticed_with_its_body_unread()
 }
 
 #[tokio::test]
-async fn what_comes_while_a_request_waits_is_read_when_it_is_served() {
+async fn input_that_arrives_while_a_request_waits_is_read_when_it_is_served() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![function()]).await;
     // An HTTP/1.0 client gets the body without framing, until the connection is closed.
@@ -154,7 +154,7 @@ async fn what_comes_while_a_request_waits_is_read_when_it_is_served() {
 }
 
 #[tokio::test]
-async fn a_client_that_only_closes_its_side_gets_its_response() {
+async fn a_half_closed_client_gets_its_response() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![function()]).await;
     let body = vec![b'x'; UPLOAD_BYTES];
@@ -197,7 +197,7 @@ async fn a_client_that_only_closes_its_side_gets_its_response() {
 }
 
 #[tokio::test]
-async fn a_response_goes_on_while_it_is_taken() {
+async fn a_response_continues_while_its_half_closed_client_reads() {
     let (world, _session, sandbox) = with_sandbox(1).await;
     let mut client = connect(&world, b"GET /drip HTTP/1.0\r\nhost: f\r\n\r\n").await;
     let mut received = Vec::new();
@@ -218,7 +218,7 @@ async fn a_response_goes_on_while_it_is_taken() {
 }
 
 #[tokio::test]
-async fn a_client_of_the_old_protocol_is_not_waited_for_in_silence_for_ever() {
+async fn a_silent_half_closed_http10_client_leaves_the_queue() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![function()]).await;
     drop(connect(&world, b"GET / HTTP/1.0\r\nhost: f\r\n\r\n").await);

@@ -166,7 +166,7 @@ async fn an_early_response_over_h2c_reaches_a_client_that_uploads_and_the_sandbo
 }
 
 #[tokio::test]
-async fn an_early_response_over_h2c_gives_the_slot_back_when_the_sandbox_is_done_with_the_upload() {
+async fn an_early_response_over_h2c_releases_the_slot_when_the_sandbox_has_ended_the_upload() {
     for reads_on in [true, false] {
         let eager = Eager::new(reads_on, true);
         let (world, mut session, _server) = with_eager(&eager, 10_000).await;
@@ -180,7 +180,7 @@ async fn an_early_response_over_h2c_gives_the_slot_back_when_the_sandbox_is_done
 }
 
 #[tokio::test]
-async fn an_upload_that_waits_for_its_last_byte_to_be_taken_has_not_ended() {
+async fn an_upload_whose_last_byte_is_unwritten_has_not_ended() {
     let eager = Eager::after(WINDOW, false, true);
     let (world, mut session, _server) = with_eager(&eager, 10_000).await;
     let mut client = connect(&world).await;
@@ -219,7 +219,7 @@ async fn after_an_early_response_the_upload_of_an_http2_client_is_ended_and_its_
 }
 
 #[tokio::test]
-async fn a_time_out_within_a_response_over_h2c_is_seen_by_a_sandbox_that_takes_nothing_of_the_upload() {
+async fn a_time_out_within_a_response_over_h2c_is_seen_by_a_sandbox_that_reads_nothing_of_the_upload() {
     let eager = Eager::new(false, false);
     let (world, mut session, _server) = with_eager(&eager, 1_000).await;
     let mut client = connect(&world).await;

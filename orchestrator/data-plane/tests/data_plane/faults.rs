@@ -152,7 +152,7 @@ async fn a_time_out_within_a_response_truncates_it() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_does_not_let_go_of_a_cancelled_invocation_is_retired() {
+async fn a_sandbox_that_does_not_end_a_cancelled_invocation_is_retired() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
     let mut session = world.accept_stream(vec![wire::FunctionConfig { timeout_ms: 100, ..function() }]).await;
     // It accepts the request, and never responds nor closes.
@@ -186,7 +186,7 @@ async fn a_client_that_leaves_cancels_its_invocation_and_frees_the_slot() {
 }
 
 #[tokio::test]
-async fn idle_connections_are_used_again_and_kept_within_bounds() {
+async fn idle_connections_are_reused_and_bounded() {
     let (world, session, sandbox) = with_sandbox(1).await;
     for _ in 0..5 {
         assert_eq!(get(world.data_plane, "f", "/").await.status, 200);

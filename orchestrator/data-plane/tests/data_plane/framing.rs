@@ -101,7 +101,7 @@ pub(super) fn status_codes(received: &str) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn requests_that_could_be_read_in_two_ways_reach_no_sandbox() {
+async fn ambiguous_requests_reach_no_sandbox() {
     let (world, _session, sandbox) = with_scripted(OK).await;
     let bad = [
         (
@@ -161,7 +161,7 @@ async fn a_broken_chunk_ends_the_exchange_and_completes_no_body() {
 }
 
 #[tokio::test]
-async fn a_client_of_http_1_0_hears_no_chunks() {
+async fn an_http10_client_gets_no_chunks() {
     let (world, _session, _sandbox) =
         with_scripted("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").await;
     for asks in ["", "connection: keep-alive\r\n"] {
@@ -188,7 +188,7 @@ async fn a_response_that_leaves_a_body_unread_announces_the_end_of_the_connectio
 }
 
 #[tokio::test]
-async fn answers_that_could_be_read_in_two_ways_are_errors_and_end_their_connection() {
+async fn ambiguous_responses_are_errors_and_end_their_connection() {
     let bad = [
         ("two lengths (9112, 6.3)", "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\nok!"),
         ("a length that is none", "HTTP/1.1 200 OK\r\ncontent-length: two\r\n\r\nok"),
@@ -214,7 +214,7 @@ async fn a_content_length_with_a_transfer_coding_is_dropped_from_a_response() {
 }
 
 #[tokio::test]
-async fn bodies_of_unknown_length_go_on_whatever_the_method() {
+async fn bodies_of_unknown_length_are_forwarded_whatever_the_method() {
     for method in ["GET", "HEAD", "DELETE", "OPTIONS", "POST"] {
         let (world, _session, sandbox) = with_scripted("").await;
         let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
@@ -242,7 +242,7 @@ async fn fields_of_one_name_survive_and_ours_come_first() {
 }
 
 #[tokio::test]
-async fn what_follows_an_answer_is_not_taken_for_the_next_one() {
+async fn bytes_after_a_response_are_not_parsed_as_the_next_one() {
     let (world, _session, sandbox) = with_scripted(
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nforged",
     )
@@ -254,7 +254,7 @@ async fn what_follows_an_answer_is_not_taken_for_the_next_one() {
 }
 
 #[tokio::test]
-async fn answers_without_a_length_end_with_their_connection_and_interim_ones_are_passed_over() {
+async fn responses_without_a_length_end_with_their_connection_and_interim_ones_are_skipped() {
     let (world, _session, _sandbox) = with_scripted(
         "HTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nconnection: close\r\n\r\nto the end",
     )
@@ -271,7 +271,7 @@ async fn answers_without_a_length_end_with_their_connection_and_interim_ones_are
 }
 
 #[tokio::test]
-async fn a_client_that_never_finishes_its_head_is_let_go() {
+async fn a_client_that_never_completes_its_head_is_disconnected() {
     let (world, _session, sandbox) = with_scripted(OK).await;
     let received = exchange(&world, "GET /a HTTP/1.1\r\nhost: f\r\nx-slow").await;
     assert!(status_codes(&received).iter().all(|code| code.starts_with('4')), "{received}");
@@ -279,7 +279,7 @@ async fn a_client_that_never_finishes_its_head_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_wish_to_switch_protocols_is_ignored_and_the_request_goes_on() {
+async fn a_request_to_upgrade_is_forwarded_without_the_upgrade() {
     let (world, _session, sandbox) = with_scripted(OK).await;
     let received = exchange(
         &world,
@@ -292,7 +292,7 @@ async fn a_wish_to_switch_protocols_is_ignored_and_the_request_goes_on() {
 }
 
 #[tokio::test]
-async fn targets_of_a_strange_form_are_refused_and_options_of_the_whole_server_say_so() {
+async fn targets_of_an_invalid_form_are_refused_and_options_of_the_whole_server_are_forwarded() {
     let (world, _session, sandbox) = with_scripted(OK).await;
     let long = format!("GET /{}#", "a".repeat(2_000));
     for bad in [
@@ -330,7 +330,7 @@ async fn targets_of_a_strange_form_are_refused_and_options_of_the_whole_server_s
 }
 
 #[tokio::test]
-async fn what_the_library_refuses_by_itself_is_a_refusal_like_all_others() {
+async fn refusals_by_the_library_are_refusals_like_all_others() {
     let (world, _session, sandbox) = with_scripted(OK).await;
     let many: String = (0..257).map(|index| format!("x-{index}: 1\r\n")).collect();
     for (request, status, name) in [

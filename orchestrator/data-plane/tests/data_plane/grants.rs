@@ -9,7 +9,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn a_draining_sandbox_finishes_what_runs_and_then_gives_its_slots_back() {
+async fn a_draining_sandbox_finishes_its_invocations_and_then_returns_its_slots() {
     let (world, mut session, sandbox) = with_sandbox(1).await;
     let running = spawn_get(world.data_plane, "f", "/hold");
     sandbox.running(1).await;
@@ -24,7 +24,7 @@ async fn a_draining_sandbox_finishes_what_runs_and_then_gives_its_slots_back() {
 }
 
 #[tokio::test]
-async fn what_runs_in_a_sandbox_that_is_gone_fails_or_is_done_elsewhere() {
+async fn invocations_in_a_sandbox_that_is_gone_fail_or_are_retried_elsewhere() {
     let (world, mut session, gone) = with_sandbox(1).await;
     let post = super::client::with_body(http::Method::POST, "f", "/hold", "body");
     let to = world.data_plane;
@@ -62,7 +62,7 @@ async fn a_suspended_sandbox_gets_nothing_new_until_it_is_active_again() {
 }
 
 #[tokio::test]
-async fn a_limit_takes_idle_sandboxes_and_with_drain_busy_ones_too() {
+async fn a_cap_returns_idle_sandboxes_and_with_drain_busy_ones_too() {
     let (world, mut session, first) = with_sandbox(1).await;
     let second = Sandbox::start().await;
     session.delta(active(2, &second, 1));
@@ -89,7 +89,7 @@ async fn a_limit_takes_idle_sandboxes_and_with_drain_busy_ones_too() {
 }
 
 #[tokio::test]
-async fn a_deregistered_function_is_unknown_at_once_and_its_sandboxes_go_back() {
+async fn a_deregistered_function_is_unknown_at_once_and_its_grants_are_returned() {
     let (world, mut session, sandbox) = with_sandbox(1).await;
     let running = spawn_get(world.data_plane, "f", "/hold");
     sandbox.running(1).await;
@@ -107,7 +107,7 @@ async fn a_deregistered_function_is_unknown_at_once_and_its_sandboxes_go_back() 
 }
 
 #[tokio::test]
-async fn load_is_sampled_while_there_is_some_and_once_more() {
+async fn load_is_sampled_while_there_is_any_and_once_more() {
     let (world, mut session, sandbox) = with_sandbox(2).await;
     let running = spawn_get(world.data_plane, "f", "/hold");
     sandbox.running(1).await;

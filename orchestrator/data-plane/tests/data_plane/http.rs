@@ -33,7 +33,7 @@ async fn both_protocols() -> (World, super::control_plane::Session, [Sandbox; 2]
 }
 
 #[tokio::test]
-async fn both_protocols_are_taken_on_one_port_and_spoken_to_sandboxes() {
+async fn both_protocols_are_served_on_one_port_and_spoken_to_sandboxes() {
     let (world, _session, _sandboxes) = both_protocols().await;
     for host in ["f", "g", "F:8080", "g.faas.example"] {
         let response = get(world.data_plane, host, "/request?x=1").await;
@@ -50,7 +50,7 @@ async fn both_protocols_are_taken_on_one_port_and_spoken_to_sandboxes() {
 }
 
 #[tokio::test]
-async fn header_fields_are_those_that_a_proxy_should_pass() {
+async fn header_fields_are_forwarded_as_by_a_proxy() {
     let (world, _session, _sandbox) = with_sandbox(1).await;
     let mut sent = request("f", "/request");
     for (name, value) in [
@@ -132,7 +132,7 @@ async fn a_get_with_a_body_of_unknown_length_keeps_it_from_either_protocol_to_ei
 }
 
 #[tokio::test]
-async fn trailers_and_small_answers_pass() {
+async fn trailers_and_small_responses_are_forwarded() {
     let (world, _session, _sandboxes) = both_protocols().await;
     let http2 = Request::get("http://g/trailers").header("te", "trailers").body(Full::<Bytes>::default()).unwrap();
     let responded = open_http2(world.data_plane, http2).await.unwrap().into_body().collect().await.unwrap();

@@ -100,7 +100,7 @@ async fn slow_outage() -> Outage {
 }
 
 #[tokio::test]
-async fn the_end_of_a_response_that_is_read_late_says_nothing_of_its_sandbox() {
+async fn the_end_of_a_response_that_is_read_late_is_no_evidence_of_its_sandbox() {
     for client_leaves in [false, true] {
         let outage = slow_outage().await;
         let (mut client, read) = fetch_slowly(&outage).await;
@@ -120,7 +120,7 @@ async fn the_end_of_a_response_that_is_read_late_says_nothing_of_its_sandbox() {
 }
 
 #[tokio::test]
-async fn a_sandbox_whose_slots_were_in_use_for_long_is_known_when_one_is_free() {
+async fn a_sandbox_whose_slots_were_in_use_for_long_is_trusted_when_one_is_free() {
     let outage = slow_outage().await;
     let (mut client, _read) = fetch_slowly(&outage).await;
     outage.go_on(70).await;

@@ -160,7 +160,7 @@ async fn jump_by(time: Duration) {
 }
 
 #[tokio::test]
-async fn warm_invocations_go_on_for_as_long_as_the_control_plane_is_away() {
+async fn warm_invocations_continue_for_as_long_as_there_is_no_control_plane() {
     let outage = Outage::begin().await;
     for _ in 0..12 {
         outage.pass().await;
@@ -198,7 +198,7 @@ async fn the_grant_of_an_unreachable_sandbox_is_returned_before_its_port_may_be_
 }
 
 #[tokio::test]
-async fn a_data_plane_that_stood_still_opens_no_connection_before_it_knows_more() {
+async fn a_suspended_data_plane_opens_no_connection_before_it_has_new_evidence() {
     let (outage, session) = Outage::before().await;
     outage.sandbox.kill();
     // A request is the first event after resuming: the data plane has not even noticed that its stream is over.
@@ -210,7 +210,7 @@ async fn a_data_plane_that_stood_still_opens_no_connection_before_it_knows_more(
 }
 
 #[tokio::test]
-async fn one_that_stood_still_without_a_stream_opens_no_connection_either() {
+async fn a_suspended_data_plane_without_a_stream_opens_no_connection_either() {
     let outage = Outage::begin().await;
     outage.pass().await;
     outage.sandbox.kill();
@@ -263,7 +263,7 @@ async fn after_a_suspension_a_snapshot_that_never_completes_times_out() {
 }
 
 #[tokio::test]
-async fn after_a_suspension_untrusted_grants_are_returned_where_there_is_no_control_plane() {
+async fn after_a_suspension_untrusted_grants_are_returned_without_a_control_plane() {
     let (outage, _old) = Outage::before().await;
     outage.world.control_plane.stop();
     jump(61).await;
@@ -272,7 +272,7 @@ async fn after_a_suspension_untrusted_grants_are_returned_where_there_is_no_cont
 }
 
 #[tokio::test]
-async fn probes_of_many_sandboxes_keep_up_where_ticks_are_late() {
+async fn probes_of_many_sandboxes_keep_up_despite_late_ticks() {
     const SANDBOXES: u64 = 10;
     let (outage, session) = Outage::before().await;
     for number in 2..=SANDBOXES {
@@ -315,7 +315,7 @@ async fn a_sandbox_in_use_is_kept_even_if_all_probes_of_it_fail() {
 }
 
 #[tokio::test]
-async fn a_sandbox_that_takes_no_connection_while_it_is_in_use_is_not_broken() {
+async fn a_sandbox_that_accepts_no_connection_while_it_is_in_use_is_not_broken() {
     let outage = Outage::begin().await;
     let mut client = TcpStream::connect(outage.world.data_plane).await.unwrap();
     client.write_all(b"GET /hold HTTP/1.1\r\nHost: f\r\n\r\n").await.unwrap();

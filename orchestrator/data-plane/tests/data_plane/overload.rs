@@ -65,7 +65,7 @@ async fn bounded(
 }
 
 #[tokio::test]
-async fn idle_clients_make_room_for_new_ones_and_busy_ones_are_left_alone() {
+async fn idle_connections_are_closed_for_new_ones_and_busy_ones_stay() {
     let (world, _session, sandbox) = bounded(2, |config| config.limits.client_connections = Some(4)).await;
     let busy = spawn_get(world.data_plane, "f", "/hold");
     sandbox.running(1).await;
@@ -84,7 +84,7 @@ async fn idle_clients_make_room_for_new_ones_and_busy_ones_are_left_alone() {
 }
 
 #[tokio::test]
-async fn where_no_client_is_idle_new_ones_are_refused_and_let_in_again_later() {
+async fn new_connections_are_refused_while_none_is_idle_and_accepted_again_later() {
     let (world, _session, sandbox) = bounded(3, |config| config.limits.client_connections = Some(3)).await;
     let held: Vec<_> = (0..3).map(|_| spawn_get(world.data_plane, "f", "/hold")).collect();
     sandbox.running(3).await;
@@ -105,7 +105,7 @@ async fn where_no_client_is_idle_new_ones_are_refused_and_let_in_again_later() {
 }
 
 #[tokio::test]
-async fn silent_clients_block_nobody_for_long() {
+async fn connections_without_a_request_block_no_others_for_long() {
     let (world, _session, _sandbox) = bounded(1, |config| config.limits.client_connections = Some(8)).await;
     let mut silent = Vec::new();
     for _ in 0..100 {
@@ -155,7 +155,7 @@ fn hog(stop: CancellationToken) {
 }
 
 #[tokio::test]
-async fn when_turns_come_late_a_share_is_refused_and_none_when_they_come_in_time_again() {
+async fn a_share_is_refused_while_the_scheduling_delay_is_long_and_none_afterwards() {
     let (world, _session, _sandbox) = bounded(64, |_| {}).await;
     let refused = Arc::new(AtomicUsize::new(0));
     let mut clients = JoinSet::new();
@@ -225,7 +225,7 @@ impl Listener for Crowd {
 }
 
 #[tokio::test]
-async fn new_clients_leave_turns_to_what_is_under_way() {
+async fn accepting_connections_leaves_time_for_other_tasks() {
     const TURNS: usize = 200;
     let crowd = Crowd { at: SocketAddr::from(([127, 0, 0, 1], 1)), clients: Arc::default() };
     let _world = World::on(Arc::new(crowd.clone()), |config| config.invoke = crowd.at).await;

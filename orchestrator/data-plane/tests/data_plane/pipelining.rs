@@ -26,7 +26,7 @@ async fn pipelined_requests_are_served_in_order() {
 }
 
 #[tokio::test]
-async fn after_a_refusal_the_body_that_nobody_read_is_not_taken_for_a_request() {
+async fn an_unread_body_after_a_refusal_is_not_parsed_as_a_request() {
     let (world, _session, sandbox) = with_scripted(OK).await;
     let inner = "GET /smuggled HTTP/1.1\r\nhost: f\r\n\r\n";
     let outer = format!("POST /a HTTP/1.1\r\nhost: nobody\r\ncontent-length: {}\r\n\r\n{inner}", inner.len());
@@ -36,7 +36,7 @@ async fn after_a_refusal_the_body_that_nobody_read_is_not_taken_for_a_request() 
 }
 
 #[tokio::test]
-async fn a_length_beside_a_coding_is_not_passed_on_and_ends_the_connection() {
+async fn a_length_beside_a_coding_is_not_forwarded_and_ends_the_connection() {
     for fields in ["content-length: 4\r\ntransfer-encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 4"]
     {
         let (world, _session, sandbox) = with_scripted(OK).await;
@@ -55,7 +55,7 @@ async fn a_length_beside_a_coding_is_not_passed_on_and_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn what_follows_a_request_with_two_framings_is_read_until_it_ends() {
+async fn input_after_a_request_with_two_framings_is_read_until_it_ends() {
     let (world, _session, _sandbox) = with_scripted(OK).await;
     let mut connection = TcpStream::connect(world.data_plane).await.unwrap();
     let fields = "content-length: 4\r\ntransfer-encoding: chunked";

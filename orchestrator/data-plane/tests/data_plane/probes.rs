@@ -47,7 +47,7 @@ async fn probes_after(outage: &Outage, seconds: u64) -> usize {
 }
 
 #[tokio::test]
-async fn after_a_pause_sandboxes_are_looked_at_in_parts_and_all_in_time() {
+async fn after_a_suspension_sandboxes_are_probed_in_parts_and_all_in_time() {
     let outage = held_outage(MANY, |_| {}).await;
     assert_eq!(probes_after(&outage, 30).await, 40, "those of two seconds");
     outage.network.is_held.send_replace(false);
@@ -58,7 +58,7 @@ async fn after_a_pause_sandboxes_are_looked_at_in_parts_and_all_in_time() {
 }
 
 #[tokio::test]
-async fn probes_leave_descriptors_to_requests_where_these_are_short() {
+async fn probes_leave_scarce_descriptors_to_requests() {
     // The connection of the warm sandbox.
     let short = |config: &mut Config| {
         config.limits.client_connections = Some(64);

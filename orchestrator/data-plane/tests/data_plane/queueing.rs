@@ -26,7 +26,7 @@ async fn before_its_first_snapshot_it_is_not_ready_and_afterwards_unknown_functi
 }
 
 #[tokio::test]
-async fn a_warm_invocation_says_how_it_went() {
+async fn a_warm_response_describes_its_invocation() {
     let (world, _session, _sandbox) = with_sandbox(1).await;
     let response = get(world.data_plane, "f", "/").await;
     assert_eq!((response.status.as_u16(), &response.body[..]), (200, &b"ok"[..]));
@@ -37,7 +37,7 @@ async fn a_warm_invocation_says_how_it_went() {
 }
 
 #[tokio::test]
-async fn cold_invocations_report_demand_and_are_served_in_order_as_slots_come() {
+async fn cold_invocations_report_demand_and_are_served_in_order_as_slots_are_granted() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![function()]).await;
     let mut invocations = Vec::new();
@@ -86,7 +86,7 @@ async fn served_by(world: &World, times: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_function_is_balanced_as_it_says_and_a_change_counts_at_once() {
+async fn a_function_is_balanced_by_its_policy_and_a_change_applies_at_once() {
     let balanced = |balance: &str| wire::FunctionConfig { balance: balance.to_owned(), ..function() };
     let (world, mut session, _first) = with_function(balanced("round-robin"), 1).await;
     let others = [Sandbox::start().await, Sandbox::start().await];
@@ -108,7 +108,7 @@ async fn a_function_is_balanced_as_it_says_and_a_change_counts_at_once() {
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_with_a_time_to_come_back() {
+async fn a_full_queue_refuses_with_retry_after() {
     let (world, mut session, _sandbox) = with_function(wire::FunctionConfig { queue_limit: 1, ..function() }, 1).await;
     let _running = spawn_get(world.data_plane, "f", "/hold");
     let _waiting = spawn_get(world.data_plane, "f", "/");
@@ -119,7 +119,7 @@ async fn a_full_queue_refuses_with_a_time_to_come_back() {
 }
 
 #[tokio::test]
-async fn the_deadline_of_the_queue_ends_a_wait_and_details_of_the_last_problem_stay_with_the_operator() {
+async fn the_queue_deadline_ends_a_wait_and_hides_the_details_of_the_last_problem() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![wire::FunctionConfig { queue_deadline_ms: 150, ..function() }]).await;
     let invocation = spawn_get(world.data_plane, "f", "/");
@@ -135,7 +135,7 @@ async fn the_deadline_of_the_queue_ends_a_wait_and_details_of_the_last_problem_s
 }
 
 #[tokio::test]
-async fn a_permanent_creation_problem_is_refused_at_once_and_its_details_stay_with_the_operator() {
+async fn a_permanent_creation_problem_is_refused_at_once_without_its_details() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![function()]).await;
     let invocation = spawn_get(world.data_plane, "f", "/");
@@ -149,7 +149,7 @@ async fn a_permanent_creation_problem_is_refused_at_once_and_its_details_stay_wi
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_leaves_the_queue_at_once() {
+async fn a_client_that_disconnects_leaves_the_queue_at_once() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![function()]).await;
     let gone = spawn_get(world.data_plane, "f", "/");
@@ -224,7 +224,7 @@ async fn concurrency_is_never_exceeded_under_load_and_cancellation() {
 }
 
 #[tokio::test]
-async fn a_request_that_waits_while_its_function_changes_its_protocol_goes_out_in_the_new_one() {
+async fn a_waiting_request_is_sent_in_the_new_protocol_after_its_function_changed() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![function()]).await;
     let post = with_body(Method::POST, "f", "/request", "body");

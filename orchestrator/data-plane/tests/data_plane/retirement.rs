@@ -23,7 +23,7 @@ fn spawn_post(world: &World) -> JoinHandle<BufferedResponse> {
 }
 
 #[tokio::test]
-async fn an_invocation_whose_client_left_keeps_its_slot_and_harms_no_other_one() {
+async fn an_abandoned_invocation_keeps_its_slot_and_harms_no_other_one() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
     let mut session = world.accept_stream(vec![shared()]).await;
     let sandbox = Blocking::start().await;
@@ -122,7 +122,7 @@ async fn a_retired_sandbox_stays_held_and_is_reported_again_on_a_new_stream() {
 }
 
 #[tokio::test]
-async fn attempts_that_nobody_waits_for_are_no_reason_to_drain_a_sandbox() {
+async fn abandoned_attempts_are_no_reason_to_drain_a_sandbox() {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![shared()]).await;
     let sandbox = Sandbox::start().await;

@@ -40,7 +40,7 @@ async fn rest(world: &World, sandbox: &Sandbox, count: usize) {
 }
 
 #[tokio::test]
-async fn the_end_of_many_idle_connections_costs_the_next_invocation_nothing() {
+async fn the_end_of_many_idle_connections_does_not_delay_the_next_invocation() {
     for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
         // More than a task's cooperative budget allows in one poll.
         let count = 160;
@@ -67,7 +67,7 @@ fn in_frames(has_trailers: bool) -> impl Body<Data = Bytes, Error = Infallible> 
 }
 
 #[tokio::test]
-async fn uploads_over_h2c_use_one_connection_again() {
+async fn uploads_over_h2c_reuse_one_connection() {
     let function_config = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), ..function() };
     let (world, _session, sandbox) = with_function(function_config, 1).await;
     for round in 0..10 {
@@ -162,7 +162,7 @@ async fn reaches(counter: &watch::Sender<usize>, count: usize) {
 }
 
 #[tokio::test]
-async fn what_is_not_idempotent_is_sent_once_with_or_without_a_body() {
+async fn requests_that_are_not_idempotent_are_sent_once_with_or_without_a_body() {
     for protocol in [wire::Protocol::Http1, wire::Protocol::H2c] {
         let function_config = wire::FunctionConfig { protocol: protocol.into(), ..function() };
         let (world, _session, sandbox) = with_function(function_config, 1).await;
@@ -212,7 +212,7 @@ async fn a_stream_that_was_refused_unprocessed_is_sent_again() {
 }
 
 #[tokio::test]
-async fn posts_at_the_time_when_a_sandbox_ends_idle_connections_do_not_fail() {
+async fn posts_do_not_fail_while_a_sandbox_closes_idle_connections() {
     // A connection may be idle for an eighth of it, 10 ms, to be used for a POST.
     let function_config = wire::FunctionConfig { connection_idle_ms: Some(80), ..function() };
     let (world, _session, once, _server) = with_once(function_config).await;
@@ -254,7 +254,7 @@ async fn idle_connections_that_end_under_requests_do_not_count_against_the_sandb
 }
 
 #[tokio::test]
-async fn idle_connections_are_closed_when_their_time_has_passed() {
+async fn idle_connections_are_closed_after_their_idle_timeout() {
     let (world, _session, sandbox) =
         with_function(wire::FunctionConfig { connection_idle_ms: Some(50), ..function() }, 1).await;
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);

@@ -239,7 +239,7 @@ async fn more_than_a_hundred_fields_pass_by_default() {
 }
 
 #[tokio::test]
-async fn sections_beyond_the_bound_are_refused_or_break_their_message_off() {
+async fn sections_beyond_the_bound_are_refused_or_abort_their_message() {
     let (world, _session, _fillers) = both_protocols(Some(100)).await;
     for beyond in
         [Fields { count: 1, bytes: 66_000 }, Fields { count: 101, bytes: 1 }, Fields { count: 1, bytes: 400_000 }]

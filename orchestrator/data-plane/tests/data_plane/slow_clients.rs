@@ -39,7 +39,7 @@ async fn pinging(world: &World) -> (HttpTwo, JoinHandle<()>) {
 }
 
 #[tokio::test]
-async fn refusals_that_are_not_taken_hold_no_connection_and_no_shutdown_whatever_else_is_sent() {
+async fn unread_refusals_hold_no_connection_and_no_shutdown_whatever_else_is_sent() {
     let mut world = World::with(|config| {
         config.limits.client_connections = Some(2);
         config.drain_deadline = Duration::from_secs(600);
@@ -118,7 +118,7 @@ async fn without_allowance(send_timeout: Duration) -> World {
 }
 
 #[tokio::test]
-async fn a_response_that_is_not_taken_ends_alone_and_no_other_one_gives_it_time() {
+async fn an_unread_response_ends_alone_and_no_other_one_extends_its_deadline() {
     let mut world = without_allowance(Duration::from_secs(2)).await;
     let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
@@ -139,7 +139,7 @@ async fn a_response_that_is_not_taken_ends_alone_and_no_other_one_gives_it_time(
 }
 
 #[tokio::test]
-async fn a_connection_with_an_unread_small_response_takes_no_more_requests_and_ends_after_the_others() {
+async fn a_connection_with_an_unread_small_response_accepts_no_more_requests_and_ends_after_the_others() {
     let mut world = World::with(|config| config.limits.send_timeout = Duration::from_secs(2)).await;
     let session = world.accept_stream(vec![function()]).await;
     let sandbox = Sandbox::start().await;
@@ -163,7 +163,7 @@ async fn a_connection_with_an_unread_small_response_takes_no_more_requests_and_e
 }
 
 #[tokio::test]
-async fn a_client_that_takes_a_response_slowly_gets_all_of_it() {
+async fn a_client_that_reads_slowly_gets_the_whole_response() {
     const PAUSE: Duration = Duration::from_millis(300);
     let send_timeout = Duration::from_secs(2);
     let mut world = without_allowance(send_timeout).await;
@@ -195,7 +195,7 @@ async fn a_client_that_takes_a_response_slowly_gets_all_of_it() {
 }
 
 #[tokio::test]
-async fn a_large_response_counts_for_what_is_on_its_way_not_as_a_whole() {
+async fn a_large_response_counts_for_its_bytes_in_flight_only() {
     // Space for some parts, but not for two such responses.
     let mut world = without_allowance(Duration::from_secs(60)).await;
     let session = world.accept_stream(vec![function()]).await;
@@ -272,7 +272,7 @@ fn head_frame(stream: u32) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn header_sections_that_are_not_taken_hold_so_many_bytes_in_all() {
+async fn unread_header_sections_are_bounded_in_bytes() {
     let mut world = World::with(|config| config.limits.unsent_responses = ByteSize::mib(1)).await;
     let session = world.accept_stream(vec![wire::FunctionConfig { queue_limit: 1000, ..function() }]).await;
     let sandbox = Sandbox::start().await;

@@ -17,7 +17,7 @@ use super::{
 };
 
 #[tokio::test]
-async fn warm_traffic_goes_on_without_a_control_plane_and_the_next_one_hears_what_is_held() {
+async fn warm_traffic_continues_without_a_control_plane_and_the_next_hello_lists_the_grants() {
     let (mut world, mut session, sandbox) = with_sandbox(1).await;
     session.close();
     drop(session);
@@ -44,7 +44,7 @@ async fn warm_traffic_goes_on_without_a_control_plane_and_the_next_one_hears_wha
 }
 
 #[tokio::test]
-async fn a_function_that_the_new_snapshot_does_not_name_is_forgotten() {
+async fn a_function_that_the_new_snapshot_lacks_is_forgotten() {
     let (mut world, mut session, sandbox) = with_sandbox(1).await;
     let running = spawn_get(world.data_plane, "f", "/hold");
     sandbox.running(1).await;
@@ -59,7 +59,7 @@ async fn a_function_that_the_new_snapshot_does_not_name_is_forgotten() {
 }
 
 #[tokio::test]
-async fn an_outdated_or_foreign_control_plane_is_left() {
+async fn the_stream_to_an_outdated_or_foreign_control_plane_ends() {
     let (mut world, mut session, _sandbox) = with_sandbox(1).await;
     session.close();
     let mut outdated = world.control_plane.session().await;
@@ -78,7 +78,7 @@ async fn an_outdated_or_foreign_control_plane_is_left() {
 }
 
 #[tokio::test]
-async fn what_another_process_of_its_name_made_it_lose_is_used_no_more() {
+async fn sandboxes_lost_to_another_process_of_the_same_name_are_not_used() {
     let (mut world, mut session, _sandbox) = with_sandbox(1).await;
     session.close();
     let refuse = async |world: &mut World| {
@@ -152,7 +152,7 @@ async fn a_full_admin_port_serves_health_checks_and_no_browser_pages() {
 }
 
 #[tokio::test]
-async fn the_admin_port_tells_what_is_held_and_counts_outcomes() {
+async fn the_admin_port_shows_grants_and_counts_outcomes() {
     let (world, _session, _sandbox) = with_sandbox(3).await;
     get(world.data_plane, "f", "/").await;
     get(world.data_plane, "nobody", "/").await;
@@ -179,7 +179,7 @@ async fn the_admin_port_tells_what_is_held_and_counts_outcomes() {
 }
 
 #[tokio::test]
-async fn a_second_control_plane_is_tried_when_the_first_is_away() {
+async fn a_second_control_plane_is_tried_if_the_first_is_unreachable() {
     let away = ControlPlane::start(service::ANY_LOOPBACK).await;
     away.stop();
     let address = away.address.to_string();

@@ -78,7 +78,7 @@ fn http2(frame: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn responses_that_cannot_be_read_are_not_the_fault_of_the_sandbox() {
+async fn unreadable_responses_are_not_the_fault_of_the_sandbox() {
     let (world, mut session, sandbox) = with_blocking(wire::Protocol::Http1).await;
     let kept = spawn_post(&world);
     let kept_call = sandbox.call().await;
@@ -103,7 +103,7 @@ async fn responses_that_cannot_be_read_are_not_the_fault_of_the_sandbox() {
 
 /// The writer of the response may continue, so a function of one slot gets no second invocation.
 #[tokio::test]
-async fn a_response_that_cannot_be_read_keeps_its_slot_until_the_sandbox_has_ended_it() {
+async fn an_unreadable_response_keeps_its_slot_until_the_sandbox_has_ended_it() {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(20)).await;
     let session = world.accept_stream(vec![function()]).await;
     let sandbox = Blocking::start().await;
@@ -144,7 +144,7 @@ async fn streams_that_the_function_resets_are_not_the_fault_of_the_sandbox() {
 }
 
 #[tokio::test]
-async fn responses_that_break_right_after_their_head_are_refused_as_long_as_nothing_has_left() {
+async fn responses_that_break_right_after_their_head_are_refusals_if_nothing_was_sent() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     let fields: String = (0..257).map(|number| format!("x-{number}: 1\r\n")).collect();
     let field = |number: u16| [0, 1, u8::try_from(number % 26).unwrap() + b'a', 1, b'1'];
@@ -208,7 +208,7 @@ async fn requests_that_a_sandbox_has_not_acted_on_are_sent_again_whatever_they_a
 }
 
 #[tokio::test]
-async fn a_sandbox_whose_connections_end_again_and_again_is_drained_when_others_run_there() {
+async fn a_sandbox_whose_connections_end_repeatedly_is_drained_if_others_run_there() {
     let (world, mut session, sandbox) = with_blocking(wire::Protocol::Http1).await;
     let kept = spawn_post(&world);
     let kept_call = sandbox.call().await;

@@ -30,7 +30,7 @@ fn believed(world: &World) -> Vec<(u64, u32)> {
 }
 
 #[test]
-fn draining_gives_slots_back_as_they_become_free() {
+fn draining_returns_slots_as_they_become_free() {
     let mut world = with_sandboxes(&[1], 3);
     arrive(&mut world, 2);
     world.delta(1, 3, EndpointState::Draining);
@@ -67,7 +67,7 @@ fn a_cap_returns_the_grants_that_have_been_idle_longest_and_long_enough() {
 }
 
 #[test]
-fn a_draining_limit_takes_busy_slots_before_waiters_get_them() {
+fn a_draining_cap_returns_freed_slots_before_waiters_get_them() {
     let mut world = with_sandboxes(&[1, 2], 1);
     arrive(&mut world, 3);
     world.happen(Event::GrantCap { slots: 1, min_idle_ms: 0, drain: true });
@@ -80,7 +80,7 @@ fn a_draining_limit_takes_busy_slots_before_waiters_get_them() {
 }
 
 #[test]
-fn a_draining_limit_waits_for_idle_sandboxes_to_be_idle_long_enough() {
+fn a_draining_cap_waits_until_sandboxes_were_idle_for_long_enough() {
     let mut world = with_sandboxes(&[1], 1);
     world.happen(Event::GrantCap { slots: 0, min_idle_ms: 3, drain: true });
     assert_eq!(believed(&world), [(1, 1)]);
@@ -139,7 +139,7 @@ fn a_failed_sandbox_stays_unused_until_it_is_gone_whatever_deltas_say() {
 }
 
 #[test]
-fn a_full_queue_refuses_but_not_who_was_accepted_before() {
+fn a_full_queue_refuses_arrivals_but_no_retries() {
     let mut world = with_sandboxes(&[1], 1);
     arrive(&mut world, 6);
     let (_, admission) = world.change(FunctionState::arrive);
