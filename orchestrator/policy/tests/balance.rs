@@ -122,7 +122,7 @@ fn the_same_seed_gives_the_same_choices() {
 }
 
 #[test]
-fn a_closed_sandbox_takes_nothing_new_and_opens_again() {
+fn a_closed_sandbox_gets_no_new_invocation_and_can_be_opened_again() {
     let mut slots = slots("least-loaded", &[('a', 2), ('b', 1)]);
     assert_eq!(slots.acquire(), Some('a'));
     slots.set_open('a', false);
@@ -135,7 +135,7 @@ fn a_closed_sandbox_takes_nothing_new_and_opens_again() {
 }
 
 #[test]
-fn slots_taken_away_are_not_taken_again() {
+fn revoked_slots_are_not_acquired_again() {
     let mut slots = slots("least-loaded", &[('a', 3)]);
     assert_eq!(acquired(&mut slots, 3), "aaa");
     slots.insert('a', 1, 1);
@@ -264,7 +264,7 @@ fn take(
 
 proptest! {
     #[test]
-    fn the_book_is_what_a_list_says(
+    fn slots_agree_with_a_plain_list(
         steps in prop::collection::vec((any_step(), 0u64..50), 1..300), policy in 0..policies().len(), seed in 0u64..99,
     ) {
         let policy = &policies()[policy];

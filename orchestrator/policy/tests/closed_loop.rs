@@ -132,7 +132,7 @@ impl Cluster {
 }
 
 #[test]
-fn a_steady_load_makes_its_sandboxes_once() {
+fn a_steady_load_creates_its_sandboxes_once() {
     for balance in balance::policies().iter().map(|policy| policy.name) {
         for (concurrency, creation_ms) in [(1, 0), (1, 100), (1, 2_000), (4, 100), (100, 500)] {
             let mut cluster = Cluster::new(balance, concurrency, creation_ms);
@@ -152,7 +152,7 @@ fn a_steady_load_makes_its_sandboxes_once() {
 }
 
 #[test]
-fn a_burst_of_a_thousand_makes_a_thousand_and_gives_them_back_once() {
+fn a_burst_of_a_thousand_creates_a_thousand_and_removes_them_once() {
     let mut cluster = Cluster::new("least-loaded", 1, 40);
     cluster.step(1_000, 1_000);
     for _ in 0..200 {

@@ -67,7 +67,7 @@ fn concurrency_is_that_of_the_instant() {
 }
 
 #[test]
-fn the_way_down_is_an_average_over_the_ticks_of_the_stable_window() {
+fn scale_down_follows_the_average_over_the_ticks_of_the_stable_window() {
     let mut autoscaler = dirigent(&calm());
     assert_eq!(autoscaler.decide(0, running(4), ready(0)).sandboxes, 1);
     assert_eq!(drive(&mut autoscaler, 1, 1, &[4, 4, 4, 4]), [4, 4, 4, 4]);
@@ -97,8 +97,8 @@ fn a_burst_panics_and_nothing_is_scaled_down_for_a_stable_window() {
     let mut autoscaler = dirigent(&scaling);
     assert_eq!(autoscaler.decide(0, running(1), ready(0)).sandboxes, 1);
     assert_eq!(drive(&mut autoscaler, 1, 1, &[1, 1, 1, 1]), [1, 1, 1, 1]);
-    // Tick 5: panic (1 + 9) / 2 = 5 ≥ 2 × 1, stable (3 + 9) / 4 = 3. Tick 6: panic (9 + 0) / 2 = 4.5 → 5 < 2 × 5.
-    // Panic since tick 5 (10 s) ends after 18 s, that is at tick 10; the window (7 to 10) is empty by then: floor(5 / 2),
+    // Tick 5: panic (1 + 9) / 2 = 5 ≥ 2 × 1, stable (3 + 9) / 4 = 3. Tick 6: panic (9 + 0) / 2 = 4.5 → 5 < 2 × 5. Panic
+    // since tick 5 (10 s) ends after 18 s, that is at tick 10; the window (7 to 10) is empty by then: floor(5 / 2),
     // then floor(2 / 2), and floor(1 / 2).
     assert_eq!(drive(&mut autoscaler, 5, 1, &[9, 0, 0, 0, 0, 0, 0, 0]), [5, 5, 5, 5, 5, 2, 1, 0]);
 }
@@ -117,7 +117,7 @@ fn invocations_between_ticks_keep_the_last_sandbox() {
 }
 
 #[test]
-fn what_is_found_after_traffic_is_known_stays_for_a_stable_window() {
+fn sandboxes_found_after_a_traffic_report_stay_for_a_stable_window() {
     let mut autoscaler = dirigent(&calm());
     autoscaler.record(0, 0, &Sample { requests: 1, peak: 1, ..Sample::default() });
     assert_eq!(autoscaler.decide(0, NOTHING, ready(2)).sandboxes, 2);

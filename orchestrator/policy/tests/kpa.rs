@@ -67,7 +67,7 @@ fn the_first_request_panics_and_wants_two_sandboxes_at_once() {
 }
 
 #[test]
-fn a_bound_of_one_hides_that() {
+fn the_first_request_wants_one_sandbox_under_a_bound_of_one() {
     let scaling = Scaling { max: Some(1), ..Scaling::default() };
     assert_eq!(kpa(&scaling, 1).decide(0, FIRST, ready(0)).sandboxes, 1);
     let scaling = Scaling { target_utilization: 1.0, ..Scaling::default() };
@@ -327,7 +327,7 @@ fn between_ticks_the_count_is_unchanged() {
 }
 
 #[test]
-fn data_planes_add_up() {
+fn samples_of_data_planes_add_up() {
     let mut autoscaler = kpa(&Scaling::default(), 10);
     autoscaler.record(100, 1, &sample(7.0));
     autoscaler.record(600, 2, &sample(7.0));

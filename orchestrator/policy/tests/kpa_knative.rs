@@ -1,7 +1,7 @@
-//! Compares `kpa` with Knative's own autoscaler: both are given the same samples and the same numbers of ready sandboxes, and must
-//! desire the same at every tick. Only what they desire is compared: how the last sandboxes go is decided elsewhere in
-//! Knative (its reconciler waits for activations, windows and graces, and changes nothing meanwhile), so that ours may
-//! still ask for what it asked for before where the autoscaler desires none.
+//! Compares `kpa` with Knative's own autoscaler: both are given the same samples and the same numbers of ready
+//! sandboxes, and must desire the same at every tick. Only what they desire is compared: how the last sandboxes go is
+//! decided elsewhere in Knative (its reconciler waits for activations, windows and graces, and changes nothing
+//! meanwhile), so that ours may still ask for what it asked for before where the autoscaler desires none.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{

@@ -1,4 +1,5 @@
-//! Placement over random histories of a pool: capacity is never exceeded, and a node with room is found if there is one.
+//! Placement over random histories of a pool: capacity is never exceeded, and a node with room is found if there is
+//! one.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
@@ -84,7 +85,7 @@ fn turns(placer: &mut Placer, pool: &mut Pool, request: Resources, times: usize)
 }
 
 #[test]
-fn round_robin_takes_turns_and_passes_over_what_is_full_or_closed() {
+fn round_robin_takes_turns_and_skips_full_and_closed_nodes() {
     let mut pool = pool(&[(100, 100), (300, 300), (300, 300), (300, 300), (0, 0)]);
     pool.set_open(NodeKey(3), false);
     let mut placer = Placer::new("round-robin");
@@ -96,7 +97,7 @@ fn round_robin_takes_turns_and_passes_over_what_is_full_or_closed() {
 }
 
 #[test]
-fn round_robin_goes_on_where_the_index_found_a_node() {
+fn round_robin_continues_after_the_node_that_the_index_found() {
     // A run of full nodes longer than any sample separates the two halves.
     let mut pool = Pool::new();
     for key in 0..400 {
@@ -204,7 +205,7 @@ fn a_node_to_avoid_is_the_last_resort() {
 }
 
 #[test]
-fn what_exists_is_adopted_even_beyond_the_capacity() {
+fn existing_sandboxes_are_adopted_even_beyond_the_capacity() {
     let mut pool = pool(&[(100, 100)]);
     pool.adopt(NodeKey(0), resources(150, 50));
     assert_eq!(pool.free(NodeKey(0)), Some(resources(0, 50)));
@@ -298,7 +299,7 @@ fn check_choice(
 proptest! {
     /// All policies place on one pool and share the memory of refusals.
     #[test]
-    fn a_pool_is_what_a_scan_says(
+    fn a_pool_agrees_with_a_full_scan(
         steps in prop::collection::vec(any_step(), 1..200), seed in any::<u64>(),
     ) {
         let (mut pool, mut plain) = (Pool::new(), Plain::default());

@@ -34,7 +34,7 @@ fn it_is_the_default() {
 }
 
 #[test]
-fn waiting_invocations_start_what_they_lack_at_once() {
+fn waiting_invocations_start_missing_sandboxes_at_once() {
     let mut autoscaler = reactive(&Scaling::default());
     assert!(autoscaler.on_demand());
     let decision = autoscaler.decide(0, demand(1, 0), supply(0, 0));
@@ -46,7 +46,7 @@ fn waiting_invocations_start_what_they_lack_at_once() {
 }
 
 #[test]
-fn concurrency_is_filled_before_sandboxes_are_made() {
+fn concurrency_is_filled_before_sandboxes_are_created() {
     let mut autoscaler = reactive(&Scaling::default());
     let ten = |ready, starting| Supply { ready, starting, concurrency: 10 };
     assert_eq!(autoscaler.decide(0, demand(25, 0), ten(0, 0)).sandboxes, 3);
@@ -74,7 +74,7 @@ fn creations_without_demand_may_be_cancelled_but_are_not_surplus() {
 }
 
 #[test]
-fn what_the_window_needed_stays_and_what_it_did_not_need_goes() {
+fn sandboxes_that_the_window_needed_stay_and_the_others_go() {
     let mut autoscaler = reactive(&Scaling::default());
     let _ = autoscaler.decide(0, demand(5, 0), supply(0, 0));
     let mut now_ms = 0;
@@ -164,7 +164,7 @@ fn bounds_hold_also_when_they_change() {
 }
 
 #[test]
-fn what_the_window_needed_is_forgotten_after_the_keep_alive() {
+fn the_peak_of_the_window_is_forgotten_after_the_keep_alive() {
     let keep_alive = Some(Duration::from_secs(1));
     let mut autoscaler = reactive(&Scaling { keep_alive, ..Scaling::default() });
     assert_eq!(autoscaler.decide(0, demand(0, 3), supply(3, 0)).sandboxes, 3);

@@ -5,14 +5,14 @@
 //!
 //!  * concurrency is what waits and runs at the instant of a tick, not an average over time; the windows, and so the way
 //!    down, are averages of these instants;
-//!  * the first request asks for one sandbox at once and starts the ticks; a decision for none ends them;
-//!  * a sandbox counts from when it is asked for;
+//!  * the first request creates one sandbox at once and starts the ticks; a decision for none ends them;
+//!  * a sandbox counts from the decision to create it;
 //!  * there is no activation scale, scale-down delay or grace, and its own defaults aim at the whole concurrency
 //!    (`target_utilization` 1), where a function here has Knative's.
 //!
-//! One thing is added: the last sandbox stays until nothing was asked for during a whole stable window. There, a function
-//! whose invocations are shorter than the ticks are apart loses it once every instant in the window missed them, at first
-//! after 2 s.
+//! One thing is added: the last sandbox stays until there was no demand during a whole stable window. There, a function
+//! whose invocations are shorter than the ticks are apart loses it once every instant in the window missed them, at
+//! first after 2 s.
 
 use model::Scaling;
 

@@ -1,8 +1,8 @@
 //! Autoscaling `kpa`: Knative's pod autoscaler, so that both systems can run the same policy.
 //!
 //! Reimplemented from the behaviour of Knative Serving 1.13, pkg/autoscaler/scaling/autoscaler.go (metric: concurrency;
-//! target-burst-capacity −1, so that excess burst capacity plays no part). The averages are in `window.rs`, the formulas
-//! in `formulas.rs`, the way to zero in `service_state.rs`.
+//! target-burst-capacity −1, so that excess burst capacity plays no part). The averages are in `window.rs`, the
+//! formulas in `formulas.rs`, the way to zero in `service_state.rs`.
 
 use model::Scaling;
 
@@ -179,8 +179,8 @@ impl Kpa {
         self.next_tick_ms = now_ms - (now_ms - self.initial_tick_ms) % TICK_MS + TICK_MS;
         if supply.ready > 0 {
             // Knative reads its sandboxes every second, which leaves a bucket also when nothing runs. With a
-            // target-burst-capacity of −1 it does not: its activator reports one second of nothing and then no more, and
-            // silence shortens the windows instead. Here every second counts.
+            // target-burst-capacity of −1 it does not: its activator reports one second of nothing and then no more,
+            // and silence shortens the windows instead. Here every second counts.
             self.history().record(now_ms, 0);
         }
         let parameters = &self.parameters;

@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_left_is_nothing_allocated() {
+    fn without_values_nothing_is_allocated() {
         let mut peaks = Peaks::default();
         peaks.record(1, 5);
         peaks.forget_before(2);

@@ -1,5 +1,5 @@
-//! An average over a sliding window of buckets, as Knative's autoscaler takes it. A bucket is a second for `kpa`, a tick
-//! for `dirigent`; here it is just a number.
+//! An average over a sliding window of buckets, as Knative's autoscaler takes it. A bucket is a second for `kpa`, a
+//! tick for `dirigent`; here it is just a number.
 //!
 //! Reimplemented from the behaviour of Knative Serving 1.13, pkg/autoscaler/aggregation/bucketing.go: values written to
 //! one bucket add up; the average is over the whole window, or over the part of it since the first write; buckets
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_young_window_averages_what_it_has_with_gaps_as_zero() {
+    fn a_young_window_averages_its_buckets_with_gaps_as_zero() {
         assert_eq!(after(60, &[(10, 60), (12, 30)]).average(12), 30, "90 over seconds 10, 11 and 12");
     }
 

@@ -1,8 +1,8 @@
 //! Placement `kubernetes`: the node that the default scores of kube-scheduler prefer.
 //!
 //! The sum of two scores from 0 to 100, each with weight 1 as in the default profile of Kubernetes 1.29
-//! (pkg/scheduler/framework/plugins/noderesources: least_allocated.go, balanced_allocation.go), reimplemented from their
-//! formulas. With what would be reserved after the placement, and resources of which a node has none left out:
+//! (pkg/scheduler/framework/plugins/noderesources: least_allocated.go, balanced_allocation.go), reimplemented from
+//! their formulas. With what would be reserved after the placement, and resources of which a node has none left out:
 //!
 //!  * LeastAllocated: the mean over CPU and memory of `(capacity − reserved) × 100 / capacity`, each rounded down;
 //!  * BalancedAllocation: `(1 − σ) × 100` rounded down, σ the standard deviation of the reserved shares, which for
