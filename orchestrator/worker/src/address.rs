@@ -15,8 +15,8 @@ use tracing::warn;
 /// Longest name of an interface (`IFNAMSIZ` without the final NUL).
 const MAX_INTERFACE_BYTES: usize = 15;
 
-/// Longest wait for an address when a worker starts. At boot it can appear a moment later: from DHCP, or after the duplicate
-/// address detection of IPv6 (a second by default, and the delay before it: RFC 4862, section 5.1).
+/// Longest wait for an address when a worker starts. At boot it can appear a moment later: from DHCP, or after the
+/// duplicate address detection of IPv6 (a second by default, and the delay before it: RFC 4862, section 5.1).
 const ADDRESS_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time between two attempts to find it.
 const ADDRESS_POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -32,8 +32,8 @@ pub enum SandboxAddress {
 }
 
 impl SandboxAddress {
-    /// The address itself, or the first IPv4 address of the interface, or else its first IPv6 address that is not link-local.
-    /// If it is missing, waits [`ADDRESS_TIMEOUT`] for it.
+    /// The address itself, or the first IPv4 address of the interface, or else its first IPv6 address that is not
+    /// link-local. If it is missing, waits [`ADDRESS_TIMEOUT`] for it.
     ///
     /// # Errors
     /// If this machine has no such address or interface, or if the interface has no address.

@@ -95,8 +95,8 @@ impl PermitQueue {
         }
     }
 
-    /// Removes the next entry to serve and takes a permit for it. `None` if no permit is free, or if every waiting function
-    /// has its share.
+    /// Removes the next entry to serve and takes a permit for it. `None` if no permit is free, or if every waiting
+    /// function has its share.
     fn pop_next(&mut self, now: Instant) -> Option<QueueEntry> {
         // Entries that have left are removed where they are met at an end, so that leaving needs no search.
         while self.waiting.front().is_some_and(|first| first.permit.is_closed()) {
@@ -108,7 +108,7 @@ impl PermitQueue {
         if self.free == 0 {
             return None;
         }
-        // An entry that has left is no turn: the oldest and the newest alternate among those that still wait.
+        // An entry that has left must not count: the oldest and the newest alternate among those that still wait.
         let is_eligible =
             |(_, entry): &(usize, &QueueEntry)| !entry.permit.is_closed() && self.is_within_share(entry.function);
         let mut eligible = self.waiting.iter().enumerate().filter(is_eligible);
@@ -215,7 +215,8 @@ mod tests {
         assert!(poll_once(&mut oldest).await.is_some());
     }
 
-    /// Hands the permit on `rounds` times, with a new entry each time, and expects the oldest and the newest in alternation.
+    /// Hands the permit on `rounds` times, with a new entry each time, and expects the oldest and the newest in
+    /// alternation.
     async fn expect_alternation(rounds: usize, oldest: usize, mut each_round: impl AsyncFnMut(&CreationLimiter)) {
         let limiter = CreationLimiter::new(1);
         let mut permit = limiter.acquire(FunctionId(1)).await;

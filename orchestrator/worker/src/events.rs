@@ -1,4 +1,5 @@
-//! The reports that wait to be sent to the control plane: the newest event of each sandbox. Converted to the wire here, once.
+//! The reports that wait to be sent to the control plane: the newest event of each sandbox. Converted to the wire here,
+//! once.
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Duration};
 

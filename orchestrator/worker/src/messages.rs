@@ -1,5 +1,5 @@
-//! The control plane's messages as checked values. Converted from the wire here, once; nothing behind the stream sees the
-//! wire's types.
+//! The control plane's messages as checked values. Converted from the wire here, once; nothing behind the stream sees
+//! the wire's types.
 
 use std::{collections::BTreeMap, sync::Arc};
 

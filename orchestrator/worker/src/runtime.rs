@@ -15,11 +15,11 @@ use thiserror::Error;
 pub(crate) use self::interface::{CreatedSandbox, CreationFailure, CreationRequest, Output, Progress, Runtime, Task};
 use crate::{Config, ConfigError};
 
-/// The table, one line for each runtime: its name, which is also the name of its section in a worker's configuration; the
-/// type of that section; and its factory. The first one is the default.
+/// The table, one line for each runtime: its name, which is also the name of its section in a worker's configuration;
+/// the type of that section; and its factory. The first one is the default.
 ///
-/// It is a macro because a line becomes an entry here and a typed field of [`Config`]: only a typed field lets an error in
-/// a configuration file name its line and column.
+/// It is a macro because a line becomes an entry here and a typed field of [`Config`]: only a typed field lets an error
+/// in a configuration file name its line and column.
 macro_rules! runtime_table {
     ($define:ident) => {
         $define! {

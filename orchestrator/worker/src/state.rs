@@ -26,7 +26,8 @@ use crate::{
 pub(crate) struct State {
     /// The number of this worker's nodes; commands name them by index.
     nodes: usize,
-    /// The newest leader that was obeyed, also while no stream is open: sandbox ids have their meaning in its cluster only.
+    /// The newest leader that was obeyed, also while no stream is open: sandbox ids have their meaning in its cluster
+    /// only.
     leader: Option<Leader>,
     /// As in the newest [`Commands::known`].
     known: u64,
@@ -53,7 +54,7 @@ struct Sandbox {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum SandboxState {
     Creating,
-    /// No longer wanted; the runtime has not given the creation up yet.
+    /// No longer wanted; the runtime has not abandoned the creation yet.
     Cancelling(EndReason),
     Ready(SocketAddr),
     /// The runtime ends it.
@@ -124,8 +125,8 @@ impl State {
         }
     }
 
-    /// A new stream opens: drops everything received on the last one, and returns the state for the hello. Sandboxes that
-    /// are being ended are left out, so that no control plane adopts them.
+    /// A new stream opens: drops everything received on the last one, and returns the state for the hello. Sandboxes
+    /// that are being ended are left out, so that no control plane adopts them.
     pub(crate) fn on_stream_opening(&mut self) -> HeldState {
         self.on_stream_closed();
         let held = self.sandboxes.iter().filter_map(|(id, sandbox)| {

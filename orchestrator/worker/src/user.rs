@@ -41,8 +41,8 @@ impl SandboxUser {
         Err(io::Error::other(format!("only root may start programs as {self} (user:group); this process is {own}")))
     }
 
-    /// Tries what each start of a sandbox needs: a working directory in `directory`, which exists, and a process of that
-    /// user in it. Otherwise the problem would appear as failed invocations, to clients who cannot fix it.
+    /// Tries what each start of a sandbox needs: a working directory in `directory`, which exists, and a process of
+    /// that user in it. Otherwise the problem would appear as failed invocations, to clients who cannot fix it.
     ///
     /// # Errors
     /// If this process may not do that, or if that user cannot reach the directory. The error names the obstacle.

@@ -239,7 +239,7 @@ async fn an_admin_port_in_use_and_an_invalid_configuration_are_refused() {
 /// Thousands of creations and deletions. `--nocapture` prints the cost; the bound is far above it and catches only
 /// what grows with the number of sandboxes.
 #[tokio::test]
-async fn thousands_of_creations_need_little() {
+async fn thousands_of_creations_need_little_cpu() {
     const COUNT: u64 = 5000;
     let mut control_plane = ControlPlane::start(1).await;
     let worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;

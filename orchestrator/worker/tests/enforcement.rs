@@ -1,4 +1,5 @@
-//! The enforcement on real processes: the memory limit of a whole sandbox, the end of leftover processes, user and address.
+//! The enforcement on real processes: the memory limit of a whole sandbox, the end of leftover processes, user and
+//! address.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking and documents itself")]
 
 mod support;
@@ -22,7 +23,8 @@ use worker::{MemoryControl, SandboxAddress};
 /// Short, so that tests do not wait; each pass reads all of `/proc`.
 const INTERVAL: Duration = Duration::from_millis(50);
 
-/// A function that has started a daemon, which prints its pid: a process with a session of its own whose parent has ended.
+/// A function that has started a daemon, which prints its pid: a process with a session of its own whose parent has
+/// ended.
 fn function_with_daemon(folder: &Path) -> String {
     let function = programs::path("trace-function").unwrap();
     script(folder, &format!("(setsid sh -c 'echo pid $$; exec sleep 3600' &)\nexec {}", function.display()))

@@ -1,5 +1,5 @@
-//! The end of leftover processes with their worker. In a program of its own, because the leftovers of all workers of a process are
-//! children of that process, and any of these workers ends them.
+//! The end of leftover processes with their worker. In a program of its own, because the leftovers of all workers of a
+//! process are children of that process, and any of these workers ends them.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test fails by panicking and documents itself")]
 
 mod support;

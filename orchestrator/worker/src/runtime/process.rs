@@ -1,8 +1,8 @@
 //! The process runtime: a sandbox is a child process with a port of its own. Needs no privilege.
 //!
-//! Enforced: memory, by `RLIMIT_DATA` for each process and by a control group or by polling for the whole sandbox; an own
-//! process group and working directory; death with the worker; the end of descendants soon after the sandbox.
-//! Not enforced: CPU (which needs a control group); visibility of the rest of the machine; memory of files that no process
+//! Enforced: memory, by `RLIMIT_DATA` for each process and by a control group or by polling for the whole sandbox; an
+//! own process group and working directory; death with the worker; the end of descendants soon after the sandbox. Not
+//! enforced: CPU (which needs a control group); visibility of the rest of the machine; memory of files that no process
 //! has mapped; and, if the worker is killed, the end of descendants, because the kernel then ends only the worker's own
 //! children.
 
@@ -105,8 +105,8 @@ struct RunningSandbox {
 }
 
 impl Process {
-    /// Prepares the parent of the working directories, of which an earlier worker's are removed, and the thread that starts
-    /// processes. Must be called within a tokio runtime.
+    /// Prepares the parent of the working directories, of which an earlier worker's are removed, and the thread that
+    /// starts processes. Must be called within a tokio runtime.
     pub(crate) fn prepare(
         config: ProcessConfig,
         address: IpAddr,
@@ -120,13 +120,14 @@ impl Process {
             _ => {}
         }
         std::fs::create_dir_all(&directory)?;
-        // Set explicitly, because the umask may forbid it: sandboxes of another user must pass, but not list the others.
+        // Set explicitly, because the umask may forbid it: sandboxes of another user must pass, but not list the
+        // others.
         std::fs::set_permissions(&directory, Permissions::from_mode(0o711))?;
         if let Some(user) = config.user {
             user.try_in(&directory)?;
         }
-        // A process that loses its parent in a sandbox becomes a child of this process, where the monitor finds and ends it.
-        // Recorded first: any further child that no start accounts for has been adopted.
+        // A process that loses its parent in a sandbox becomes a child of this process, where the monitor finds and
+        // ends it. Recorded first: any further child that no start accounts for has been adopted.
         children::record_foreign();
         prctl::set_child_subreaper(true)?;
         let (interval, cgroups) = (config.monitor_interval, find_cgroups(&config)?);

@@ -362,8 +362,8 @@ pub(crate) fn exists(pid: Pid) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// A function that starts a daemon on SIGTERM, and ends once the daemon has left its process group. The daemon has an empty
-/// environment and writes its pid to `pid`.
+/// A function that starts a daemon on SIGTERM, and ends once the daemon has left its process group. The daemon has an
+/// empty environment and writes its pid to `pid`.
 fn function_that_leaves(folder: &Path, pid: &Path) -> String {
     let (function, pid) = (programs::path("trace-function").unwrap(), pid.display());
     let daemon = format!("echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 3600");

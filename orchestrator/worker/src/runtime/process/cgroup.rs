@@ -1,7 +1,7 @@
 //! Memory limits that the kernel enforces: a control group for each sandbox, if this process may make control groups.
 //!
-//! Supports both versions of the interface (cgroups(7)). Not the default, because moving a process into a group waits for
-//! every CPU of the machine, some ten milliseconds.
+//! Supports both versions of the interface (cgroups(7)). Not the default, because moving a process into a group waits
+//! for every CPU of the machine, some ten milliseconds.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -62,7 +62,8 @@ impl Cgroups {
         for directory in [Some(own), above].into_iter().flatten() {
             let found = Self { directory, version };
             if version == Version::Two {
-                // Refused by the kernel if the group itself has processes. It may be enabled already, so `make` decides.
+                // Refused by the kernel if the group itself has processes. It may be enabled already, so `make`
+                // decides.
                 let _ = fs::write(found.directory.join("cgroup.subtree_control"), "+memory");
             }
             match found.make(&probe, PROBE_BYTES) {
@@ -155,7 +156,8 @@ impl Cgroup {
     }
 }
 
-/// The directory of this process's group with the memory controller, from `/proc/self/cgroup` and `/proc/self/mountinfo`.
+/// The directory of this process's group with the memory controller, from `/proc/self/cgroup` and
+/// `/proc/self/mountinfo`.
 fn own_group(groups: &str, mounts: &str) -> Option<(PathBuf, Version)> {
     let entry = |line: &str| {
         let mut parts = line.splitn(3, ':').skip(1);

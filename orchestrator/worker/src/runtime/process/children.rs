@@ -88,8 +88,8 @@ impl Drop for MainProcess {
 }
 
 impl Children {
-    /// To be taken after the snapshot of processes that it is compared with: each main process there is then known, or its
-    /// start is under way.
+    /// To be taken after the snapshot of processes that it is compared with: each main process there is then known, or
+    /// its start is under way.
     pub(super) fn now() -> Self {
         with(|registry| Self {
             starts: registry.starts,

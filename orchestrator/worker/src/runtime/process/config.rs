@@ -17,15 +17,15 @@ use crate::{Config, ConfigError, SandboxAddress, SandboxUser};
 pub struct ProcessConfig {
     /// The program of `builtin:function`; by default, the file `trace-function` next to this program.
     pub function: Option<PathBuf>,
-    /// Images that may be run. An entry that ends in `:` or `/` is a prefix of images. Everybody who may register functions
-    /// can run these programs as this user, so the default allows the built-in function only.
+    /// Images that may be run. An entry that ends in `:` or `/` is a prefix of images. Everybody who may register
+    /// functions can run these programs as this user, so the default allows the built-in function only.
     pub images: Vec<String>,
     /// User of the sandboxes; by default, the user of this process. A program that runs as this user can read what this
     /// process can, for example the tokens of operators and of the cluster. Only root may name another user.
     pub user: Option<SandboxUser>,
-    /// Address on which sandboxes take connections: an address of this machine, or the name of the interface that has it.
-    /// Data planes on other machines cannot connect to a loopback address. If it is missing when the worker starts, the
-    /// worker waits ten seconds for it.
+    /// Address on which sandboxes take connections: an address of this machine, or the name of the interface that has
+    /// it. Data planes on other machines cannot connect to a loopback address. If it is missing when the worker starts,
+    /// the worker waits ten seconds for it.
     pub address: SandboxAddress,
     /// The way in which `builtin:function` spends its time.
     pub mode: Mode,
@@ -38,9 +38,9 @@ pub struct ProcessConfig {
     /// Time between SIGTERM and SIGKILL when a sandbox ends.
     #[serde(with = "model::duration")]
     pub grace: Duration,
-    /// Programs that may start at once; more wait. A function gets one more permit while it holds fewer than are free, so it
-    /// holds half of all at most: a few functions that never listen do not block the others. With 1 there is nothing to
-    /// share: such a function holds the permit for `ready_deadline`.
+    /// Programs that may start at once; more wait. A function gets one more permit while it holds fewer than are free,
+    /// so it holds half of all at most: a few functions that never listen do not block the others. With 1 there is
+    /// nothing to share: such a function holds the permit for `ready_deadline`.
     pub parallel_starts: usize,
     /// Newest output kept of each sandbox.
     pub log: ByteSize,
@@ -50,8 +50,8 @@ pub struct ProcessConfig {
     pub limit_memory: bool,
     /// The enforcement of the limit for all processes of a sandbox together.
     pub memory_control: MemoryControl,
-    /// Added to the limit of the memory that each process may reserve (`RLIMIT_DATA`): a language runtime reserves more than
-    /// it uses, for example as thread stacks.
+    /// Added to the limit of the memory that each process may reserve (`RLIMIT_DATA`): a language runtime reserves more
+    /// than it uses, for example as thread stacks.
     pub memory_headroom: ByteSize,
     /// Added to the limit of the memory that all processes hold together: the program itself needs some.
     pub resident_headroom: ByteSize,

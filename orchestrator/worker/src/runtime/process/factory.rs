@@ -42,7 +42,8 @@ fn warn_of_readable_tokens(config: &ProcessConfig) {
     }
 }
 
-/// Warns if data planes on other machines cannot connect to the sandboxes. Their own errors appear there, not in this log.
+/// Warns if data planes on other machines cannot connect to the sandboxes. Their own errors appear there, not in this
+/// log.
 fn warn_of_loopback(address: IpAddr, control_planes: &[String]) {
     if address.is_loopback() && !control_planes.iter().all(|control_plane| api::is_loopback(control_plane)) {
         warn!(%address, "data planes on other machines cannot connect to sandboxes here: set process.address (--sandbox-address) \

@@ -40,8 +40,8 @@ impl Limits {
 
     /// Applies the limits to the child of `command`.
     ///
-    /// A child of another user stays that user even if it executes a set-user-ID program. A child of this process's user has
-    /// this process's rights anyway, so set-user-ID programs such as `ping` still work there.
+    /// A child of another user stays that user even if it executes a set-user-ID program. A child of this process's
+    /// user has this process's rights anyway, so set-user-ID programs such as `ping` still work there.
     pub(super) fn apply(&self, command: &mut Command, is_other_user: bool) -> io::Result<()> {
         // Opened here, since opening it allocates, which a child must not do between fork and exec.
         let members = self.group.as_ref().map(Cgroup::members_file).transpose()?;

@@ -48,16 +48,16 @@ impl Log {
         kept.newest.extend(new);
     }
 
-    /// The newest output, and the number of bytes before it that are no longer kept. An incomplete character at the beginning
-    /// becomes U+FFFD.
+    /// The newest output, and the number of bytes before it that are no longer kept. An incomplete character at the
+    /// beginning becomes U+FFFD.
     pub(super) fn text(&self) -> (String, u64) {
         let kept = self.lock();
         let bytes: Vec<u8> = kept.newest.iter().copied().collect();
         (String::from_utf8_lossy(&bytes).into_owned(), kept.dropped)
     }
 
-    /// The line that most likely explains why the program failed: the first one with a word of [`ERROR_WORDS`], or else the
-    /// last one that is not blank. Long lines are truncated.
+    /// The line that most likely explains why the program failed: the first one with a word of [`ERROR_WORDS`], or else
+    /// the last one that is not blank. Long lines are truncated.
     pub(super) fn cause(&self) -> Option<String> {
         let head = String::from_utf8_lossy(&self.lock().head).into_owned();
         let (text, _) = self.text();

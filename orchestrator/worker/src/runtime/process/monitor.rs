@@ -1,8 +1,8 @@
 //! The checks on a timer: ends sandboxes that exceed their memory, and the leftover processes of ended ones.
 //!
-//! `RLIMIT_DATA` limits each process alone and leaves out shared memory, and `setsid` leaves a process group. So each pass
-//! inspects the whole process tree of a sandbox. The main process is the reaper of its descendants while it lives, and the
-//! worker is afterwards, so no descendant escapes the tree.
+//! `RLIMIT_DATA` limits each process alone and leaves out shared memory, and `setsid` leaves a process group. So each
+//! pass inspects the whole process tree of a sandbox. The main process is the reaper of its descendants while it lives,
+//! and the worker is afterwards, so no descendant escapes the tree.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -28,7 +28,8 @@ use super::{
     process_table::{Entry, Id, ProcessTable},
 };
 
-/// Passes after the end of a sandbox. The first one finds its leftovers, the second one those that were just being started.
+/// Passes after the end of a sandbox. The first one finds its leftovers, the second one those that were just being
+/// started.
 const PASSES_AFTER_END: u32 = 2;
 /// Most passes at the end of the worker: each may reveal more leftovers.
 const MAX_FINAL_PASSES: u32 = 5;
@@ -62,8 +63,8 @@ impl MemoryAllowance {
 /// The findings of earlier passes.
 #[derive(Default)]
 pub(super) struct Monitor {
-    /// Descendants of each running sandbox, by its start. A main process can resign as their reaper, so a descendant may
-    /// become a child of the worker while its sandbox runs.
+    /// Descendants of each running sandbox, by its start. A main process can resign as their reaper, so a descendant
+    /// may become a child of the worker while its sandbox runs.
     descendants: HashMap<u64, Vec<Id>>,
     /// Passes left after the end of sandboxes.
     due: u32,
@@ -123,8 +124,8 @@ impl Monitor {
         }
     }
 
-    /// Ends the leftovers of ended sandboxes. The runtime starts every process in a group of its own, so children in this
-    /// process's group are not its business.
+    /// Ends the leftovers of ended sandboxes. The runtime starts every process in a group of its own, so children in
+    /// this process's group are not its business.
     fn end_leftovers(&mut self, table: &ProcessTable, children: &Children) {
         let group = getpgrp().as_raw();
         let adopted =

@@ -1,10 +1,12 @@
 //! Ports for sandboxes. A bound socket reserves each for as long as its sandbox lives.
 //!
-//! The socket does not listen and sets SO_REUSEADDR, so the sandbox's program can bind the port too; the kernel meanwhile
-//! gives the port to no other worker and to no outgoing connection, on any address, because many programs listen on all.
+//! The socket does not listen and sets SO_REUSEADDR, so the sandbox's program can bind the port too; the kernel
+//! meanwhile gives the port to no other worker and to no outgoing connection, on any address, because many programs
+//! listen on all.
 //!
-//! A data plane may still connect to the port of a sandbox that has just ended, and must not reach another function there. So
-//! the port whose last sandbox ended first comes next, where the kernel would choose at random among a part of the range.
+//! A data plane may still connect to the port of a sandbox that has just ended, and must not reach another function
+//! there. So the port whose last sandbox ended first comes next, where the kernel would choose at random among a part
+//! of the range.
 
 use std::{
     io,
@@ -48,8 +50,8 @@ pub(super) struct Port {
 }
 
 impl Ports {
-    /// The kernel's range of local ports, for sandboxes on `address`. With the `history` file of an earlier worker, that
-    /// worker's ports are given out last.
+    /// The kernel's range of local ports, for sandboxes on `address`. With the `history` file of an earlier worker,
+    /// that worker's ports are given out last.
     pub(super) fn open(address: IpAddr, history: &Path) -> io::Result<Self> {
         Self::with_queue(PortQueue::shared(), address, history)
     }
@@ -62,9 +64,9 @@ impl Ports {
 
     /// Takes the port whose last sandbox ended first, of those that are not in use otherwise.
     ///
-    /// If there is none, the creation waits until it is cancelled. That is no failure of the function or the node: the kernel
-    /// holds the ports of closed connections for a minute (TIME_WAIT). The control plane gets the cause and moves the
-    /// creation to another node if that is sooner.
+    /// If there is none, the creation waits until it is cancelled. That is no failure of the function or the node: the
+    /// kernel holds the ports of closed connections for a minute (TIME_WAIT). The control plane gets the cause and
+    /// moves the creation to another node if that is sooner.
     pub(super) async fn take(&self, request: &CreationRequest) -> Result<Port, CreationFailure> {
         let found = match self.reserve() {
             Ok(None) => request.wait(Some(NO_PORT), self.search()).await?,
@@ -112,8 +114,8 @@ fn socket(any: IpAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Binds `socket`. Returns false if the port is in use. SO_REUSEADDR is set only afterwards: set before, it would let the
-/// socket share the port that another worker reserves for a sandbox.
+/// Binds `socket`. Returns false if the port is in use. SO_REUSEADDR is set only afterwards: set before, it would let
+/// the socket share the port that another worker reserves for a sandbox.
 fn try_bind(socket: &Socket, address: SocketAddr) -> io::Result<bool> {
     match socket.bind(&address.into()) {
         Ok(()) => socket.set_reuse_address(true).map(|()| true),
@@ -141,7 +143,8 @@ impl Drop for Port {
 }
 
 impl Port {
-    /// Unbinds the socket, for a program that does not set SO_REUSEADDR. No other sandbox gets the port until it is dropped.
+    /// Unbinds the socket, for a program that does not set SO_REUSEADDR. No other sandbox gets the port until it is
+    /// dropped.
     pub(super) fn unbind(&mut self) {
         self.socket = None;
     }

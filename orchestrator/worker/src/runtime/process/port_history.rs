@@ -1,8 +1,8 @@
-//! A file with the time at which the last sandbox of each port ended, so that a restarted worker gives out the most recently
-//! used ports last.
+//! A file with the time at which the last sandbox of each port ended, so that a restarted worker gives out the most
+//! recently used ports last.
 //!
-//! Each port has four bytes at an offset of its own, so a change is one write and the file needs no compaction. It is not
-//! synced: it survives the process, and after a crash of the machine no connection to those ports is left either.
+//! Each port has four bytes at an offset of its own, so a change is one write and the file needs no compaction. It is
+//! not synced: it survives the process, and after a crash of the machine no connection to those ports is left either.
 
 use std::{
     fs::{File, OpenOptions},
@@ -26,8 +26,8 @@ impl PortHistory {
         OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map(Self)
     }
 
-    /// The ports that sandboxes have had, with the times at which the last ones ended, oldest first. A port that was in use
-    /// when the worker before was killed counts as ended now.
+    /// The ports that sandboxes have had, with the times at which the last ones ended, oldest first. A port that was in
+    /// use when the worker before was killed counts as ended now.
     pub(super) fn used(&self) -> io::Result<Vec<(u16, u32)>> {
         let mut bytes = Vec::new();
         (&self.0).read_to_end(&mut bytes)?;
@@ -61,8 +61,8 @@ impl PortHistory {
     }
 }
 
-/// The time in seconds since 1970, never 0. If the clock is behind `newest`, for example because it was reset to 1970, the
-/// time is a counter instead, so that later ends still have later times.
+/// The time in seconds since 1970, never 0. If the clock is behind `newest`, for example because it was reset to 1970,
+/// the time is a counter instead, so that later ends still have later times.
 pub(super) fn now(newest: u32) -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let clock = u32::try_from(since.as_secs()).unwrap_or(IN_USE);

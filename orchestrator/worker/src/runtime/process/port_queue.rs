@@ -20,8 +20,8 @@ const MAX_TRIES: usize = 128;
 /// Shortest time between two searches that try all ports: each takes some 50 ms.
 const WHOLE_SEARCH_PERIOD: Duration = Duration::from_secs(10);
 
-/// The queue of this process, which its workers share even if they have different addresses: a program that listens on all
-/// addresses can be reached on each.
+/// The queue of this process, which its workers share even if they have different addresses: a program that listens on
+/// all addresses can be reached on each.
 static SHARED: LazyLock<Arc<Mutex<PortQueue>>> =
     LazyLock::new(|| Arc::new(Mutex::new(PortQueue::new(port_range::usable()))));
 
@@ -46,8 +46,8 @@ impl PortQueue {
         Self { ports, newest: 0, long_search: None }
     }
 
-    /// Takes the first port for which `try_bind` returns true, and moves those before it to the end. `None` if there is none;
-    /// then the next searches are short for [`WHOLE_SEARCH_PERIOD`].
+    /// Takes the first port for which `try_bind` returns true, and moves those before it to the end. `None` if there is
+    /// none; then the next searches are short for [`WHOLE_SEARCH_PERIOD`].
     ///
     /// # Errors
     /// The error of `try_bind`.
@@ -74,8 +74,8 @@ impl PortQueue {
         Ok(None)
     }
 
-    /// Applies the times at which sandboxes of another process ended, oldest first. A time is applied to a port that is here
-    /// with an earlier one.
+    /// Applies the times at which sandboxes of another process ended, oldest first. A time is applied to a port that is
+    /// here with an earlier one.
     pub(super) fn apply_history(&mut self, used: &[(u16, u32)]) {
         let here: BTreeMap<u16, u32> = self.ports.iter().copied().collect();
         let is_later = |(port, ended): &&(u16, u32)| here.get(port).is_some_and(|known| known < ended);

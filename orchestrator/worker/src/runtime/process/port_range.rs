@@ -19,8 +19,8 @@ pub(super) fn usable() -> VecDeque<u16> {
 }
 
 /// All ports of `range`. `offset` rotates the order, so that a restarted worker and other workers of the machine begin
-/// elsewhere. Every second port comes first: the kernel prefers the others for outgoing connections, and its search gets
-/// slower the more ports in a row are bound.
+/// elsewhere. Every second port comes first: the kernel prefers the others for outgoing connections, and its search
+/// gets slower the more ports in a row are bound.
 pub(super) fn in_order(range: RangeInclusive<u16>, offset: u64) -> VecDeque<u16> {
     let (low, high) = (*range.start(), *range.end());
     let mut ports = VecDeque::with_capacity(range.len());

@@ -43,8 +43,8 @@ impl Program {
         arguments.extend(spec.arguments.iter().map(OsString::from));
         let path_variable = std::env::var_os("PATH").map(|path| ("PATH".into(), path));
         let mut environment: Vec<(OsString, OsString)> = path_variable.into_iter().collect();
-        // Before the function's own variables, which may name another address, for example all of them. `PORT` comes after
-        // them: the worker probes that port.
+        // Before the function's own variables, which may name another address, for example all of them. `PORT` comes
+        // after them: the worker probes that port.
         environment.push(("HOST".into(), address.ip().to_string().into()));
         environment.extend(spec.environment.iter().map(|(key, value)| (key.into(), value.into())));
         environment.push(("PORT".into(), address.port().to_string().into()));
@@ -52,8 +52,8 @@ impl Program {
     }
 }
 
-/// Refuses an image that is not among `allowed`. A path with `..` is always refused, because it can lead out of an allowed
-/// prefix.
+/// Refuses an image that is not among `allowed`. A path with `..` is always refused, because it can lead out of an
+/// allowed prefix.
 fn check_allowed(allowed: &[String], image: &str) -> Result<(), CreationFailure> {
     let has_parent = image.split('/').any(|part| part == "..");
     let is_prefix = |entry: &String| entry.ends_with([':', '/']) && image.starts_with(entry.as_str());

@@ -36,8 +36,8 @@ const MAX_ATTEMPTS: u32 = 3;
 /// First pause between two probes: a small program listens within a few milliseconds.
 const INITIAL_PROBE_PAUSE: Duration = Duration::from_millis(1);
 
-/// The errors at the beginning of a program's output explain its end only within this time after it took a connection: its
-/// own start may go on for so long, for example while it connects to a database.
+/// The errors at the beginning of a program's output explain its end only within this time after it took a connection:
+/// its own start may go on for so long, for example while it connects to a database.
 const STARTUP_WINDOW: Duration = Duration::from_secs(30);
 
 /// The cause of an end if the task of the supervisor panicked.
@@ -215,7 +215,8 @@ fn log_suffix(log: &Log) -> String {
     log.cause().map(|line| format!(": {line}")).unwrap_or_default()
 }
 
-/// The failure to execute `path`: permanent if the file does not exist, is not executable, or cannot be reached by `user`.
+/// The failure to execute `path`: permanent if the file does not exist, is not executable, or cannot be reached by
+/// `user`.
 fn spawn_failure(path: &Path, user: Option<SandboxUser>, error: &io::Error) -> CreationFailure {
     let user = user.map(|user| format!(" in its working directory as user {user}")).unwrap_or_default();
     let message = format!("cannot execute {}{user}: {error}", path.display());

@@ -1,4 +1,5 @@
-//! The supervisor of one child process: reads its output, ends it on request, waits for its end and ends its process group.
+//! The supervisor of one child process: reads its output, ends it on request, waits for its end and ends its process
+//! group.
 
 use std::{
     process::ExitStatus,
@@ -22,8 +23,8 @@ use super::log::Log;
 
 /// Output read in one call.
 const READ_BYTES: usize = 8 * 1024;
-/// Longest wait for the rest of the output after the process has ended. Only a descendant that still holds the pipe takes so
-/// long.
+/// Longest wait for the rest of the output after the process has ended. Only a descendant that still holds the pipe
+/// takes so long.
 const OUTPUT_DRAIN_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// One child process and its resources.
@@ -46,8 +47,8 @@ impl Supervisor {
     /// Supervises the process until it has ended and is reaped. Returns the cause of its end.
     pub(super) async fn run(mut self) -> String {
         let status = self.wait_for_exit().await;
-        // Ends the descendants in its group. The system cannot have given the group's number to others yet: it was in use
-        // just now.
+        // Ends the descendants in its group. The system cannot have given the group's number to others yet: it was in
+        // use just now.
         signal_group(self.group, Signal::SIGKILL);
         let _ = timeout(OUTPUT_DRAIN_TIMEOUT, drain(&mut self.output, &self.log)).await;
         self.cause.get().cloned().unwrap_or_else(|| describe(status))

@@ -19,8 +19,8 @@ use nix::{
 };
 
 /// Makes the child of `command` die with the thread that starts it, makes it the reaper of its descendants, limits its
-/// private memory to `memory_bytes`, and moves it into the control group of which `members` is the member file. `parent` is
-/// this process.
+/// private memory to `memory_bytes`, and moves it into the control group of which `members` is the member file.
+/// `parent` is this process.
 ///
 /// The limit is `RLIMIT_DATA`, private writable memory. A limit of the address space would stop language runtimes that
 /// reserve much and use little.
@@ -41,13 +41,14 @@ pub(super) fn confine_child(command: &mut Command, parent: Pid, memory_bytes: Op
         }
         Ok(())
     };
-    // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe calls are allowed.
-    // It makes five system calls (prctl twice, getppid, setrlimit, write) through thin wrappers of nix and std, takes no
+    // SAFETY: the closure runs in the child between fork and exec, where only async-signal-safe calls are allowed. It
+    // makes five system calls (prctl twice, getppid, setrlimit, write) through thin wrappers of nix and std, takes no
     // lock and allocates nothing: an errno becomes an `io::Error` by value, and a file has no buffer.
     unsafe { command.pre_exec(confine) };
 }
 
-/// Makes the child of `command` keep its user and capabilities: set-user-ID programs run without the rights of their owner.
+/// Makes the child of `command` keep its user and capabilities: set-user-ID programs run without the rights of their
+/// owner.
 pub(super) fn forbid_new_privileges(command: &mut Command) {
     let keep = || Ok(prctl::set_no_new_privs()?);
     // SAFETY: as above; one system call (prctl), which needs no right, so it works after the user has changed.
