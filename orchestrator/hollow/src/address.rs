@@ -1,4 +1,5 @@
-//! Addresses for sandboxes that share one listener. Each sandbox has its own, because clients pool connections by address.
+//! Addresses for sandboxes that share one listener. Each sandbox has its own, because clients pool connections by
+//! address.
 
 use std::{collections::VecDeque, net::Ipv4Addr};
 
@@ -9,8 +10,8 @@ const LAST: Ipv4Addr = Ipv4Addr::new(127, 255, 255, 254);
 
 /// Allocates the addresses of a range, each to one sandbox at a time.
 ///
-/// Unused addresses come first, then the one released longest ago, so that a late packet for an ended sandbox does not reach a
-/// new one.
+/// Unused addresses come first, then the one released longest ago, so that a late packet for an ended sandbox does not
+/// reach a new one.
 #[derive(Debug)]
 pub struct AddressPool {
     /// The next unused address, as a number; greater than `last` if there is none.

@@ -21,8 +21,8 @@ use tracing::warn;
 
 use crate::Sandboxes;
 
-/// Connections that may wait to be accepted. Has room for a burst of first requests to a thousand new sandboxes; the kernel
-/// reduces it to its own limit.
+/// Connections that may wait to be accepted. Has room for a burst of first requests to a thousand new sandboxes; the
+/// kernel reduces it to its own limit.
 const BACKLOG: i32 = 4096;
 /// Pause after a failed accept, usually for lack of file descriptors, so that the loop does not spin.
 const ACCEPT_BACK_OFF: Duration = Duration::from_millis(5);
@@ -83,8 +83,8 @@ impl Network {
 impl WildcardListener {
     /// Listens on `port`, 0 for any free one. Must be called within a tokio runtime.
     ///
-    /// The socket is bound to the loopback device if the system permits it. In any case, a connection to an address outside of
-    /// 127/8 is reset.
+    /// The socket is bound to the loopback device if the system permits it. In any case, a connection to an address
+    /// outside of 127/8 is reset.
     ///
     /// # Errors
     /// If the port is in use.
@@ -171,8 +171,8 @@ fn reset(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
-/// A stream that is closed without a shutdown before, which saves a system call for each connection. No data is lost, because
-/// the server has written everything by then.
+/// A stream that is closed without a shutdown before, which saves a system call for each connection. No data is lost,
+/// because the server has written everything by then.
 struct ClosedByDrop(TcpStream);
 
 impl AsyncRead for ClosedByDrop {

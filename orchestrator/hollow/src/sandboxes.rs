@@ -16,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 #[error("no sandbox listens on {0}")]
 pub struct NotHere(pub SocketAddr);
 
-/// The live sandboxes. Shared by the runtime, which begins and ends them, and the listeners, which accept their connections.
+/// The live sandboxes. Shared by the runtime, which begins and ends them, and the listeners, which accept their
+/// connections.
 #[derive(Debug, Default)]
 pub struct Sandboxes {
     /// Looked up by key only, so its order does not matter. Locked for one access at a time.
@@ -34,8 +35,8 @@ struct Live {
 pub struct Connection(Live);
 
 impl Sandboxes {
-    /// Starts a sandbox on `address` that runs `function`, and ends an earlier one on that address. One `Function` can serve any
-    /// number of sandboxes.
+    /// Starts a sandbox on `address` that runs `function`, and ends an earlier one on that address. One `Function` can
+    /// serve any number of sandboxes.
     pub fn begin(&self, address: SocketAddr, function: Arc<Function>) {
         let live = Live { function, ended: CancellationToken::new() };
         let before = self.lock().insert(address, live);
@@ -45,8 +46,8 @@ impl Sandboxes {
         }
     }
 
-    /// Ends the sandbox on `address`: its connections break together with the requests on them, and new ones are refused.
-    /// Returns true if there was one.
+    /// Ends the sandbox on `address`: its connections break together with the requests on them, and new ones are
+    /// refused. Returns true if there was one.
     pub fn end(&self, address: SocketAddr) -> bool {
         let ended = self.lock().remove(&address);
         if let Some(live) = &ended {
