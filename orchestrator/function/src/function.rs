@@ -118,8 +118,8 @@ impl Function {
         })
     }
 
-    /// The same function as a Kubernetes pod called `name`: it also responds to the probes of Knative's activator, as the
-    /// queue-proxy next to a real function does.
+    /// The same function as a Kubernetes pod called `name`: it also responds to the probes of Knative's activator, as
+    /// the queue-proxy next to a real function does.
     #[must_use]
     pub fn as_pod(&self, name: &str) -> Arc<Self> {
         Arc::new(Self {

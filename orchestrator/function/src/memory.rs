@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_touched_is_resident_and_given_back() {
+    fn touched_memory_is_resident_and_freed_on_drop() {
         let before = resident_kib();
         let memory = Touched::new(256).unwrap();
         let during = resident_kib();

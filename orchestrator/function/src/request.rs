@@ -11,7 +11,7 @@ const MAX_CPU_MS: f64 = 86_400_000.0;
 /// The program to behave as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
-    /// Answer at once.
+    /// Respond at once.
     Empty,
     /// Run and touch memory as the request says.
     Trace,
@@ -20,8 +20,8 @@ pub enum Workload {
 const WORKLOADS: &str = "empty, trace, or an image whose name has one of these words";
 
 impl Workload {
-    /// The program that `text` names: `empty`, `trace`, or the name of an image that has one of these words, as existing
-    /// replayers send it (`registry.example/someone/dirigent_trace_function:latest`).
+    /// The program that `text` names: `empty`, `trace`, or the name of an image that has one of these words, as
+    /// existing replayers send it (`registry.example/someone/dirigent_trace_function:latest`).
     ///
     /// What the image's own name says counts before its registry, its owner and its tag.
     #[must_use]
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn an_images_name_is_the_program_whose_word_it_has() {
+    fn an_image_name_selects_the_program_whose_word_it_contains() {
         for (text, expected) in [
             ("trace", Some(Workload::Trace)),
             ("Empty", Some(Workload::Empty)),

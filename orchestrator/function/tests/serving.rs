@@ -199,7 +199,7 @@ async fn a_probe_gets_a_response_over_both_protocols() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_pod_says_what_it_runs_so_that_it_can_drain() {
+async fn a_pod_counts_its_invocations_so_that_it_can_drain() {
     let config = FunctionConfig { mode: Mode::Sleep, machine_name: "node".to_owned(), max_memory_mib: 0 };
     let plain = Function::new(config);
     for (function, expected) in [(plain.as_pod("pod-1"), 1), (plain, 0)] {
@@ -223,7 +223,7 @@ async fn a_pod_says_what_it_runs_so_that_it_can_drain() {
 
 /// The clock is simulated: it moves only when nothing else can, so after the first second the request runs.
 #[tokio::test(start_paused = true)]
-async fn shutting_down_breaks_off_what_runs() {
+async fn shutting_down_aborts_running_requests() {
     for protocol in ["HTTP/1.1", "h2c"] {
         let function =
             Function::new(FunctionConfig { mode: Mode::Sleep, machine_name: "m".to_owned(), max_memory_mib: 0 });
