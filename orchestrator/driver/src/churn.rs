@@ -1,5 +1,5 @@
-//! Functions that are registered, started cold and deleted at a constant rate. Compares the resources of every component in
-//! the last quarter of the time with the first, to find leaks.
+//! Functions that are registered, started cold and deleted at a constant rate. Compares the resources of every
+//! component in the last quarter of the time with the first, to find leaks.
 
 use std::{
     net::SocketAddr,
@@ -61,9 +61,9 @@ const MIN_SAMPLES: u32 = 8;
 /// overlap, and threads for blocking file operations come and go.
 const MAX_MORE_DESCRIPTORS: f64 = 64.0;
 const MAX_MORE_THREADS: f64 = 4.0;
-/// Largest growth of memory: the cache of the command log's file, which fills to 8 MiB over some 12,000
-/// functions, what allocators keep, and tables that grow by doubling. At the default rate and time 45,000 functions come
-/// between the middles of the two quarters, so a leak of 400 bytes for each is noticed, also where there is no such cache.
+/// Largest growth of memory: the cache of the command log's file, which fills to 8 MiB over some 12,000 functions, what
+/// allocators keep, and tables that grow by doubling. At the default rate and time 45,000 functions come between the
+/// middles of the two quarters, so a leak of 400 bytes for each is noticed, also where there is no such cache.
 const MAX_MORE_MEMORY_KIB: f64 = 16.0 * 1024.0;
 /// Additional growth as a share of the first quarter, because a heap fragments.
 const MAX_MORE_MEMORY_SHARE: f64 = 0.1;
@@ -71,7 +71,8 @@ const MAX_MORE_MEMORY_SHARE: f64 = 0.1;
 /// Runs the measurement.
 ///
 /// # Errors
-/// If a component does not start, a registration, an invocation or a deletion fails, or functions or sandboxes are left at the end.
+/// If a component does not start, a registration, an invocation or a deletion fails, or functions or sandboxes are left
+/// at the end.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
     ensure!(options.seconds > 0 && options.rate > 0, "--seconds and --rate must be above 0");
     let cluster = Cluster::start(common, options.workers, NODES_PER_WORKER, DELAY)?;

@@ -56,7 +56,8 @@ impl Daemon {
         Self::start(program, directory, &[&own[..], arguments].concat())
     }
 
-    /// Kills it and starts it again on the same ports after `downtime`. Returns the time from that start until it listens.
+    /// Kills it and starts it again on the same ports after `downtime`. Returns the time from that start until it
+    /// listens.
     ///
     /// # Errors
     /// As [`Self::start`].
@@ -151,7 +152,8 @@ fn fix_ports(arguments: &mut [String], ports: &BTreeMap<String, SocketAddr>) {
 
 /// User and system time in `/proc/PID/stat` (proc_pid_stat(5)), in clock ticks.
 fn cpu_ticks(stat: &str) -> u64 {
-    // The name, in parentheses, may have spaces and parentheses itself. utime and stime are the 12th and 13th field after it.
+    // The name, in parentheses, may have spaces and parentheses itself. utime and stime are the 12th and 13th field
+    // after it.
     let after_name = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }

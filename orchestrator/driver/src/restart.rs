@@ -1,4 +1,5 @@
-//! The control plane is killed and started again: the time until the first cold start, and the warm invocations meanwhile.
+//! The control plane is killed and started again: the time until the first cold start, and the warm invocations
+//! meanwhile.
 
 use std::{
     net::SocketAddr,

@@ -9,7 +9,8 @@ use clap::Args;
 pub(crate) const NAME_PREFIX: &str = "f";
 /// Keep-alive of idle sandboxes. The shortest that is allowed, so that functions are soon cold again.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(1);
-/// Longest time from the end of the keep-alive to the end of the sandbox: samples and revocations are sent once a second.
+/// Longest time from the end of the keep-alive to the end of the sandbox: samples and revocations are sent once a
+/// second.
 const DELETION: Duration = Duration::from_secs(4);
 
 /// The options of `driver creations`.

@@ -1,4 +1,5 @@
-//! A simulated worker on the real stream: announces nodes, sends heartbeats, and reports sandboxes that are only an address.
+//! A simulated worker on the real stream: announces nodes, sends heartbeats, and reports sandboxes that are only an
+//! address.
 
 use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
