@@ -9,8 +9,8 @@ use simulation::{Fault, Host, Planned, Run, Scenario};
 
 const CONTROL_PLANE: Host = Host::ControlPlane;
 
-/// A run in which most kinds of fault overlap; one in which each fault acts alone; and one in which a data plane reports a
-/// failed sandbox to a new control plane before the worker reports that the sandbox exists.
+/// A run in which most kinds of fault overlap; one in which each fault acts alone; and one in which a data plane
+/// reports a failed sandbox to a new control plane before the worker reports that the sandbox exists.
 const SEEDS: [u64; 3] = [8, 9, 6013];
 /// A cut link, a killed worker and a restart of the control plane.
 const REPLAYED_SEED: u64 = 4;
@@ -56,8 +56,8 @@ fn a_seed_replays_the_same_events() {
     assert!(first.violations.is_empty(), "expected no violation\n{first}");
 }
 
-/// A run with these faults and a few sandboxes that never end: the second data plane uses them from the start, and the first
-/// one from `from_ms` on. A sandbox that is granted twice then soon runs two invocations at once.
+/// A run with these faults and a few sandboxes that never end: the second data plane uses them from the start, and the
+/// first one from `from_ms` on. A sandbox that is granted twice then soon runs two invocations at once.
 fn contended(from_ms: u64, faults: &[(Fault, u64, u64)]) -> Scenario {
     let mut scenario = Scenario { faults: planned(faults), ..Scenario::of_seed(1) };
     scenario.calls.retain(|call| call.data_plane == 2 || call.at_ms > from_ms);
@@ -77,8 +77,8 @@ fn functions_of_a_lost_worker_run_elsewhere() {
     expect_no_violation(Scenario { faults, ..Scenario::of_seed(4) });
 }
 
-/// A worker that does not report after a restart of the control plane is declared dead. Its data planes must learn that the
-/// grants are gone, because its sandboxes are granted again when it comes back.
+/// A worker that does not report after a restart of the control plane is declared dead. Its data planes must learn that
+/// the grants are gone, because its sandboxes are granted again when it comes back.
 #[test]
 fn sandboxes_of_a_worker_declared_dead_after_a_restart_are_not_granted_twice() {
     let cut = Fault::Cut(Host::Worker(4), CONTROL_PLANE);

@@ -20,8 +20,8 @@ use super::{
     scenario::{Call, QUEUE_DEADLINE_MS, Scenario, TIMEOUT_MS},
 };
 
-/// Longest time until a response: a wait until the deadline, a run until the time-out (the last attempt may begin just before
-/// the deadline), and a margin for a slow network and a lost connection attempt.
+/// Longest time until a response: a wait until the deadline, a run until the time-out (the last attempt may begin just
+/// before the deadline), and a margin for a slow network and a lost connection attempt.
 pub(crate) const RESPONSE_TIMEOUT_MS: u64 = QUEUE_DEADLINE_MS + TIMEOUT_MS + 2_000;
 
 /// Sends every call of `scenario` for this data plane, and records the responses.

@@ -82,7 +82,8 @@ impl FaultInjector {
         }
     }
 
-    /// Ends the program. The links of a lost machine are down before, so that its connections cannot be closed properly.
+    /// Ends the program. The links of a lost machine are down before, so that its connections cannot be closed
+    /// properly.
     fn stop(&self, sim: &mut Sim<'_>, fault: Fault) {
         match fault {
             Fault::Kill(host) => {

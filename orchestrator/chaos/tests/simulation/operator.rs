@@ -1,5 +1,5 @@
-//! The operator of a run: registers the functions when the cluster is complete, and compares the sandboxes that the control
-//! plane knows with those of the workers after the load; then deregisters everything and compares again.
+//! The operator of a run: registers the functions when the cluster is complete, and compares the sandboxes that the
+//! control plane knows with those of the workers after the load; then deregisters everything and compares again.
 
 use std::{sync::Arc, time::Duration};
 
@@ -77,7 +77,8 @@ async fn wait_for_cluster() -> Result<(), OperatorError> {
     }
 }
 
-/// The expected and the actual sandboxes, as soon as they are equal and, if `empty`, there are none; or else at the deadline.
+/// The expected and the actual sandboxes, as soon as they are equal and, if `empty`, there are none; or else at the
+/// deadline.
 async fn compare(scenario: &Scenario, empty: bool) -> Result<Event, OperatorError> {
     let deadline = Instant::now() + STATE_TIMEOUT;
     loop {

@@ -1,5 +1,5 @@
-//! Counts the panics of this thread. tokio catches the panic of a task, so a component could lose a task unnoticed; a run
-//! with a panic fails.
+//! Counts the panics of this thread. tokio catches the panic of a task, so a component could lose a task unnoticed; a
+//! run with a panic fails.
 
 use std::{cell::Cell, sync::Once};
 

@@ -1,5 +1,5 @@
-//! Probes on connections: of data planes to workers, and of sandboxes. Components do not know of them, so a probe observes
-//! what happens and not what a component reports.
+//! Probes on connections: of data planes to workers, and of sandboxes. Components do not know of them, so a probe
+//! observes what happens and not what a component reports.
 
 use std::{
     io,
@@ -53,8 +53,8 @@ impl Probe for CallerProbe {
     }
 }
 
-/// Records the invocations of a sandbox on an HTTP/1.1 connection. One runs from its complete head to the first byte of the
-/// response or the end of the connection.
+/// Records the invocations of a sandbox on an HTTP/1.1 connection. One runs from its complete head to the first byte of
+/// the response or the end of the connection.
 pub(crate) struct SandboxProbe {
     worker: Host,
     port: u16,

@@ -26,8 +26,8 @@ const MAX_RUN_TIME: Duration = Duration::from_millis(LOAD_UNTIL_MS + client::RES
 /// Segments that may wait at a socket, and connections at a listener; the simulation panics beyond the latter.
 const SOCKET_CAPACITY: usize = 4096;
 
-/// The number of groups, by task id, in which tokio drops the tasks of a crashed machine. Ids are counted over the whole
-/// process, so each run starts at the same id modulo this number, and no other run takes ids meanwhile.
+/// The number of groups, by task id, in which tokio drops the tasks of a crashed machine. Ids are counted over the
+/// whole process, so each run starts at the same id modulo this number, and no other run takes ids meanwhile.
 const TASK_SHARDS: u64 = 4;
 static EXCLUSIVE: Mutex<()> = Mutex::new(());
 

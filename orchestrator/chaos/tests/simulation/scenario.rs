@@ -16,8 +16,8 @@ use super::{
 
 /// Data planes of every run.
 pub(crate) const DATA_PLANES: usize = 2;
-/// Workers of every run: with four or more, the control plane suspects its own network if more than 30 % miss heartbeats
-/// together.
+/// Workers of every run: with four or more, the control plane suspects its own network if more than 30 % miss
+/// heartbeats together.
 pub(crate) const WORKERS: usize = 4;
 /// Functions of every run.
 pub(crate) const FUNCTIONS: usize = 8;
@@ -44,8 +44,8 @@ pub(crate) const DEAD_AFTER_MS: u64 = 4_000;
 /// A vanished data plane keeps its slots for this long; shorter than the default, so that runs are short.
 pub(crate) const DATA_PLANE_GRACE_MS: u64 = 5_000;
 
-/// A broken connection between components is detected within 4 s (a ping each second, without a response for three), and a new one
-/// found within 3 s (a connection attempt takes 2 s at most, the pause between two less than 1 s).
+/// A broken connection between components is detected within 4 s (a ping each second, without a response for three),
+/// and a new one found within 3 s (a connection attempt takes 2 s at most, the pause between two less than 1 s).
 pub(crate) const RECONNECT_MS: u64 = 7_000;
 
 /// One run.

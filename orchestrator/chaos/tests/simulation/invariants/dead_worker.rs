@@ -1,7 +1,7 @@
 //! No data plane connects or writes to a worker that has been dead for two seconds.
 //!
-//! Exempt is a data plane that is cut off from the control plane, or whose control plane has just restarted, for as long as a
-//! reconnect takes.
+//! Exempt is a data plane that is cut off from the control plane, or whose control plane has just restarted, for as
+//! long as a reconnect takes.
 
 use super::Violation;
 use crate::simulation::{

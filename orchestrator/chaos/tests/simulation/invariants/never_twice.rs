@@ -1,6 +1,6 @@
-//! An invocation with a body and a method that is not idempotent is completed by one sandbox at most. An invocation that was
-//! served never starts again, whatever its method. (One that timed out may: its request can still be in flight when the
-//! function's time-out expires.)
+//! An invocation with a body and a method that is not idempotent is completed by one sandbox at most. An invocation
+//! that was served never starts again, whatever its method. (One that timed out may: its request can still be in flight
+//! when the function's time-out expires.)
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,5 @@
-//! A sandbox runs one function only, and has one id and one address: a response names the sandbox that ran the invocation.
+//! A sandbox runs one function only, and has one id and one address: a response names the sandbox that ran the
+//! invocation.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Every accepted invocation gets exactly one response: with a documented status, within the time of its limits. Only the
-//! death of its data plane may end its connection without a response.
+//! Every accepted invocation gets exactly one response: with a documented status, within the time of its limits. Only
+//! the death of its data plane may end its connection without a response.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,8 @@ use crate::simulation::{
 
 const INVARIANT: &str = "every invocation gets one response";
 
-/// The documented errors that these clients and functions can cause. All functions are registered during the whole load.
+/// The documented errors that these clients and functions can cause. All functions are registered during the whole
+/// load.
 const ERRORS: [(u16, &str); 6] = [
     (502, "upstream"),
     (503, "not-ready"),
@@ -59,7 +60,8 @@ fn is_expected(response: &ClientResponse) -> bool {
     }
 }
 
-/// Returns true if the call's data plane was dead at any time from the sending to the end. The client notices with a delay.
+/// Returns true if the call's data plane was dead at any time from the sending to the end. The client notices with a
+/// delay.
 fn data_plane_died(scenario: &Scenario, call: &Call, ended_ms: u64) -> bool {
     let notice_ms = scenario.latency_ms.1 + 4;
     scenario.faults.iter().any(|plan| {

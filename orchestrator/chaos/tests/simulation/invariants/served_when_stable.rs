@@ -1,5 +1,5 @@
-//! Liveness: an invocation that is sent some time after the last beginning or end of a fault is served in time. A dead worker
-//! is no exemption: its functions run elsewhere.
+//! Liveness: an invocation that is sent some time after the last beginning or end of a fault is served in time. A dead
+//! worker is no exemption: its functions run elsewhere.
 
 use std::collections::BTreeMap;
 

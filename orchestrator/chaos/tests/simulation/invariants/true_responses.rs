@@ -1,6 +1,6 @@
-//! A failure is never a 200, and a 200 is true: the function reports that it ran this invocation for at least the requested
-//! time, and a probe observed the run in a sandbox. A response of the data plane itself is marked as one and names no
-//! sandbox.
+//! A failure is never a 200, and a 200 is true: the function reports that it ran this invocation for at least the
+//! requested time, and a probe observed the run in a sandbox. A response of the data plane itself is marked as one and
+//! names no sandbox.
 
 use std::collections::{BTreeMap, BTreeSet};
 
