@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_allow_no_image_is_known() {
+    fn entries_that_can_allow_no_image_are_known() {
         for entry in ["builtin:", "builtin:function", "file:", "file:/", "file:/srv/f/", "file:/srv/f"] {
             assert!(may_allow_images(entry), "{entry:?}");
         }

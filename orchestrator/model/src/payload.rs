@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_specification_is_bounded_in_all() {
+    fn a_specification_is_bounded_as_a_whole() {
         let mut large = spec("");
         large.args = vec!["x".repeat(MAX_PAYLOAD_BYTES - ENTRY_BYTES - large.image.len())];
         assert_eq!(large.check(), Ok(()), "exactly the bound");

@@ -365,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_one_function_a_line_is_refused_with_what_to_do() {
+    fn a_line_without_exactly_one_function_is_refused_with_advice() {
         for (text, expected) in [
             ("\u{feff}{\"name\":\"f\",\"image\":\"i\"}", "begins with a byte order mark (BOM)"),
             ("{", "expected each function on one line, not over several"),
