@@ -127,7 +127,8 @@ async fn serve_http2(io: ClientIo, client: &Arc<Client>, watch: ConnectionWatch)
         .max_header_list_size(limits.http2_header_bytes())
         .max_concurrent_streams(MAX_STREAMS)
         .timer(TokioTimer::new())
-        // Pings detect a client that is gone without a close while its streams wait for responses.
+        // Pings detect a client that is gone without a close while its streams wait for responses. Interval and time-out
+        // together are `limits.send_timeout`.
         .keep_alive_interval(limits.send_timeout / 2)
         .keep_alive_timeout(limits.send_timeout / 2);
     let service = service_fn(|request| {

@@ -82,6 +82,7 @@ impl Reports {
         self.closed.cancel();
         match &*self.outbox.load() {
             Some(outbox) => outbox.close(),
+            // Without a stream there is nothing to send and so nothing to wait for.
             None => self.ended.cancel(),
         }
     }

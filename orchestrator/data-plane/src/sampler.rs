@@ -44,6 +44,7 @@ pub(crate) async fn run(plane: Arc<Plane>) {
     for slice in (0..SLICES as usize).cycle() {
         ticks.tick().await;
         let mut samples = Vec::new();
+        // The slice is emptied as a whole; functions that are still active enter it again.
         for function in plane.sampled.take(slice) {
             let Some((sample, active)) = function.sample() else { continue };
             samples.push((function.clone(), sample));

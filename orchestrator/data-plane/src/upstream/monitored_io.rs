@@ -104,6 +104,7 @@ impl MonitoredIo {
 impl IoMonitor {
     /// Aborts the connection: its user gets an error at once.
     pub(crate) fn break_off(&self) {
+        // Set before the wake, so that the task that wakes up sees it.
         self.broken.store(true, Ordering::Release);
         self.reader.wake();
     }
