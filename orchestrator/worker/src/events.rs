@@ -89,6 +89,7 @@ impl Batch for Events {
         if self.newest.is_empty() && !self.leaving {
             return None;
         }
+        // When the message is written, so that the wait for it counts as this worker's own time.
         let now = Instant::now();
         let (mut events, mut room) = (Vec::new(), Room::default());
         while room.is_left()

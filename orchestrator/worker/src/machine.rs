@@ -29,6 +29,8 @@ pub(crate) fn node(config: &Config) -> NodeSpec {
 
 /// The cores this process may use, and the machine's memory.
 fn capacity() -> Resources {
+    // The number of cores respects CPU affinity and quotas of control groups. The memory is that of the machine: a
+    // worker in a container with a memory limit needs `node.memory`.
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let memory_mib = fs::read_to_string("/proc/meminfo").ok().and_then(|text| total_mib(&text));
     Resources {

@@ -147,6 +147,7 @@ impl State {
     /// If this worker must not obey it.
     pub(crate) fn on_welcome(&mut self, theirs: Leader) -> Result<(), LeaderMismatch> {
         if let Some(ours) = self.leader {
+            // The cluster first, because epochs of different clusters cannot be compared.
             if ours.cluster != theirs.cluster {
                 return Err(LeaderMismatch::OtherCluster { theirs: theirs.cluster, ours: ours.cluster });
             }

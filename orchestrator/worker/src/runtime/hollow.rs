@@ -90,6 +90,7 @@ impl Hollow {
         };
         Ok(Self(Arc::new(Shared {
             delay: config.delay,
+            // Not `shared`: modelled creations all take about the same time.
             limiter: (config.parallel_starts > 0).then(|| CreationLimiter::new(config.parallel_starts)),
             random: Mutex::new(Pcg64::seed_from_u64(seed)),
             sandboxes: Arc::new(Sandboxes::default()),

@@ -131,6 +131,7 @@ impl Process {
         children::record_foreign();
         prctl::set_child_subreaper(true)?;
         let (interval, cgroups) = (config.monitor_interval, find_cgroups(&config)?);
+        // Beside this program, where builds and installations have both.
         let default_function = || std::env::current_exe().unwrap_or_default().with_file_name("trace-function");
         let shared = Arc::new(Shared {
             function: config.function.clone().unwrap_or_else(default_function),
@@ -139,6 +140,7 @@ impl Process {
             directory,
             nodes: nodes.iter().map(|node| node.name.to_string()).collect(),
             spawner: Spawner::start()?,
+            // Shared, because one function whose program never listens would hold all permits otherwise.
             limiter: CreationLimiter::shared(config.parallel_starts),
             cgroups,
             table: Mutex::default(),

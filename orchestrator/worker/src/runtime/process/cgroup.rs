@@ -93,6 +93,7 @@ impl Cgroups {
             }
             Version::Two => {
                 set("memory.max", &bytes.to_string())?;
+                // `memory.max` leaves swap out, so that the group could exceed it by swapping.
                 let _ = set("memory.swap.max", "0");
                 // A sandbox must not continue with some of its processes killed.
                 let _ = set("memory.oom.group", "1");
@@ -107,6 +108,7 @@ impl Cgroups {
             let name = entry.file_name();
             let worker =
                 name.to_str().and_then(|name| name.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok());
+            // If the number belongs to another process by now, the group is removed later.
             if worker.is_some_and(|worker| !Path::new(&format!("/proc/{worker}")).exists()) {
                 // Fails while members of the killed worker are still ending. The next worker removes it then.
                 let _ = fs::remove_dir(entry.path());

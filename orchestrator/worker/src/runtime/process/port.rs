@@ -91,6 +91,7 @@ impl Ports {
         let socket = socket(self.any)?;
         let found = lock(&self.free).find(|port| try_bind(&socket, SocketAddr::new(self.any, port)))?;
         Ok(found.map(|port| {
+            // At once, because a worker that is killed has no other chance.
             self.history.record_use(port);
             let (free, history) = (Arc::clone(&self.free), Arc::clone(&self.history));
             Port { address: SocketAddr::new(self.address, port), socket: Some(socket), free, history }
@@ -109,6 +110,7 @@ fn any_address() -> IpAddr {
 fn socket(any: IpAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(SocketAddr::new(any, 0)), Type::STREAM, Some(Protocol::TCP))?;
     if any.is_ipv6() {
+        // Explicitly, because the system's default (`net.ipv6.bindv6only`) may be the opposite.
         socket.set_only_v6(false)?;
     }
     Ok(socket)

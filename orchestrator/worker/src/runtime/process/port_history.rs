@@ -34,6 +34,7 @@ impl PortHistory {
         let (times, _) = bytes.as_chunks::<ENTRY_BYTES>();
         let times = times.iter().map(|bytes| u32::from_le_bytes(*bytes));
         let mut used: Vec<(u16, u32)> = (0..=u16::MAX).zip(times).filter(|(_, time)| *time > 0).collect();
+        // Ports in use have the greatest number and so come last.
         used.sort_unstable_by_key(|(port, time)| (*time, *port));
         let ended = used.iter().rev().find(|(_, time)| *time != IN_USE);
         let now = now(ended.map_or(0, |(_, time)| *time));

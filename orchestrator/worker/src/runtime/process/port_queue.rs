@@ -65,6 +65,7 @@ impl PortQueue {
             }
             // Whatever uses it may end at any time, like a sandbox: its time is now.
             self.ports.push_back((port, self.newest));
+            // After the port is in the queue again, so that an error loses none.
             bound?;
         }
         if is_whole {

@@ -206,6 +206,7 @@ fn exited_early<E>(log: &Log, cause: Result<String, E>) -> NotReady {
     let cause = cause.unwrap_or_else(|_| NO_SUPERVISOR.to_owned());
     let failure = CreationFailure::transient(format!("ended before it was ready, {cause}{}", log_suffix(log)));
     let (text, _) = log.text();
+    // Known by its words only, which differ between runtimes: `EADDRINUSE` is what Node.js prints.
     let taken = ["ddress already in use", "ddress in use", "EADDRINUSE"].iter().any(|words| text.contains(words));
     if taken { NotReady::PortTaken(failure) } else { NotReady::Failed(failure) }
 }
