@@ -169,6 +169,7 @@ fn spawn(program: &Path, directory: &Path, arguments: &[String]) -> anyhow::Resu
     let log = fs::File::create(directory.join("log")).context("making a log")?;
     let mut command = Command::new(program);
     command.args(arguments).arg("--data-dir").arg(directory);
+    // Daemons log to standard error; the file is shown if one does not start.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     let hint = || format!("starting {} (cargo build --release --bins makes it)", program.display());
     command.spawn().with_context(hint)

@@ -81,6 +81,7 @@ impl Options {
         // Bounded by the check of the rate.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and some 10^7")]
         let functions = (self.rate * cycle.as_secs_f64()).ceil() as u32;
+        // One for each data plane at least.
         functions.max(self.data_planes)
     }
 
