@@ -29,6 +29,7 @@ pub(crate) enum HttpError {
 pub(crate) async fn send_request(host: Host, port: u16, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
     let stream = TcpStream::connect((host.name(), port)).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Aborted together with this future, so that a client that leaves closes its connection.
     let _connection = AbortOnDropHandle::new(tokio::spawn(connection));
     let (head, body) = sender.send_request(request.map(Full::new)).await?.into_parts();
     Ok(Response::from_parts(head, body.collect().await?.to_bytes()))

@@ -4,6 +4,7 @@
 use std::{cell::Cell, sync::Once};
 
 thread_local! {
+    // A run is one thread, so a count per thread separates runs of parallel tests.
     static PANICS: Cell<u32> = const { Cell::new(0) };
 }
 

@@ -185,6 +185,7 @@ fn calls(random: &mut Pcg64) -> Vec<Call> {
         calls.extend((0..FUNCTIONS).map(last));
     }
     calls.sort_by_key(|call| call.at_ms);
+    // Numbered by time, over both data planes.
     calls.iter_mut().zip(1..).for_each(|(call, id)| call.id = id);
     calls
 }

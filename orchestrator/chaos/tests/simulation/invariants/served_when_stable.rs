@@ -43,6 +43,7 @@ fn is_stable(scenario: &Scenario, call: &Call, ended_ms: u64) -> bool {
     let is_bounded = scenario.functions[call.function].scale.max.is_some();
     scenario.faults.iter().all(|plan| {
         let Planned { fault, from_ms, until_ms } = *plan;
+        // The change is long enough before the call, or after its end.
         let after = |change_ms: u64, recovery_ms: u64| call.at_ms >= change_ms + recovery_ms || ended_ms < change_ms;
         match fault {
             Fault::Kill(Host::Worker(_)) | Fault::Lose(Host::Worker(_)) => {
