@@ -41,8 +41,10 @@ pub fn is_container_image(image: &str) -> bool {
     // A mistyped image of this system must not pass as a container image.
     let is_ours = image.split(':').next().is_some_and(|begin| ["builtin", "file"].contains(&begin));
     let (rest, digest) = split(image.split_once('@'), image);
+    // A colon before a slash belongs to the port of the host.
     let (name, tag) = split(rest.rsplit_once(':').filter(|(_, tag)| !tag.contains('/')), rest);
     let (host, path) = match name.split_once('/') {
+        // Any other first part belongs to the path (`library/ubuntu`).
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => (Some(host), path),
         _ => (None, name),
     };
