@@ -89,6 +89,7 @@ async fn connect_with_pings(
         .keep_alive_while_idle(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
+    // Over the given network, which tests and simulations replace.
     let connector = service_fn(move |uri: Uri| {
         let network = network.clone();
         async move {

@@ -77,6 +77,7 @@ impl HeartbeatReceiver {
         let mut buffer = [0; MAX_DATAGRAM_BYTES];
         let (mut last_poll, mut interval) = (Instant::now(), MAX_POLL_INTERVAL);
         loop {
+            // A sleep rather than a wait for the socket, which would wake this process for each datagram.
             sleep(interval).await;
             // The datagrams of this poll arrived within this time.
             let elapsed = last_poll.elapsed();
@@ -142,6 +143,7 @@ impl Heartbeats {
         let (mut last_acknowledgement, mut do_datagrams_arrive) = (Instant::now(), false);
         let mut fallback: Option<AbortOnDropHandle<()>> = None;
         let mut ticks = interval(self.period);
+        // Missed ticks are not made up for: several heartbeats at once say no more than one.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut last_tick = Instant::now();
         loop {

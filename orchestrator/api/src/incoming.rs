@@ -255,6 +255,7 @@ impl AsyncWrite for PeerConnection {
     ) -> Poll<io::Result<usize>> {
         self.poll_authentication(cx)?;
         let wrote = Pin::new(&mut self.io).poll_write_vectored(cx, buffers);
+        // One buffer is enough to find out whether there is space.
         let first = buffers.iter().find(|buffer| !buffer.is_empty());
         self.check_progress(cx, first.map_or(&[], |first| first), wrote)
     }

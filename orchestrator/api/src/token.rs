@@ -187,6 +187,7 @@ impl fmt::Debug for Token {
 /// Writes a new token to a temporary file and renames it to `path`, so that no reader sees an incomplete one.
 fn create(path: &Path) -> io::Result<()> {
     let mut random = [0; RANDOM_BYTES];
+    // From the kernel's generator, since nobody may be able to predict a token.
     fs::File::open("/dev/urandom")?.read_exact(&mut random)?;
     let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
     if let Some(directory) = path.parent() {

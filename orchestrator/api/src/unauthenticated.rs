@@ -112,6 +112,7 @@ impl Table {
     /// Returns the connection to evict next and the time from which it may be evicted: the oldest one of the origin
     /// with the most connections.
     fn victim(&self) -> Option<(u64, Instant)> {
+        // Counted anew each time: there are 256 entries at most, and this is called only at the bound.
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
         for connection in self.connections.values() {
             *counts.entry(connection.origin).or_default() += 1;
