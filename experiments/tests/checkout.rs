@@ -32,7 +32,7 @@ fn refused(output: &Output, expected: &str) {
 }
 
 #[test]
-fn outside_a_checkout_nothing_is_done() {
+fn outside_a_checkout_every_command_is_refused() {
     let elsewhere = tempfile::tempdir().unwrap();
     let place = elsewhere.path().canonicalize().unwrap();
     let expected = format!("{} is in no checkout of dirigent", place.display());

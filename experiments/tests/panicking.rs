@@ -30,7 +30,7 @@ ready = [{ file = "{dir}/pids" }]
 "#;
 
 #[test]
-fn a_panic_leaves_no_process() {
+fn a_panic_leaves_no_process_behind() {
     orphans::adopt().unwrap();
     let folder = tempfile::tempdir().unwrap();
     let session = Session {

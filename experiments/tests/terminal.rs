@@ -21,7 +21,7 @@ fn on_a_terminal(checkout: &Path, columns: u16) -> String {
 }
 
 #[test]
-fn a_terminal_that_tells_no_width_gets_tables_as_a_file_does() {
+fn tables_are_not_wrapped_on_a_terminal_without_a_width() {
     let checkout = tempfile::tempdir().unwrap();
     std::os::unix::fs::symlink(env!("CARGO_MANIFEST_DIR"), checkout.path().join("experiments")).unwrap();
     let in_a_file = String::from_utf8(list(checkout.path()).output().unwrap().stdout).unwrap();

@@ -79,10 +79,10 @@ impl Traces {
 const CACHE: &str = "/dirigent-baseline/";
 
 #[test]
-fn from_nothing_to_zero_and_to_nothing_knative() {
+fn installs_scales_to_zero_and_removes_everything_knative() {
     if env::var_os("TEST_BASELINE").is_none() {
         let why = "it builds Kubernetes and Knative; set TEST_BASELINE=1 to run it";
-        programs::say_skipped("from_nothing_to_zero_and_to_nothing_knative", why);
+        programs::say_skipped("installs_scales_to_zero_and_removes_everything_knative", why);
         return;
     }
     let before = Traces::now();

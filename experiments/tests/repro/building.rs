@@ -44,7 +44,7 @@ fn a_build_by_cargo_ends_when_the_user_asks_to_stop() {
 }
 
 #[test]
-fn what_a_system_builds_itself_ends_however_it_takes_signals_and_is_no_failure_of_it() {
+fn a_build_command_is_ended_even_if_it_ignores_signals_and_is_no_failure_of_the_system() {
     for with in ["{bin}/build", "{bin}/build\", \"stubborn"] {
         let toy = toy();
         toy.edit("experiments/systems.toml", "about =", &format!("build.command = [\"{with}\"]\nabout ="));

@@ -40,7 +40,7 @@ fn late(row: &mut Invocation, by_ns: u64) {
 }
 
 #[test]
-fn every_invariant_is_held_by_a_good_run_and_found_when_broken() {
+fn every_invariant_holds_in_a_good_run_and_is_reported_when_broken() {
     let toy = finished();
     let broken = (Some(3), "not held".to_owned());
     type Change = fn(&mut Vec<Invocation>);
@@ -113,7 +113,7 @@ pub(crate) fn check_cases<'a>(toy: &Toy, cases: impl IntoIterator<Item = Case<'a
 }
 
 #[test]
-fn a_rule_is_held_by_a_proof_of_every_row_and_never_by_that_of_some() {
+fn a_rule_holds_only_if_every_row_proves_it() {
     let toy = finished();
     let sent_ns = i64::try_from(rows()[1].sent_ns.unwrap()).unwrap();
     let (at_once, ahead) = (second(sent_ns), second(sent_ns - 2_000_000_000));
@@ -164,7 +164,7 @@ fn a_rule_is_held_by_a_proof_of_every_row_and_never_by_that_of_some() {
 }
 
 #[test]
-fn rows_that_no_rule_judges_are_unsound_and_never_stand_in_for_those_that_were_planned() {
+fn rows_outside_the_plan_are_reported_and_do_not_replace_planned_rows() {
     let toy = finished();
     let own = toy.point().path;
     for (system, point, number) in [("toy", "elsewhere", 1), ("toy", "replay", 2), ("another", "replay", 1)] {
@@ -188,7 +188,7 @@ fn rows_that_no_rule_judges_are_unsound_and_never_stand_in_for_those_that_were_p
 }
 
 #[test]
-fn a_schedule_that_a_system_does_not_tell_is_not_known_to_be_the_same() {
+fn an_unrecorded_schedule_is_not_assumed_to_be_equal() {
     let toy = finished();
     let rule = "same schedule";
     assert_eq!(check(&toy, rule), (Some(0), "held".to_owned()));
@@ -199,7 +199,7 @@ fn a_schedule_that_a_system_does_not_tell_is_not_known_to_be_the_same() {
 }
 
 #[test]
-fn a_load_generator_that_read_late_is_found() {
+fn a_load_generator_that_reads_late_is_reported() {
     let toy = finished();
     assert_eq!(check(&toy, "read in time"), (Some(0), "not measured".to_owned()));
     let reading = "\"reading\":{\"p50_ns\":0,\"p99_ns\":1000001,\"max_ns\":1000001},\"lag_bound_ns\"";
@@ -208,7 +208,7 @@ fn a_load_generator_that_read_late_is_found() {
 }
 
 #[test]
-fn a_changed_schedule_and_a_lost_repetition_are_found() {
+fn a_changed_schedule_and_a_lost_repetition_are_reported() {
     let toy = finished();
     toy.edit("out/toy/replay/1/loadgen.json", "\"schedule_sha256\":\"", "\"schedule_sha256\":\"0");
     assert_eq!(check(&toy, "same schedule"), (Some(3), "not held".to_owned()));
@@ -217,7 +217,7 @@ fn a_changed_schedule_and_a_lost_repetition_are_found() {
 }
 
 #[test]
-fn a_failed_invocation_in_a_valid_run_is_a_threshold_that_does_not_hold() {
+fn a_failed_invocation_in_a_valid_run_exceeds_its_threshold() {
     let toy = finished();
     toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"timeout\":1}");
     let checked = check_changed(&toy, |rows| rows[2].outcome = Outcome::Timeout, "failures as expected");
@@ -225,7 +225,7 @@ fn a_failed_invocation_in_a_valid_run_is_a_threshold_that_does_not_hold() {
 }
 
 #[test]
-fn a_warm_invocation_where_cold_starts_were_expected_is_found_and_in_a_saturated_system_marked() {
+fn an_unexpected_warm_invocation_is_reported_or_marked_if_the_system_is_saturated() {
     let toy = Toy::new("well");
     toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "cold_share_min = 0.99");
     assert_eq!(toy.run(&[]).status.code(), Some(3), "two of three rows are warm");
@@ -236,7 +236,7 @@ fn a_warm_invocation_where_cold_starts_were_expected_is_found_and_in_a_saturated
 }
 
 #[test]
-fn warm_invocations_after_a_system_fell_behind_are_marked_and_where_it_may_have_kept_up_found() {
+fn unexpected_warm_invocations_are_marked_only_after_a_system_fell_behind() {
     let of_load = |load: &str| {
         let toy = Toy::new("well");
         let definition = "experiments/definitions/toy.toml";
@@ -268,7 +268,7 @@ fn warm_invocations_after_a_system_fell_behind_are_marked_and_where_it_may_have_
 }
 
 #[test]
-fn an_invocation_without_any_answer_is_found_and_a_refused_one_is_no_silence() {
+fn a_refused_invocation_has_a_response_and_a_lost_one_is_reported() {
     let toy = Toy::new("well");
     toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "silent_share_max = 0.0");
     assert_eq!(toy.run(&[]).status.code(), Some(0));
@@ -282,7 +282,7 @@ fn an_invocation_without_any_answer_is_found_and_a_refused_one_is_no_silence() {
 }
 
 #[test]
-fn too_few_answers_in_a_second_are_found_and_a_trace_cannot_expect_any() {
+fn too_few_responses_per_second_are_reported_except_for_traces() {
     let toy = Toy::new("well");
     let definition = "experiments/definitions/toy.toml";
     toy.edit(definition, "failed_share_max = 0.0", "answered_per_s_min = 1.0");
@@ -300,7 +300,7 @@ fn too_few_answers_in_a_second_are_found_and_a_trace_cannot_expect_any() {
 }
 
 #[test]
-fn what_was_not_recorded_is_not_measured_rather_than_held() {
+fn an_unrecorded_value_is_not_measured_rather_than_held() {
     let toy = finished();
     fs::remove_file(toy.point().coldstarts()).unwrap();
     assert_eq!(check(&toy, "cold rows have a new sandbox"), (Some(0), "not measured".to_owned()));
@@ -311,7 +311,7 @@ fn what_was_not_recorded_is_not_measured_rather_than_held() {
 }
 
 #[test]
-fn what_is_found_is_on_record_before_claims_are_judged_and_the_page_is_drawn() {
+fn findings_are_recorded_before_claims_and_the_page_use_them() {
     let toy = Toy::new("well");
     toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "cold_share_min = 0.99");
     let output = toy.run(&[]);
@@ -328,7 +328,7 @@ fn what_is_found_is_on_record_before_claims_are_judged_and_the_page_is_drawn() {
 }
 
 #[test]
-fn a_report_made_again_checks_again_and_one_that_is_older_than_what_is_found_is_said_to_be() {
+fn a_new_report_verifies_again_and_an_outdated_one_is_named() {
     let toy = finished();
     let older = "claims and page were made without these findings, and count for nothing: repro report";
     fs::create_dir(toy.out().report()).unwrap();
@@ -344,7 +344,7 @@ fn a_report_made_again_checks_again_and_one_that_is_older_than_what_is_found_is_
 }
 
 #[test]
-fn a_folder_without_a_run_is_bad_usage_and_a_run_without_rows_has_nothing_to_report() {
+fn a_directory_without_a_run_is_a_usage_error_and_a_run_without_rows_has_no_report() {
     let toy = Toy::new("well");
     let repro = |arguments: &[&str]| {
         let output = toy.command(arguments).output().unwrap();

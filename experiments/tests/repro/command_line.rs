@@ -28,7 +28,7 @@ fn plan_of(experiment: &str, overrides: Overrides) -> String {
 }
 
 #[test]
-fn the_main_experiment_is_what_the_page_says() {
+fn the_main_experiment_matches_its_page() {
     insta::assert_snapshot!(plan(Overrides::default()), @r"
     azure-500 at scale laptop
       load     30 min of the synthetic trace azure-sample from minute 0, the first 10m warm-up, seed 1
@@ -57,7 +57,7 @@ fn the_few_minute_version_runs_real_processes() {
 }
 
 #[test]
-fn the_cold_start_sweep_is_what_its_page_says() {
+fn the_cold_start_sweep_matches_its_page() {
     let plan = plan_of(
         "cold-start-sweep",
         Overrides { rates: vec![500.0, 8000.0], repetitions: Some(2), ..Overrides::default() },
@@ -83,7 +83,7 @@ fn the_cold_start_sweep_is_what_its_page_says() {
 }
 
 #[test]
-fn the_warm_sweep_takes_turns_with_the_floor_of_the_machine() {
+fn the_warm_sweep_alternates_with_the_machine_floor() {
     let plan = plan_of("warm-sweep", Overrides { quick: true, ..Overrides::default() });
     insta::assert_snapshot!(plan, @r"
     warm-sweep at scale laptop
@@ -114,7 +114,7 @@ fn every_committed_definition_and_system_can_be_read() {
 }
 
 #[test]
-fn plan_runs_nothing_and_list_names_what_there_is() {
+fn plan_runs_nothing_and_list_shows_all_definitions() {
     let toy = Toy::new("well");
     let plan = toy.command(&["plan", "toy", "--repetitions", "2", "--format", "csv"]).output().unwrap();
     assert_eq!(plan.status.code(), Some(0), "{}", said(&plan));
@@ -127,7 +127,7 @@ fn plan_runs_nothing_and_list_names_what_there_is() {
 }
 
 #[test]
-fn help_says_for_which_load_an_option_is() {
+fn help_names_the_load_of_each_option() {
     let toy = Toy::new("well");
     let help = toy.command(&["plan", "--help"]).output().unwrap();
     let help = String::from_utf8(help.stdout).unwrap();
@@ -147,7 +147,7 @@ fn help_says_for_which_load_an_option_is() {
 }
 
 #[test]
-fn mistakes_are_usage_errors_with_their_place() {
+fn usage_errors_name_file_and_line() {
     let toy = Toy::new("well");
     let refused = |arguments: &[&str]| {
         let output = toy.command(arguments).output().unwrap();
@@ -169,7 +169,7 @@ fn mistakes_are_usage_errors_with_their_place() {
 }
 
 #[test]
-fn a_folder_with_something_in_it_is_not_overwritten() {
+fn a_directory_that_is_not_empty_is_not_overwritten() {
     let toy = Toy::new("well");
     std::fs::create_dir(toy.path("out")).unwrap();
     toy.write("out/mine", "precious");
@@ -179,7 +179,7 @@ fn a_folder_with_something_in_it_is_not_overwritten() {
 }
 
 #[test]
-fn print_config_is_the_settings_with_everything_laid_over() {
+fn print_config_shows_the_settings_with_all_overrides() {
     let toy = Toy::new("well");
     let output = toy.command(&["run", "toy", "--quick", "--minutes", "7", "--print-config"]).output().unwrap();
     let settings: experiments::definition::settings::Settings =
@@ -188,7 +188,7 @@ fn print_config_is_the_settings_with_everything_laid_over() {
 }
 
 #[test]
-fn doctor_says_what_is_there() {
+fn doctor_lists_available_programs_and_systems() {
     let toy = Toy::new("well");
     let output = toy.command(&["doctor", "--format", "json"]).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);

@@ -50,7 +50,7 @@ fn make_earlier(toy: &Toy) {
 }
 
 #[test]
-fn what_earlier_versions_measured_stands() {
+fn results_of_earlier_versions_stay_valid() {
     let toy = finished();
     make_earlier(&toy);
     let before = toy.pids().len();
@@ -61,6 +61,6 @@ fn what_earlier_versions_measured_stands() {
 }
 
 #[test]
-fn what_earlier_versions_measured_and_was_set_aside_comes_back_wherever_its_programs_lie() {
+fn archived_results_of_earlier_versions_return_with_programs_in_another_directory() {
     expect_rows_come_back(make_earlier);
 }

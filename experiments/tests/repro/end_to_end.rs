@@ -195,7 +195,7 @@ exit $code
 "#;
 
 #[test]
-fn no_load_begins_before_the_data_plane_knows_its_functions() {
+fn load_starts_only_when_the_data_plane_knows_its_functions() {
     let register = r#""{bin}/loadgen", "register","#;
     let starts = r#"["{bin}/dirigent", "data-plane", "--config", "{dir}/data-plane.toml"]"#;
     let unheard = format!(r#""sh", "-c", '''{REGISTER_UNHEARD}''', "{{dirs.data-plane}}", {register}"#);

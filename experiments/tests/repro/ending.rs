@@ -23,7 +23,7 @@ pub(crate) fn claims(outcome: &str) -> String {
 }
 
 #[test]
-fn the_claims_are_the_last_thing_said_and_decide_the_exit_code() {
+fn claims_are_printed_last_and_decide_the_exit_code() {
     for (outcome, code) in [("held", 0), ("not measured", 0), ("inconclusive", 4), ("not held", 4), ("invalid", 3)] {
         let toy = Toy::new("well");
         toy.write("bin/claims.json", &claims(outcome));
@@ -49,7 +49,7 @@ fn the_claims_are_the_last_thing_said_and_decide_the_exit_code() {
 }
 
 #[test]
-fn invariants_that_hold_are_counted_and_shown_only_when_asked_for() {
+fn invariants_that_hold_are_counted_and_listed_only_on_request() {
     let toy = Toy::new("well");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -110,7 +110,7 @@ fn on_a_small_disk(test: &str, (toy, size): (&Toy, &str), command: &str) -> Opti
 
 /// The disk that counts is that of the run, not that of the checkout.
 #[test]
-fn the_disk_of_the_run_is_looked_at() {
+fn the_disk_of_the_run_directory_is_checked() {
     let toy = Toy::new("well");
     let small = |command: &str| on_a_small_disk("the_disk_of_the_run_is_looked_at", (&toy, "1m"), command);
     let Some(output) = small("\"$1\" run toy --out \"$0/run\" --programs \"$2\" --checkout \"$3\"") else { return };
@@ -133,7 +133,7 @@ fn a_system_that_fills_the_disk_under_load_has_failed_and_leaves_room_for_the_ne
 }
 
 #[test]
-fn a_disk_that_cannot_be_emptied_takes_nothing_from_whose_doing_it_is() {
+fn a_full_disk_is_attributed_to_the_system_even_if_it_cannot_be_emptied() {
     let mount = "mkdir \"$1/kept\"; mount -t tmpfs -o size=1m none \"$1/kept\" || exit 1\n";
     let test = "a_disk_that_cannot_be_emptied_takes_nothing_from_whose_doing_it_is";
     let Some((failures, text)) = of_full_disk(test, (mount, ""), 1) else { return };
@@ -208,7 +208,7 @@ fn a_system_that_holds_most_of_the_memory_when_its_load_generator_is_killed_has_
 }
 
 #[test]
-fn claims_that_were_judged_by_other_findings_are_not_shown_and_count_for_nothing() {
+fn claims_judged_by_outdated_findings_are_neither_shown_nor_counted() {
     let toy = Toy::new("well");
     toy.write("bin/claims.json", &claims("held"));
     assert_eq!(toy.run(&[]).status.code(), Some(0));
@@ -224,7 +224,7 @@ fn claims_that_were_judged_by_other_findings_are_not_shown_and_count_for_nothing
 }
 
 #[test]
-fn nothing_that_was_judged_is_left_when_a_run_is_gone_on_with_and_stopped() {
+fn a_resumed_and_stopped_run_keeps_no_outdated_claims() {
     for behaviour in ["fails", "long"] {
         let toy = Toy::new("well");
         toy.write("bin/claims.json", &claims("held"));

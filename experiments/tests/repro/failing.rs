@@ -32,7 +32,7 @@ fn assert_on_record(toy: &Toy, said: &str) {
 }
 
 #[test]
-fn what_is_not_tried_replaces_no_failure_and_deletes_no_log() {
+fn a_skipped_attempt_replaces_no_failure_and_deletes_no_log() {
     let toy = failed();
     toy.edit("bin/toyd", "echo \"toyd 1.0\"; exit 0", "exit 1");
     for _ in 0..2 {
@@ -49,7 +49,7 @@ fn change(toy: &Toy) {
 }
 
 #[test]
-fn what_a_system_failed_in_is_its_result_and_no_resume_measures_it_again() {
+fn a_system_failure_is_a_result_that_resuming_keeps() {
     let toy = failed();
     toy.write("bin/behaviour", "well");
     for options in [&[][..], &["--again"]] {
@@ -79,7 +79,7 @@ fn what_a_system_failed_in_is_its_result_and_no_resume_measures_it_again() {
 }
 
 #[test]
-fn a_failure_stays_on_record_until_another_try_has_ended() {
+fn a_failure_is_kept_until_another_attempt_has_ended() {
     let toy = failed();
     change(&toy);
     let stopped = resume_and_stop(&toy, &["--again"]);
@@ -93,7 +93,7 @@ fn a_failure_stays_on_record_until_another_try_has_ended() {
 }
 
 #[test]
-fn what_measures_a_system_and_fails_says_nothing_about_it_and_replaces_no_failure_of_it() {
+fn a_harness_failure_is_no_result_and_replaces_no_system_failure() {
     let toy = failed();
     change(&toy);
     toy.write("bin/behaviour", "well");
@@ -122,7 +122,7 @@ fn what_measures_a_system_and_fails_says_nothing_about_it_and_replaces_no_failur
 }
 
 #[test]
-fn what_a_systems_table_or_the_disk_keeps_from_being_started_says_nothing_about_the_system() {
+fn a_system_that_configuration_or_disk_prevents_from_starting_has_no_result() {
     let register = "[\"cp\", \"{functions}\", \"{dirs.toy-1}/registered\"]";
     let of_harness = |script: &str| format!("[\"{{bin}}/loadgen\", \"register\", \"sh\", \"-c\", \"{script}\"]");
     let [unknown, killed] = ["exit 2", "kill -9 $$"].map(of_harness);
@@ -165,7 +165,7 @@ fn what_a_systems_table_or_the_disk_keeps_from_being_started_says_nothing_about_
 }
 
 #[test]
-fn what_was_not_begun_replaces_nothing_that_was_and_is_no_try() {
+fn an_attempt_that_did_not_start_replaces_nothing() {
     let toy = Toy::new("well");
     toy.write("bin/fails-at", toy.out().point("toy", "replay", 2).path.to_str().unwrap());
     assert_eq!(toy.run(&["--repetitions", "2"]).status.code(), Some(1));
@@ -185,7 +185,7 @@ fn what_was_not_begun_replaces_nothing_that_was_and_is_no_try() {
 }
 
 #[test]
-fn a_system_that_ended_before_its_load_was_stopped_has_failed_and_a_stop_does_not_undo_that() {
+fn a_system_that_exits_before_its_load_is_stopped_has_failed_also_after_a_stop() {
     let toy = Toy::new("dies");
     toy.edit("bin/loadgen", "|| length=2.2", "|| length=1000");
     let child = toy.start_and_load();
@@ -226,7 +226,7 @@ fn stop_after_death(toy: &Toy, dead: usize) -> String {
 }
 
 #[test]
-fn a_system_that_ended_before_its_start_or_registration_was_stopped_has_failed_and_one_that_lives_has_not() {
+fn a_stop_during_start_or_registration_fails_only_a_system_that_has_exited() {
     let register = "[\"cp\", \"{functions}\", \"{dirs.toy-1}/registered\"]";
     let waits = "[\"sh\", \"-c\", 'touch \"$0/loading\"; exec sleep 99', \"{bin}\"]";
     let registering = |behaviour: &str| {
@@ -251,7 +251,7 @@ fn a_system_that_ended_before_its_start_or_registration_was_stopped_has_failed_a
 }
 
 #[test]
-fn schedules_that_cannot_be_made_again_change_nothing_and_what_is_measured_is_not_called_lost() {
+fn missing_schedules_that_cannot_be_generated_lose_no_results() {
     let toy = Toy::new("well");
     assert_eq!(toy.run(&[]).status.code(), Some(0));
     let manifest = fs::read_to_string(toy.out().manifest()).unwrap();
@@ -264,7 +264,7 @@ fn schedules_that_cannot_be_made_again_change_nothing_and_what_is_measured_is_no
 }
 
 #[test]
-fn a_repetition_that_the_plan_does_not_know_to_be_finished_is_not_measured_again() {
+fn a_finished_repetition_missing_from_the_plan_is_not_measured_again() {
     let toy = Toy::new("well");
     assert_eq!(toy.run(&["--repetitions", "3"]).status.code(), Some(0));
     let mut plan: Plan = read_json(&toy.out().plan()).unwrap();
@@ -281,7 +281,7 @@ fn a_repetition_that_the_plan_does_not_know_to_be_finished_is_not_measured_again
 }
 
 #[test]
-fn what_a_manifest_has_lost_of_its_schedules_is_listed_again() {
+fn schedules_missing_from_a_manifest_are_listed_again() {
     let toy = Toy::new("well");
     assert_eq!(toy.run(&[]).status.code(), Some(0));
     let known = toy.manifest().checksums;

@@ -42,7 +42,7 @@ fn isolated(test: &str, behaviour: &str) -> Option<Toy> {
 
 /// The user namespace, which root does not need.
 #[test]
-fn an_ordinary_user_may_go_inside_too_root() {
+fn an_unprivileged_user_can_be_isolated_root() {
     if !getuid().is_root() {
         programs::say_skipped("an_ordinary_user_may_go_inside_too_root", "only root can become another user");
         return;
@@ -95,7 +95,7 @@ fn systems_and_load_share_one_private_network_and_the_run_says_so() {
 }
 
 #[test]
-fn how_the_run_inside_ends_is_how_the_run_ends() {
+fn the_exit_code_of_the_isolated_run_is_the_exit_code() {
     let Some(toy) = isolated("how_the_run_inside_ends_is_how_the_run_ends", "dies") else { return };
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(3), "{}", said(&output));
@@ -103,7 +103,7 @@ fn how_the_run_inside_ends_is_how_the_run_ends() {
 }
 
 #[test]
-fn a_signal_to_the_outermost_alone_stops_what_is_inside_and_the_run_can_go_on_inside() {
+fn a_signal_to_the_outer_process_stops_the_isolated_run_which_can_be_resumed() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let test = "a_signal_to_the_outermost_alone_stops_what_is_inside_and_the_run_can_go_on_inside";
         let Some(toy) = isolated(test, "long") else { return };
@@ -126,7 +126,7 @@ fn a_signal_to_the_outermost_alone_stops_what_is_inside_and_the_run_can_go_on_in
 }
 
 #[test]
-fn a_second_process_learns_the_process_that_the_user_started() {
+fn a_second_process_is_told_the_process_that_the_user_started() {
     let Some(toy) = isolated("a_second_process_learns_the_process_that_the_user_started", "long") else { return };
     let mut child = toy.start_and_load();
     let pids = started_by(&child);
@@ -141,7 +141,7 @@ fn a_second_process_learns_the_process_that_the_user_started() {
 }
 
 #[test]
-fn with_the_outermost_killed_everything_inside_ends() {
+fn killing_the_outer_process_ends_the_isolated_run() {
     let Some(toy) = isolated("with_the_outermost_killed_everything_inside_ends", "long") else { return };
     let mut child = toy.start_and_load();
     let pids = started_by(&child);
@@ -152,7 +152,7 @@ fn with_the_outermost_killed_everything_inside_ends() {
 }
 
 #[test]
-fn the_first_process_inside_finds_what_a_system_leaves_behind() {
+fn the_isolated_init_process_finds_processes_left_behind() {
     let Some(toy) = isolated("the_first_process_inside_finds_what_a_system_leaves_behind", "leaks") else { return };
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -161,7 +161,7 @@ fn the_first_process_inside_finds_what_a_system_leaves_behind() {
 }
 
 #[test]
-fn what_could_not_be_built_outside_is_known_inside() {
+fn failed_builds_outside_are_known_to_the_isolated_run() {
     let test = "what_could_not_be_built_outside_is_known_inside";
     let Some(toy) = isolated(test, "well") else { return };
     assert_eq!(toy.run(&[]).status.code(), Some(0));
@@ -181,7 +181,7 @@ fn what_could_not_be_built_outside_is_known_inside() {
 }
 
 #[test]
-fn a_system_that_cannot_run_here_is_named_and_nothing_is_isolated_for_it() {
+fn a_system_that_cannot_run_here_is_named_and_causes_no_isolation() {
     let toy = Toy::new("well");
     let needs = "enclosed = true\nneeds = [{ file = \"/no/such\", fix = \"make it\" }]\nabout =";
     toy.edit("experiments/systems.toml", "about =", needs);
@@ -192,7 +192,7 @@ fn a_system_that_cannot_run_here_is_named_and_nothing_is_isolated_for_it() {
 }
 
 #[test]
-fn the_plan_says_where_the_run_takes_place() {
+fn the_plan_says_whether_the_run_is_isolated() {
     let toy = Toy::new("well");
     let plan = |toy: &Toy| said(&toy.command(&["plan", "toy"]).output().unwrap());
     assert!(!plan(&toy).contains("private"), "{}", plan(&toy));

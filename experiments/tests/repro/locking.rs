@@ -7,7 +7,7 @@ use record::ExitState;
 use crate::toy::{Toy, is_alive, said, wait_until};
 
 #[test]
-fn a_second_process_learns_the_holder_and_changes_nothing() {
+fn a_second_process_is_told_the_lock_holder_and_changes_nothing() {
     let toy = Toy::new("long");
     let mut first = toy.start_and_load();
     let (out, bin) = (toy.path("out"), toy.path("bin"));
@@ -38,7 +38,7 @@ fn a_second_process_learns_the_holder_and_changes_nothing() {
 }
 
 #[test]
-fn a_folder_without_a_run_is_not_gone_on_with_and_stays_as_it_is() {
+fn a_directory_without_a_run_is_not_resumed_and_stays_unchanged() {
     let toy = Toy::new("well");
     fs::create_dir(toy.path("out")).unwrap();
     let output = toy.resume();

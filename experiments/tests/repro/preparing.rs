@@ -32,7 +32,7 @@ fn times(toy: &Toy) -> Vec<String> {
 }
 
 #[test]
-fn a_state_is_prepared_once_for_all_repetitions_and_goes_when_they_are_measured() {
+fn a_prepared_state_is_shared_by_repetitions_and_then_removed() {
     let toy = preparing(ONCE);
     let output = toy.run(&["--quick"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -43,7 +43,7 @@ fn a_state_is_prepared_once_for_all_repetitions_and_goes_when_they_are_measured(
 }
 
 #[test]
-fn points_share_a_state_when_the_same_command_makes_it_from_the_same_functions() {
+fn points_share_a_state_made_by_the_same_command_and_functions() {
     let toy = preparing(ONCE);
     let output = toy.run_experiment("sweep", &[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -51,7 +51,7 @@ fn points_share_a_state_when_the_same_command_makes_it_from_the_same_functions()
 }
 
 #[test]
-fn a_state_that_other_programs_prepared_is_not_begun_from() {
+fn a_state_prepared_by_other_programs_is_not_used() {
     let toy = preparing(ONCE);
     toy.write("bin/behaviour", "long");
     let child = toy.start_and_load();
@@ -67,7 +67,7 @@ fn a_state_that_other_programs_prepared_is_not_begun_from() {
 
 /// A toy that says what its own build made, which is in a file beside its programs.
 #[test]
-fn a_system_that_was_built_again_between_repetitions_is_found() {
+fn a_system_rebuilt_between_repetitions_is_reported() {
     let toy = Toy::new("well");
     toy.edit("experiments/systems.toml", "/registered\"] }\nstop", "/registered\", \"{bin}/built.json\"] }\nstop");
     toy.write("bin/built.json", r#"{"seconds": 1, "programs": {"activator": "1"}}"#);
@@ -88,7 +88,7 @@ fn a_system_that_was_built_again_between_repetitions_is_found() {
 }
 
 #[test]
-fn a_system_whose_version_names_its_build_is_refused_when_it_was_built_again() {
+fn a_rebuilt_system_whose_version_names_its_build_is_refused() {
     let toy = Toy::new("well");
     let version = "echo \"toyd 1.0, build $(sha256sum < \"$bin/built.json\" | cut -c 1-12)\"; exit 0";
     toy.edit("bin/toyd", "echo \"toyd 1.0\"; exit 0", version);
@@ -106,7 +106,7 @@ fn a_system_whose_version_names_its_build_is_refused_when_it_was_built_again() {
 }
 
 #[test]
-fn a_preparation_that_fails_is_shown_and_its_half_is_not_begun_from() {
+fn a_failed_preparation_is_reported_and_its_partial_state_not_used() {
     let toy = preparing(&format!("{ONCE} && echo no room >&2 && exit 1"));
     let output = toy.run(&["--quick"]);
     assert_eq!(output.status.code(), Some(1));

@@ -67,7 +67,7 @@ impl Desk {
 }
 
 #[test]
-fn values_that_are_wrong_are_refused_by_plan_and_run_before_anything_is_built() {
+fn invalid_values_are_refused_by_plan_and_run_before_any_build() {
     let desk = Desk::new();
     for (typed, expected) in [
         ("azure-500 --runtime foo", "--runtime foo: dirigent has no such runtime, but hollow or process"),
@@ -102,7 +102,7 @@ fn values_that_are_wrong_are_refused_by_plan_and_run_before_anything_is_built() 
 }
 
 #[test]
-fn places_that_are_wrong_are_refused_before_anything_is_made() {
+fn invalid_directories_are_refused_before_any_is_created() {
     let toy = Toy::new("well");
     let (bin, out) = (toy.path("bin"), toy.path("out"));
     let (bin, out) = (bin.to_str().unwrap(), out.to_str().unwrap());
@@ -124,7 +124,7 @@ fn places_that_are_wrong_are_refused_before_anything_is_made() {
 }
 
 #[test]
-fn a_run_whose_values_the_load_generator_refuses_says_nothing_of_going_on() {
+fn a_run_refused_by_the_load_generator_does_not_suggest_resuming() {
     let toy = Toy::new("well");
     toy.edit(
         "bin/loadgen",

@@ -21,7 +21,7 @@ fn repetitions(run: &RunDir) -> Vec<(String, u32)> {
 }
 
 #[test]
-fn a_failed_repetition_skips_nothing_counts_as_nothing_and_is_tried_again() {
+fn a_failed_repetition_is_not_counted_and_is_tried_again() {
     let toy = Toy::new("well");
     toy.write("bin/fails-at", toy.point().path.to_str().unwrap());
     let output = toy.run(&["--repetitions", "3"]);
@@ -64,7 +64,7 @@ fn a_failed_repetition_skips_nothing_counts_as_nothing_and_is_tried_again() {
 }
 
 #[test]
-fn each_repetition_has_its_own_seed_and_another_system_first_and_all_systems_its_schedule() {
+fn repetitions_have_their_own_seed_and_first_system_and_share_the_schedule() {
     let toy = with_twin("");
     let output = toy.run(&["--repetitions", "2", "--seed", "7"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -99,7 +99,7 @@ fn each_repetition_has_its_own_seed_and_another_system_first_and_all_systems_its
 }
 
 #[test]
-fn a_seed_that_is_too_great_is_refused() {
+fn a_seed_that_is_too_large_is_refused() {
     let toy = Toy::new("well");
     let output = toy.command(&["plan", "toy", "--seed", "18446744073709551615"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
@@ -108,7 +108,7 @@ fn a_seed_that_is_too_great_is_refused() {
 }
 
 #[test]
-fn a_lost_schedule_is_made_again() {
+fn a_lost_schedule_is_generated_again() {
     let toy = Toy::new("well");
     assert_eq!(toy.run(&[]).status.code(), Some(0));
     let schedule = toy.path("out/schedules/replay/1/schedule.csv");
@@ -119,7 +119,7 @@ fn a_lost_schedule_is_made_again() {
 }
 
 #[test]
-fn a_run_whose_repetitions_share_a_schedule_is_not_gone_on_with_and_can_still_be_verified() {
+fn a_run_with_one_shared_schedule_is_not_resumed_but_can_be_verified() {
     let toy = Toy::new("well");
     assert_eq!(toy.run(&[]).status.code(), Some(0));
     for file in ["schedule.csv", "functions.ndjson"] {
@@ -141,7 +141,7 @@ fn a_run_whose_repetitions_share_a_schedule_is_not_gone_on_with_and_can_still_be
 }
 
 #[test]
-fn a_system_that_cannot_be_built_or_tells_no_version_keeps_no_other_from_being_measured() {
+fn other_systems_are_measured_if_one_has_no_build_or_version() {
     for (more, why) in [
         ("build.command = [\"false\"]\n", "building it failed: false failed"),
         ("version = [\"true\"]\n", "true does not tell its version"),

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use crate::{ending::claims, toy::Toy};
 
 #[test]
-fn a_report_that_cannot_be_made_again_leaves_the_one_that_there_is() {
+fn a_failed_report_keeps_the_previous_one() {
     let toy = Toy::new("well");
     toy.write("bin/claims.json", &claims("held"));
     assert_eq!(toy.run(&[]).status.code(), Some(0));
@@ -65,7 +65,7 @@ fn a_report_that_cannot_be_made_again_leaves_the_one_that_there_is() {
 }
 
 #[test]
-fn claims_of_a_run_that_is_found_invalid_are_judged_by_what_it_is_found_by() {
+fn claims_of_an_invalid_run_are_judged_by_its_findings() {
     let toy = Toy::new("well");
     toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "cold_share_min = 0.99");
     toy.write("bin/claims.json", &claims("held"));

@@ -74,7 +74,7 @@ pub(crate) const WITH: &str = "measured with what the manifest says";
 pub(crate) const WHERE: &str = "measured on the machine that the manifest names";
 
 #[test]
-fn a_system_that_tells_no_version_or_is_not_built_loses_nothing_however_often_it_is_tried() {
+fn failed_builds_and_missing_versions_lose_no_earlier_results() {
     for (place, from, to) in [
         ("bin/toyd", VERSION, "exit 1"),
         ("experiments/systems.toml", "about =", "needs = [{ file = \"/no/such\", fix = \"make it\" }]\nabout ="),
@@ -101,7 +101,7 @@ fn a_system_that_tells_no_version_or_is_not_built_loses_nothing_however_often_it
 }
 
 #[test]
-fn what_cannot_be_measured_again_is_not_given_up_even_when_it_is_asked_for() {
+fn results_that_cannot_be_measured_again_are_kept_even_with_the_option() {
     let toy = finished();
     toy.edit("experiments/definitions/toy.toml", "nodes = 3", "nodes = 5");
     toy.edit("bin/toyd", VERSION, "exit 1");
@@ -116,7 +116,7 @@ fn what_cannot_be_measured_again_is_not_given_up_even_when_it_is_asked_for() {
 }
 
 #[test]
-fn the_same_programs_in_another_folder_are_the_same() {
+fn equal_programs_in_another_directory_are_the_same() {
     let toy = finished();
     fs::create_dir(toy.path("other")).unwrap();
     for entry in fs::read_dir(toy.path("bin")).unwrap() {
@@ -139,7 +139,7 @@ fn the_same_programs_in_another_folder_are_the_same() {
 }
 
 #[test]
-fn what_has_changed_is_named_and_nothing_is_given_up_unasked() {
+fn changes_are_named_and_results_are_dropped_only_on_request() {
     let other_seed = ("experiments/definitions/toy.toml", "id =", "seed = 7\nid =", "seed (1, now 7)");
     for (place, from, to, named) in [
         ("bin/toyd", "toyd 1.0", "toyd 2.0", "toy: its version (toyd 1.0, now toyd 2.0), its programs (toyd)"),
@@ -178,7 +178,7 @@ fn the_programs_of_a_run_are_named_in_the_error_if_they_are_missing() {
 }
 
 #[test]
-fn old_rows_never_count_under_a_new_name_and_are_kept_until_there_are_others() {
+fn old_rows_never_count_under_a_new_name_and_are_kept_until_replaced() {
     let toy = finished();
     toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
     let stopped = resume_and_stop(&toy, &["--again"]);
@@ -202,7 +202,7 @@ fn old_rows_never_count_under_a_new_name_and_are_kept_until_there_are_others() {
 }
 
 #[test]
-fn rows_that_were_set_aside_come_back_with_what_they_were_measured_with() {
+fn archived_rows_return_with_the_programs_that_measured_them() {
     let toy = finished();
     toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
     let stopped = resume_and_stop(&toy, &["--again"]);
@@ -221,7 +221,7 @@ fn rows_that_were_set_aside_come_back_with_what_they_were_measured_with() {
 }
 
 #[test]
-fn rows_come_back_from_programs_that_failed_and_nothing_of_those_is_left() {
+fn archived_rows_replace_failures_of_newer_programs() {
     let toy = finished();
     toy.edit("bin/toyd", "toyd 1.0", "toyd 2.0");
     toy.write("bin/behaviour", "fails");
@@ -270,12 +270,12 @@ pub(crate) fn expect_rows_come_back(meanwhile: impl FnOnce(&Toy)) {
 }
 
 #[test]
-fn rows_that_were_set_aside_come_back_with_the_same_programs_wherever_they_lie() {
+fn archived_rows_return_with_equal_programs_in_another_directory() {
     expect_rows_come_back(|_| {});
 }
 
 #[test]
-fn rows_of_another_program_setting_or_machine_are_found() {
+fn rows_of_another_program_setting_or_machine_are_reported() {
     let toy = finished();
     let all = |rule: &str, expected: &str| {
         let found = outcomes(&toy, rule);
@@ -302,7 +302,7 @@ fn rows_of_another_program_setting_or_machine_are_found() {
 }
 
 #[test]
-fn what_older_runs_do_not_tell_is_known_of_one_session_and_not_of_several() {
+fn unrecorded_facts_of_older_runs_are_known_only_for_a_single_session() {
     let toy = finished();
     let forget = || {
         for number in 1..=2 {
@@ -326,7 +326,7 @@ fn what_older_runs_do_not_tell_is_known_of_one_session_and_not_of_several() {
 }
 
 #[test]
-fn another_machine_is_refused_with_what_is_other_and_what_began_a_run_stays() {
+fn another_machine_is_refused_with_its_differences_and_the_run_stays() {
     let toy = finished();
     let began = toy.manifest();
     assert_eq!(resume(&toy, &[]).0, Some(0));

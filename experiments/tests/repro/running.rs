@@ -39,7 +39,7 @@ fn a_run_leaves_its_files_and_no_process() {
 }
 
 #[test]
-fn a_process_that_fails_while_it_stops_is_reported() {
+fn a_process_that_fails_during_shutdown_is_reported() {
     let toy = Toy::new("spoils");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -60,7 +60,7 @@ fn with_members(role: &str) -> Toy {
 }
 
 #[test]
-fn what_a_member_uses_is_separate_and_counted_once() {
+fn the_usage_of_a_member_process_is_separate_and_counted_once() {
     let toy = with_members("part-of-$(basename $1)");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -87,7 +87,7 @@ fn a_member_whose_role_is_taken_is_refused() {
 }
 
 #[test]
-fn a_finished_step_is_skipped_until_what_it_depends_on_changes() {
+fn a_finished_step_is_skipped_until_a_dependency_changes() {
     let toy = Toy::new("well");
     assert_eq!(toy.run(&["--quick"]).status.code(), Some(0));
     let before = toy.pids().len();
@@ -104,7 +104,7 @@ fn a_finished_step_is_skipped_until_what_it_depends_on_changes() {
 }
 
 #[test]
-fn a_system_that_cannot_run_here_is_named_with_what_would_enable_it() {
+fn a_system_that_cannot_run_here_is_listed_with_its_missing_requirement() {
     let toy = Toy::new("well");
     toy.edit("experiments/systems.toml", "about =", "needs = [{ file = \"/no/such\", fix = \"make it\" }]\nabout =");
     let output = toy.run(&[]);
@@ -168,7 +168,7 @@ fn processes_that_a_system_leaves_behind_are_found_killed_and_named() {
 }
 
 #[test]
-fn a_process_that_ignores_the_wish_to_stop_is_killed_after_the_grace() {
+fn a_process_that_ignores_sigterm_is_killed_after_the_grace_period() {
     let toy = Toy::new("ignores");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
@@ -195,7 +195,7 @@ fn a_run_whose_system_died_under_load_is_invalid_and_keeps_its_data() {
 }
 
 #[test]
-fn what_was_measured_is_complete_although_data_cannot_be_removed() {
+fn a_measurement_is_complete_even_if_its_data_cannot_be_removed() {
     let toy = Toy::new("well");
     // Where the folder was there is a file when all of it has stopped.
     let spoil = "d=$(dirname \"$1\"); rm -rf \"$d\"; touch \"$d\"";

@@ -34,7 +34,7 @@ fn every_point_is_measured_with_its_own_settings_and_judged() {
 }
 
 #[test]
-fn a_finished_point_is_skipped_and_a_lost_one_is_found_and_measured_again() {
+fn a_finished_point_is_skipped_and_a_lost_one_is_measured_again() {
     let toy = Toy::new("well");
     assert_eq!(toy.run_experiment("sweep", &["--points", "rate-4,quiet"]).status.code(), Some(0));
     let before = toy.pids().len();
@@ -61,7 +61,7 @@ fn a_finished_point_is_skipped_and_a_lost_one_is_found_and_measured_again() {
 }
 
 #[test]
-fn a_point_that_names_systems_measures_those_and_the_command_line_chooses_among_them() {
+fn a_points_systems_are_measured_or_a_selection_of_them() {
     let toy = Toy::new("well");
     toy.edit("experiments/systems.toml", "[toy]\n", "[twin]\nlike = \"toy\"\n[toy]\n");
     toy.edit("experiments/definitions/sweep.toml", "systems = [\"toy\"]", "systems = [\"toy\", \"twin\"]");
@@ -98,7 +98,7 @@ fn a_point_that_names_systems_measures_those_and_the_command_line_chooses_among_
 }
 
 #[test]
-fn points_and_rates_are_planned_as_chosen_and_mistakes_are_usage_errors() {
+fn selected_points_and_rates_are_planned_and_unknown_ones_are_usage_errors() {
     let toy = Toy::new("well");
     let plan = |options: &[&str]| {
         let output = toy.command(&[&["plan", "sweep", "--format", "csv"], options].concat()).output().unwrap();

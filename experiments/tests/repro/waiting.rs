@@ -8,7 +8,7 @@ use crate::{
 };
 
 #[test]
-fn a_row_that_came_while_its_sandbox_was_made_proves_its_wait_and_one_that_came_long_after_it_was_ready_is_marked() {
+fn only_rows_sent_before_their_sandbox_was_ready_prove_a_cold_start() {
     let toy = finished();
     let sent_ns = i64::try_from(rows()[1].sent_ns.unwrap()).unwrap();
     // It runs 4.3 ms after it was sent.
