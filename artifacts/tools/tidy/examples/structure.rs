@@ -1,6 +1,6 @@
-//! Measures the structure of a checkout: sizes, who may change what, where wire messages go, words, comments.
+//! Measures the structure of a checkout: sizes, methods by type, uses of wire messages, private words, comments.
 //!
-//! The numbers compare two checkouts, so the program takes the root of either:
+//! Two checkouts are compared by running it on each root:
 //! `cargo run -p tidy --example structure -- [ROOT]`. Nothing is judged here; the rules are in `tests/`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a report")]
 
@@ -14,8 +14,8 @@ use std::{
 use syn::{Attribute, ImplItem, Item, visit::Visit};
 use tidy::{REFUSED_WORDS, Source, identifiers, is_test_only, words_of};
 
-/// Words of identifiers that are still to go, besides those that are refused already: they name nothing that an engineer of
-/// this field would search for.
+/// Words of identifiers to be replaced, besides those that are refused already: no engineer of this field would search for
+/// them.
 const PRIVATE_WORDS: [&str; 31] = [
     "standing",
     "level",
@@ -87,7 +87,7 @@ fn measure(root: &Path) -> Result<Totals, String> {
     Ok(totals)
 }
 
-/// What was counted, over all files.
+/// The counts over all files.
 #[derive(Default)]
 struct Totals {
     /// Lines of each file that is not only tests.

@@ -3,7 +3,7 @@
 /// A fenced block.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Block {
-    /// What follows the opening fence, for example `console fast`.
+    /// The text after the opening fence, for example `console fast`.
     pub info: String,
     /// Line of the first line within, from 1.
     pub line: usize,
@@ -11,14 +11,14 @@ pub struct Block {
     pub lines: Vec<String>,
 }
 
-/// A command a reader is told to type.
+/// A command that a page gives to its reader.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CommandLine {
     /// Its line in the page, from 1.
     pub line: usize,
     /// Program and arguments, without redirections.
     pub words: Vec<String>,
-    /// Whether its block says that it ends within seconds and may be run by a test.
+    /// True if its block is marked `fast`: it ends within seconds and tests run it.
     pub fast: bool,
 }
 

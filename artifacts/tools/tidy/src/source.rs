@@ -1,4 +1,4 @@
-//! A Rust file as the rules see it: its lines, its header, its functions, and which lines belong to tests.
+//! A Rust file as the rules see it: its lines, its header, its functions, and the lines that belong to tests.
 
 use std::{fs, ops::RangeInclusive, path::Path};
 
@@ -8,7 +8,7 @@ use syn::{Attribute, File, Signature, spanned::Spanned, visit::Visit};
 pub struct Source {
     /// Its text.
     pub text: String,
-    /// Whether all of it is test code.
+    /// True if all of it is test code.
     pub is_test: bool,
     /// Its functions and methods that are not test code.
     pub functions: Vec<Function>,
@@ -21,7 +21,7 @@ pub struct Source {
 /// One function or method with a body.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Function {
-    /// Its name.
+    /// As written after `fn`.
     pub name: String,
     /// Line of its signature, from 1.
     pub line: usize,
@@ -68,7 +68,7 @@ impl Source {
     }
 }
 
-/// Sentences in a text: what ends in `.`, `!` or `?`, where a code span counts as one word. A rest without an end is one more.
+/// Number of sentences: each ends in `.`, `!` or `?`, a code span counts as one word, and a rest without an end is one more.
 fn count_sentences(text: &str) -> usize {
     let without_code: String = text.split('`').step_by(2).collect::<Vec<_>>().join("code");
     let words: Vec<&str> = without_code.split_whitespace().collect();
@@ -133,7 +133,7 @@ impl<'ast> Visit<'ast> for Finder {
     }
 }
 
-/// Whether an item is marked `#[test]`, `#[tokio::test]` or `#[cfg(test)]`.
+/// Returns true if an item is marked `#[test]`, `#[tokio::test]` or `#[cfg(test)]`.
 #[must_use]
 pub fn is_test_only(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {

@@ -23,7 +23,7 @@ impl Workspace {
     /// Lists the workspace.
     ///
     /// # Panics
-    /// When it cannot be read: no rule can be judged then.
+    /// If it cannot be read: no rule can be judged then.
     #[must_use]
     pub fn read() -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).expect("this crate is three levels down");
@@ -43,16 +43,16 @@ impl Workspace {
         self.files.iter().filter_map(|path| Some((path.as_path(), fs::read_to_string(path).ok()?)))
     }
 
-    /// `path` as a person names it: from the root of the workspace.
+    /// `path` relative to the root of the workspace, as findings show it.
     #[must_use]
     pub fn name(&self, path: &Path) -> String {
         relative(&self.root, path)
     }
 
-    /// What cargo knows about the members of the workspace.
+    /// Cargo's metadata of the workspace's members.
     ///
     /// # Panics
-    /// When cargo cannot tell.
+    /// If `cargo metadata` fails.
     #[must_use]
     pub fn metadata(&self) -> Metadata {
         let mut command = MetadataCommand::new();
@@ -61,7 +61,7 @@ impl Workspace {
     }
 }
 
-/// `path` seen from `root`.
+/// `path` relative to `root`.
 #[must_use]
 pub fn relative(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).display().to_string()

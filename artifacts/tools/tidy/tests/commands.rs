@@ -1,4 +1,4 @@
-//! What README and docs tell a reader to type is accepted by the programs, and what is marked fast also works.
+//! The programs accept every command in README and docs, and those marked `fast` succeed.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
@@ -22,7 +22,7 @@ fn typed(workspace: &Workspace) -> Vec<(String, CommandLine)> {
     pages.flat_map(|(name, page)| commands(&page).into_iter().map(move |command| (name.clone(), command))).collect()
 }
 
-/// The commit that is checked out, as far as `--version` has it.
+/// The checked-out commit, abbreviated as `--version` does it.
 fn checked_out(workspace: &Workspace) -> String {
     let output =
         Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(&workspace.root).output().unwrap();
@@ -30,7 +30,7 @@ fn checked_out(workspace: &Workspace) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
-/// The program of ours that a command starts, and its arguments.
+/// The program of this workspace that a command starts, and its arguments.
 fn ours(words: &[String]) -> Option<(&str, &[String])> {
     match words {
         [cargo, repro, rest @ ..] if cargo == "cargo" && repro == "repro" => Some(("repro", rest)),
@@ -74,7 +74,7 @@ fn what_pages_tell_to_type_is_accepted_by_the_programs() {
     expect_none("commands of the pages", &findings);
 }
 
-/// Why a command that starts no program of ours cannot be right.
+/// The reason why a command that starts none of this workspace's programs is wrong; `None` if it may be right.
 fn refused(words: &[String], recipes: &BTreeSet<String>, packages: &BTreeSet<String>) -> Option<String> {
     let first = words.first()?.as_str();
     match first {
@@ -114,7 +114,7 @@ fn what_pages_mark_as_fast_works() {
             findings.push(format!("{page}:{}: `{typed}` is marked fast, expected a program of ours", command.line));
             continue;
         };
-        // The definitions lie in the checkout; everything else writes where it stands.
+        // The definitions are in the checkout; all other commands write into the working directory.
         let directory = if program == "repro" { workspace.root.as_path() } else { scratch.path() };
         let output = run(program, arguments, directory);
         ran += 1;

@@ -1,4 +1,4 @@
-//! Who may import whom: cargo's own view of the workspace against the table of docs/architecture.md.
+//! Compares the workspace's dependencies, as cargo reports them, with the import table of docs/architecture.md.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -45,7 +45,7 @@ fn texts(workspace: &Workspace) -> BTreeMap<String, String> {
     texts
 }
 
-/// Whether `text` uses the crate called `name`: as the beginning of a path, or in an attribute's text.
+/// Returns true if `text` uses the crate called `name`: as the beginning of a path, or in an attribute's text.
 fn uses(text: &str, name: &str) -> bool {
     text.match_indices(name).any(|(at, _)| {
         let (before, after) = (&text[..at], &text[at + name.len()..]);

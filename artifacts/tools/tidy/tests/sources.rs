@@ -5,15 +5,15 @@ use std::{path::Path, sync::LazyLock};
 
 use tidy::{REFUSED_WORDS, Source, Workspace, expect_none, identifiers, words_of};
 
-/// A file that is longer holds more than one noun.
+/// A longer file models more than one concept.
 const MOST_FILE_LINES: usize = 400;
 /// A function fits on a screen.
 const MOST_FUNCTION_LINES: usize = 70;
-/// More arguments are a value that has no name yet.
+/// More arguments are a type that has no name yet.
 const MOST_ARGUMENTS: usize = 5;
-/// What a file is, why, and what it owns.
+/// A header says what a file is, why it exists and what it owns; more belongs into docs.
 const MOST_HEADER_SENTENCES: usize = 5;
-/// Names that say nothing about what is inside.
+/// File names that say nothing about the content.
 const EMPTY_NAMES: [&str; 7] = ["util", "utils", "helper", "helpers", "common", "misc", "stuff"];
 
 /// Every Rust file of the workspace by name, read once for all tests.
@@ -87,7 +87,7 @@ fn names_of_files_and_folders_say_what_is_inside() {
 #[test]
 fn a_module_lies_beside_its_folder() {
     let findings = over_sources(|name, _| {
-        // In `tests/` a file beside the folder would be a test program of its own.
+        // In `tests/`, cargo takes a file next to the folder for a test program of its own.
         let is_old = name.ends_with("/mod.rs") && !name.contains("/tests/");
         is_old.then(|| format!("{name}:1: expected the folder's name and `.rs`, beside it")).into_iter().collect()
     });
@@ -126,7 +126,7 @@ fn tests_wait_for_states_and_none_is_ignored() {
     expect_none("tests", &findings);
 }
 
-/// What makes a client that sends requests through the proxy that the user's environment names.
+/// Constructors of HTTP clients that would send requests through the proxy of the user's environment.
 const PROXIED: [&str; 8] = [
     "ureq::get(",
     "ureq::post(",

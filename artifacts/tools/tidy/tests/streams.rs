@@ -1,4 +1,4 @@
-//! Whoever reads what a program prints may go away: the program then ends as it would otherwise, and says nothing of it.
+//! A reader of a program's output may close the pipe early: the program then ends with its usual exit code and no message.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::{
@@ -26,7 +26,7 @@ const RESULTS: [(&str, &[&str]); 14] = [
     ("driver", &["--version"]),
 ];
 
-/// Commands that complain, one for each program.
+/// Commands with a usage error, one for each program.
 const COMPLAINTS: [(&str, &[&str]); 7] = [
     ("repro", &["plan", "moon"]),
     ("analysis", &["report", "no-such-run"]),
@@ -46,7 +46,7 @@ const NUMBERS: [(&str, &[&str], &str); 5] = [
     ("trace-function", &["--port"], "--port <PORT>"),
 ];
 
-/// What is printed where nobody reads any more.
+/// A pipe that nobody reads.
 fn unread() -> Stdio {
     let (reader, writer) = io::pipe().unwrap();
     drop(reader);

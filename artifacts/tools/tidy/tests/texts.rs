@@ -1,4 +1,4 @@
-//! Rules about every text file: nothing of the machine it was written on, and only links that lead somewhere.
+//! Rules about every text file: no paths of the machine it was written on, and no broken links.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Component, Path};
@@ -11,7 +11,7 @@ const STANDARD: [&str; 20] = [
     "sys", "tmp", "usr", "var", "src",
 ];
 
-/// What must not stand in a file: where this checkout lies, and anybody's home.
+/// Paths that no file may contain: this checkout's, and home directories.
 fn places_of_one_machine(root: &Path) -> Vec<String> {
     let mut places = vec![root.display().to_string(), "/root/".to_owned()];
     let top = root.components().find_map(|part| match part {
@@ -22,7 +22,7 @@ fn places_of_one_machine(root: &Path) -> Vec<String> {
     places
 }
 
-/// Whether `line` names `place` as the beginning of a path, not as the middle of a longer one.
+/// Returns true if `line` has `place` as the beginning of a path, not as the middle of a longer one.
 fn names(line: &str, place: &str) -> bool {
     line.match_indices(place).any(|(at, _)| {
         !line[..at].ends_with(|before: char| before.is_alphanumeric() || matches!(before, '.' | '_' | '-' | '}' | '*'))
@@ -74,7 +74,7 @@ fn links_between_pages_lead_somewhere() {
     expect_none("links", &findings);
 }
 
-/// What stands in the parentheses of `[text](target)`.
+/// The target of each `[text](target)`.
 fn link_targets(line: &str) -> impl Iterator<Item = &str> {
     line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
