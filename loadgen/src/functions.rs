@@ -159,7 +159,7 @@ fn try_read(path: &Path) -> anyhow::Result<Contents> {
     }
 }
 
-/// The function of the line at `place`, if it has one; an error begins with its position in the line.
+/// The function of the line at `position`, if it has one; an error begins with its position in the line.
 fn read_line(line: &[u8], position: &str) -> Result<Option<FunctionLine>, String> {
     let line = std::str::from_utf8(line).map_err(|_| ": expected text in UTF-8, found other bytes".to_owned())?;
     let line = line.strip_prefix('\u{feff}').unwrap_or(line);

@@ -195,6 +195,10 @@ const OWN_HEADERS: [&str; 12] = [
 fn check_host(text: &str) -> Result<Template, String> {
     let template = Template::parse(text).map_err(|error| error.to_string())?;
     match template.render(Values::SAMPLE).parse::<Authority>() {
+        // HTTP/1.1 sends the template as it is, HTTP/2 what is parsed from it: they must be the same.
+        Ok(_) if text.contains('@') => {
+            Err(format!("expected HOST or HOST:PORT, found {text:?}: a Host header names no user"))
+        }
         Ok(_) => Ok(template),
         Err(error) => Err(format!("expected HOST or HOST:PORT, found {text:?}: {error}")),
     }
@@ -211,6 +215,8 @@ fn check_path(text: &str) -> Result<Template, String> {
         return Err(format!("expected a path that begins with /, found {text:?}"));
     }
     match rendered.parse::<Uri>() {
+        // Parsing drops a fragment, so HTTP/2 would send another path than HTTP/1.1.
+        Ok(_) if text.contains('#') => Err(format!("expected a path, found {text:?}: a request has no fragment (#)")),
         Ok(_) => Ok(template),
         Err(error) => Err(format!("expected a path, found {text:?}: {error}")),
     }

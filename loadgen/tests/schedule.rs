@@ -374,6 +374,8 @@ fn the_program_has_the_habits_of_all() {
     assert_eq!(code, 0);
     let config: toml::Table = printed.parse().unwrap();
     assert_eq!(config["target"]["timeout"].as_str(), Some("250ms"), "{printed}");
+    let refused = run(&["run", "--address", "127.0.0.1:1", "--out", "x", "--target", "lambda", "--print-config"]);
+    assert!(refused.0 == 2 && refused.1.is_empty() && refused.2.contains("--target: no system"), "{refused:?}");
 }
 
 #[test]

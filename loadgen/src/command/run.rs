@@ -108,11 +108,12 @@ const MAX_OPEN_CONNECTIONS: i64 = 10_000;
 
 /// Replays.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitStatus> {
+    // Also before printing: options that would be refused are not effective ones.
+    let target = target(&args.target)?;
     if args.print_config {
         crate::command::print(&toml::to_string(args)?)?;
         return Ok(ExitStatus::Done);
     }
-    let target = target(&args.target)?;
     let loaded = args.source.load_to_send()?;
     let deployer = args.target.deployer(&target.system)?;
     // Before anything is registered or sent: a directory that cannot be used must cost nothing.

@@ -23,7 +23,7 @@ use crate::{
         stop::Stop,
     },
     source::Format,
-    system::System,
+    system::{DEFAULT_SYSTEM, Systems},
     table::plain_table,
 };
 
@@ -85,7 +85,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<ExitStatus> {
     let target = Target {
         addresses: vec![mock.address],
         first_address: mock.address.to_string(),
-        system: System::default(),
+        system: Systems::load(None)?.get(DEFAULT_SYSTEM).map_err(anyhow::Error::msg)?.clone(),
         protocol: args.protocol,
         connections: args.connections,
         open: 0,

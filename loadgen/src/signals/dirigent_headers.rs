@@ -139,6 +139,13 @@ mod tests {
     }
 
     #[test]
+    fn the_body_of_a_function_is_no_signal() {
+        let mut signals = Signals::default();
+        DirigentHeaders.read_body(&mut signals, br#"{"Status":"OK","MachineName":"pod-1","ExecutionTime":5}"#);
+        assert_eq!(signals, Signals::default());
+    }
+
+    #[test]
     fn impossible_times_are_recorded_as_reported() {
         let mut signals = Signals::default();
         DirigentHeaders.read_header(&mut signals, "server-timing", b"queue;dur=9.3e18, cold;dur=1e300, exec;dur=inf");

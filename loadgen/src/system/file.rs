@@ -141,8 +141,12 @@ struct Wrong {
 fn check(name: &str, table: WireTable) -> Result<System, Wrong> {
     let mut system = System { name: name.to_owned(), about: table.about, ..System::default() };
     set(&mut system.method, "method", table.method, |text| match text.parse::<Method>() {
-        Ok(method) if method != Method::CONNECT => Ok(method),
-        _ => Err(format!("expected a method such as POST, found {text:?}")),
+        // Responses to these have no body, whatever length they announce.
+        Ok(method) if [Method::CONNECT, Method::HEAD].contains(&method) => {
+            Err(format!("expected a method whose responses have a body, such as POST, found {text:?}"))
+        }
+        Ok(method) => Ok(method),
+        Err(_) => Err(format!("expected a method such as POST, found {text:?}")),
     })?;
     set(&mut system.host, "host", table.host, check_host)?;
     set(&mut system.path, "path", table.path, check_path)?;
@@ -250,6 +254,9 @@ mod tests {
             ("path = \"x\"", "s.toml:3:8: x.path: expected a path that begins with /, found \"x\""),
             ("path = \"/ \"", "s.toml:3:8: x.path: expected a path, found \"/ \""),
             ("method = \"GET IT\"", "s.toml:3:10: x.method: expected a method such as POST"),
+            ("method = \"HEAD\"", "s.toml:3:10: x.method: expected a method whose responses have a body"),
+            ("host = \"u@h\"", "s.toml:3:8: x.host: expected HOST or HOST:PORT, found \"u@h\""),
+            ("path = \"/x#y\"", "s.toml:3:8: x.path: expected a path, found \"/x#y\""),
             ("headers.Host = \"h\"", "s.toml:3:9: x.headers.Host: host is written by the load generator itself"),
             ("headers.\"a b\" = \"h\"", "s.toml:3:9: x.headers.a b: expected a header, found \"a b\""),
             ("headers.a = \"\\n\"", "s.toml:3:9: x.headers.a: expected a header, found \"a\" with \"\\n\""),

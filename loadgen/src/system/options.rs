@@ -115,9 +115,16 @@ mod tests {
 
     #[test]
     fn headers_that_are_no_headers_and_those_of_the_load_generator_are_refused() {
-        for text in ["x", "", ": v", "a b: c", "x: a\r\ny: b"] {
+        for (text, expected) in [
+            ("x", "expected NAME: VALUE, found \"x\""),
+            ("", "expected NAME: VALUE, found \"\""),
+            (": v", "expected a header, found \"\" with \"v\""),
+            ("a b: c", "expected a header, found \"a b\" with \"c\""),
+            ("x: a\r\ny: b", "expected a header, found \"x\" with \"a\\r\\ny: b\""),
+            ("x: {id}", "unknown placeholder {id}; known are {function} and {address}"),
+        ] {
             let error = args(DEFAULT_SYSTEM, &[text]).resolve().unwrap_err().to_string();
-            assert!(error.starts_with("--header: expected "), "{text:?}: {error}");
+            assert!(error.starts_with(&format!("--header: {expected}")), "{text:?}: {error}");
         }
         let error = args(DEFAULT_SYSTEM, &["Host: h"]).resolve().unwrap_err().to_string();
         assert!(error.contains("--header: host is written by the load generator"), "{error}");
