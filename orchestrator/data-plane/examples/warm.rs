@@ -15,6 +15,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1 as client, server::conn::http1 as server, service::service_fn};
 use hyper_util::rt::TokioIo;
 use service::{ANY_LOOPBACK, Network, OsNetwork};
+use sim::ControlPlane;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -22,12 +23,6 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-
-#[path = "../tests/data_plane/control_plane.rs"]
-#[allow(dead_code, reason = "the tests use the rest of it")]
-mod control_plane;
-
-use control_plane::ControlPlane;
 
 /// Name of the threads that are measured (the kernel keeps 15 characters).
 const MEASURED: &str = "measured";
@@ -95,15 +90,15 @@ async fn sandbox() -> SocketAddr {
     address
 }
 
-async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (SocketAddr, control_plane::Session) {
-    let mut control_plane = ControlPlane::start(ANY_LOOPBACK).await;
+async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (SocketAddr, sim::DataPlaneStream) {
+    let mut control_plane = ControlPlane::start().await;
     let control_planes = vec![control_plane.address.to_string()];
     let config = Config { invoke: ANY_LOOPBACK, admin: ANY_LOOPBACK, control_planes, ..Config::default() };
-    let network: Arc<dyn Network> = control_plane::network();
+    let network: Arc<dyn Network> = Arc::new(OsNetwork);
     let built = runtime.spawn(build(config, network)).await.unwrap().unwrap();
     let address = built.invoke_address();
     runtime.spawn(built.run(CancellationToken::new()));
-    let mut session = control_plane.session().await;
+    let mut session = control_plane.data_plane().await;
     let function = wire::FunctionConfig {
         function: 1,
         revision: 1,
@@ -117,7 +112,7 @@ async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (Sock
         retry: wire::Retry::Idempotent.into(),
         connection_idle_ms: None,
     };
-    session.send_hello(1, vec![function]);
+    session.welcome(1, vec![function]);
     // As in production, each sandbox has one slot.
     for number in 1..=slots {
         session.delta(wire::EndpointDelta {

@@ -7,7 +7,8 @@ mod support;
 use std::time::Duration;
 
 use api::wire::{self, sandbox_ended::Reason};
-use support::{ControlPlane, Worker, get, hollow, hollow_with_listeners, revision, until};
+use sim::ControlPlane;
+use support::{Worker, get, hollow, hollow_with_listeners, revision, until};
 use tokio::time::Instant;
 
 const NO_DELAY: Duration = Duration::ZERO;
@@ -16,18 +17,18 @@ const HOUR: Duration = Duration::from_secs(3600);
 #[tokio::test]
 async fn a_sandbox_is_created_responds_and_refuses_connections_after_its_deletion() {
     for own_listeners in [false, true] {
-        let mut control_plane = ControlPlane::start(1).await;
+        let mut control_plane = ControlPlane::start().await;
         let worker = Worker::start(&[control_plane.address], |config| {
             if own_listeners { hollow_with_listeners(config) } else { hollow(config, NO_DELAY) }
         })
         .await;
-        let mut stream = control_plane.stream().await;
+        let mut stream = control_plane.worker().await;
         assert_eq!((stream.hello.worker.as_str(), stream.hello.runtime.as_str()), ("w", "hollow"));
         assert_eq!(stream.hello.admin, worker.admin.to_string());
         let names: Vec<&str> = stream.hello.nodes.iter().map(|node| node.name.as_str()).collect();
         assert_eq!(names, ["w-0", "w-1", "w-2"]);
 
-        let sandbox = stream.create(1, revision("anything")).await;
+        let sandbox = stream.create(1, revision("anything"));
         let (address, ready) = stream.ready(sandbox).await;
         assert!(ready.own_us >= ready.create_us + ready.ready_us, "{ready:?}");
         let trace = "workload: trace\r\nrequested_cpu: 1\r\nfunction: f\r\n";
@@ -35,7 +36,7 @@ async fn a_sandbox_is_created_responds_and_refuses_connections_after_its_deletio
         assert!(code == 200 && body.contains(r#""MachineName":"w-0""#), "{code} {body}");
 
         let running = tokio::spawn(get(address, "/", "workload: trace\r\nrequested_cpu: 3600000\r\n"));
-        stream.delete(sandbox).await;
+        stream.delete(sandbox);
         assert_eq!(stream.ended(sandbox).await, (Reason::Deleted, String::new()));
         assert!(get(address, "/", "").await.is_err(), "{address} still responds");
         assert!(running.await.unwrap().is_err(), "the running invocation is aborted");
@@ -44,19 +45,19 @@ async fn a_sandbox_is_created_responds_and_refuses_connections_after_its_deletio
 
 #[tokio::test]
 async fn a_deletion_cancels_a_creation_under_way() {
-    let mut control_plane = ControlPlane::start(1).await;
+    let mut control_plane = ControlPlane::start().await;
     let _worker = Worker::start(&[control_plane.address], |config| hollow(config, HOUR)).await;
-    let mut stream = control_plane.stream().await;
-    let sandbox = stream.create(1, revision("anything")).await;
-    stream.delete(sandbox).await;
+    let mut stream = control_plane.worker().await;
+    let sandbox = stream.create(1, revision("anything"));
+    stream.delete(sandbox);
     assert_eq!(stream.ended(sandbox).await.0, Reason::Cancelled);
-    stream.delete(sandbox).await;
+    stream.delete(sandbox);
     assert_eq!(stream.ended(sandbox).await.0, Reason::Deleted, "an unknown sandbox is reported as ended");
 }
 
 #[tokio::test]
 async fn creations_beyond_the_limit_wait_and_a_cancelled_one_passes_its_permit_on() {
-    let mut control_plane = ControlPlane::start(1).await;
+    let mut control_plane = ControlPlane::start().await;
     let delay = Duration::from_millis(20);
     let bounded = |delay| {
         move |config: &mut worker::Config| {
@@ -65,10 +66,10 @@ async fn creations_beyond_the_limit_wait_and_a_cancelled_one_passes_its_permit_o
         }
     };
     let worker = Worker::start(&[control_plane.address], bounded(delay)).await;
-    let mut stream = control_plane.stream().await;
+    let mut stream = control_plane.worker().await;
     let sent = Instant::now();
     for sequence in 1..=3 {
-        stream.create(sequence, revision("anything")).await;
+        stream.create(sequence, revision("anything"));
     }
     for sequence in 1..=3 {
         let (_, ready) = stream.ready(stream.id(sequence)).await;
@@ -83,27 +84,27 @@ async fn creations_beyond_the_limit_wait_and_a_cancelled_one_passes_its_permit_o
     worker.end().await;
 
     let _worker = Worker::start(&[control_plane.address], bounded(HOUR)).await;
-    let mut stream = control_plane.stream().await;
-    let (first, second) = (stream.create(4, revision("anything")).await, stream.create(5, revision("anything")).await);
+    let mut stream = control_plane.worker().await;
+    let (first, second) = (stream.create(4, revision("anything")), stream.create(5, revision("anything")));
     assert!(stream.is_queued(second).await, "its wait is reported");
-    stream.delete(second).await;
+    stream.delete(second);
     assert_eq!(stream.ended(second).await.0, Reason::Cancelled, "also one that waits");
-    let third = stream.create(6, revision("anything")).await;
+    let third = stream.create(6, revision("anything"));
     assert!(stream.is_queued(third).await);
-    stream.delete(first).await;
+    stream.delete(first);
     assert_eq!(stream.ended(first).await.0, Reason::Cancelled);
     assert!(!stream.is_queued(third).await, "its start is reported");
 }
 
 #[tokio::test]
 async fn a_repeated_creation_makes_one_sandbox() {
-    let mut control_plane = ControlPlane::start(1).await;
+    let mut control_plane = ControlPlane::start().await;
     let worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
-    let mut stream = control_plane.stream().await;
-    let first = stream.create(1, revision("anything")).await;
-    assert_eq!(stream.create(1, revision("anything")).await, first);
+    let mut stream = control_plane.worker().await;
+    let first = stream.create(1, revision("anything"));
+    assert_eq!(stream.create(1, revision("anything")), first);
     stream.ready(first).await;
-    let second = stream.create(2, revision("anything")).await;
+    let second = stream.create(2, revision("anything"));
     stream.ready(second).await;
     let (_, held) = worker.page("/v1/sandboxes").await;
     assert_eq!(held.matches(r#""state":"ready""#).count(), 2, "{held}");
@@ -111,19 +112,19 @@ async fn a_repeated_creation_makes_one_sandbox() {
 
 #[tokio::test]
 async fn a_broken_stream_keeps_the_sandboxes_and_the_next_hello_names_them() {
-    let mut control_plane = ControlPlane::start(1).await;
+    let mut control_plane = ControlPlane::start().await;
     let at = control_plane.address;
     let worker = Worker::start(&[at], |config| hollow(config, NO_DELAY)).await;
-    let mut stream = control_plane.stream().await;
-    let sandbox = stream.create(7, revision("anything")).await;
+    let mut stream = control_plane.worker().await;
+    let sandbox = stream.create(7, revision("anything"));
     let (address, _) = stream.ready(sandbox).await;
     worker.page_becomes("/readyz", 200).await;
     drop((stream, control_plane));
     worker.page_becomes("/readyz", 503).await;
     assert_eq!(get(address, "/", "").await.unwrap().0, 200, "a disconnected worker keeps its sandboxes");
 
-    let mut control_plane = ControlPlane::start_on(at, 2, wire::ToWorker::default()).await;
-    let mut stream = control_plane.stream().await;
+    let mut control_plane = ControlPlane::start_at(at, 2).await;
+    let mut stream = control_plane.worker().await;
     let spec = revision("anything");
     let held = wire::HeldSandbox {
         sandbox: sandbox.to_wire(),
@@ -138,25 +139,25 @@ async fn a_broken_stream_keeps_the_sandboxes_and_the_next_hello_names_them() {
     };
     assert_eq!((stream.hello.epoch, &stream.hello.sandboxes), (1, &vec![held]));
     let refused = sandbox;
-    stream.delete(refused).await;
+    stream.delete(refused);
     assert_eq!(stream.ended(refused).await.0, Reason::Deleted, "a sandbox of an older epoch can be deleted");
 }
 
 #[tokio::test]
 async fn a_control_plane_of_an_older_epoch_is_refused() {
-    let mut newer = ControlPlane::start(5).await;
+    let mut newer = ControlPlane::start_at(service::ANY_LOOPBACK, 5).await;
     let commanded = model::SandboxId::new(model::Epoch(4), 1).unwrap();
     let create = vec![wire::CreateSandbox { sandbox: commanded.to_wire(), node: 0, revision: 5 }];
     let greeting = wire::ToWorker { functions: vec![revision("x")], create, ..wire::ToWorker::default() };
-    let mut older = ControlPlane::start_on(service::ANY_LOOPBACK, 4, greeting).await;
+    let mut older = ControlPlane::start_with(service::ANY_LOOPBACK, 4, greeting).await;
     let worker = Worker::start(&[newer.address, older.address], |config| hollow(config, NO_DELAY)).await;
-    let mut stream = newer.stream().await;
-    let sandbox = stream.create(1, revision("anything")).await;
+    let mut stream = newer.worker().await;
+    let sandbox = stream.create(1, revision("anything"));
     stream.ready(sandbox).await;
     drop((stream, newer));
-    let mut refused = older.stream().await;
+    let mut refused = older.worker().await;
     assert_eq!(refused.hello.epoch, 5);
-    assert!(refused.closes().await);
+    refused.closed().await;
     let (_, held) = worker.page("/v1/sandboxes").await;
     assert!(held.contains(&sandbox.to_string()) && !held.contains(&commanded.to_string()), "{held}");
     assert_eq!(worker.page("/readyz").await.0, 503);
@@ -164,23 +165,23 @@ async fn a_control_plane_of_an_older_epoch_is_refused() {
 
 #[tokio::test]
 async fn a_sandbox_id_of_an_older_epoch_is_refused() {
-    let mut control_plane = ControlPlane::start(5).await;
+    let mut control_plane = ControlPlane::start_at(service::ANY_LOOPBACK, 5).await;
     let _worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
-    let mut stream = control_plane.stream().await;
+    let mut stream = control_plane.worker().await;
     let old = model::SandboxId::new(model::Epoch(4), 1).unwrap();
     let create = wire::CreateSandbox { sandbox: old.to_wire(), node: 0, revision: 5 };
     let batch = wire::ToWorker { functions: vec![revision("x")], create: vec![create], ..wire::ToWorker::default() };
-    stream.send(batch).await;
+    stream.send(batch);
     let failed = stream.failed(old).await;
     assert!(failed.message.contains("epoch 4") && !failed.permanent, "{failed:?}");
 }
 
 #[tokio::test]
 async fn heartbeats_start_at_once_and_continue() {
-    let mut control_plane = ControlPlane::start(1).await;
+    let mut control_plane = ControlPlane::start().await;
     let _worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
-    let _stream = control_plane.stream().await;
-    tokio::time::timeout(support::WAIT_TIMEOUT, control_plane.heartbeats.wait_for(|count| *count >= 10))
+    let _stream = control_plane.worker().await;
+    tokio::time::timeout(sim::WAIT_TIMEOUT, control_plane.heartbeats.wait_for(|count| *count >= 10))
         .await
         .unwrap()
         .unwrap();
@@ -188,11 +189,11 @@ async fn heartbeats_start_at_once_and_continue() {
 
 #[tokio::test]
 async fn the_admin_api_shows_sandboxes_and_metrics() {
-    let mut control_plane = ControlPlane::start(1).await;
+    let mut control_plane = ControlPlane::start().await;
     let worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
     assert_eq!(worker.page("/healthz").await, (200, "ok\n".to_owned()));
-    let mut stream = control_plane.stream().await;
-    let sandbox = stream.create(1, revision("anything")).await;
+    let mut stream = control_plane.worker().await;
+    let sandbox = stream.create(1, revision("anything"));
     let (address, _) = stream.ready(sandbox).await;
     let held: serde_json::Value = serde_json::from_str(&worker.page("/v1/sandboxes").await.1).unwrap();
     let expected = serde_json::json!([{ "sandbox": "1-1", "function": "f", "revision": 5, "node": 0,
@@ -214,10 +215,10 @@ async fn the_admin_api_shows_sandboxes_and_metrics() {
 
 #[tokio::test]
 async fn shutting_down_ends_every_sandbox_and_reports_that() {
-    let mut control_plane = ControlPlane::start(1).await;
+    let mut control_plane = ControlPlane::start().await;
     let worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
-    let mut stream = control_plane.stream().await;
-    let sandbox = stream.create(1, revision("anything")).await;
+    let mut stream = control_plane.worker().await;
+    let sandbox = stream.create(1, revision("anything"));
     let (address, _) = stream.ready(sandbox).await;
     worker.end().await;
     assert_eq!(stream.ended(sandbox).await.0, Reason::Stopped);
@@ -241,15 +242,15 @@ async fn an_admin_port_in_use_and_an_invalid_configuration_are_refused() {
 #[tokio::test]
 async fn thousands_of_creations_need_little_cpu() {
     const COUNT: u64 = 5000;
-    let mut control_plane = ControlPlane::start(1).await;
+    let mut control_plane = ControlPlane::start().await;
     let worker = Worker::start(&[control_plane.address], |config| hollow(config, NO_DELAY)).await;
-    let mut stream = control_plane.stream().await;
+    let mut stream = control_plane.worker().await;
     let (began, before) = (Instant::now(), process_cpu());
     let ids: Vec<_> = (0..COUNT).map(|sequence| stream.id(sequence)).collect();
-    stream.send(wire::ToWorker { functions: vec![revision("x")], ..wire::ToWorker::default() }).await;
+    stream.send(wire::ToWorker { functions: vec![revision("x")], ..wire::ToWorker::default() });
     for chunk in ids.chunks(50) {
         let create = chunk.iter().map(|id| wire::CreateSandbox { sandbox: id.to_wire(), node: 1, revision: 5 });
-        stream.send(wire::ToWorker { create: create.collect(), ..wire::ToWorker::default() }).await;
+        stream.send(wire::ToWorker { create: create.collect(), ..wire::ToWorker::default() });
     }
     let mut addresses = std::collections::BTreeSet::new();
     for _ in 0..COUNT {
@@ -259,7 +260,7 @@ async fn thousands_of_creations_need_little_cpu() {
     }
     for chunk in ids.chunks(50) {
         let delete = chunk.iter().map(|id| id.to_wire()).collect();
-        stream.send(wire::ToWorker { delete, ..wire::ToWorker::default() }).await;
+        stream.send(wire::ToWorker { delete, ..wire::ToWorker::default() });
     }
     for _ in 0..COUNT {
         stream.outcome().await;

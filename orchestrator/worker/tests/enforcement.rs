@@ -35,7 +35,7 @@ async fn sandboxes_take_connections_on_the_configured_address() {
     let elsewhere = IpAddr::from([127, 0, 0, 2]);
     let (_control_plane, _worker, mut stream) =
         start(|config| config.process.address = SandboxAddress::Ip(elsewhere)).await;
-    let sandbox = stream.create(1, revision("builtin:function")).await;
+    let sandbox = stream.create(1, revision("builtin:function"));
     let (address, _) = stream.ready(sandbox).await;
     assert_eq!(address.ip(), elsewhere);
     assert_eq!(get(address, "/", "").await.unwrap().0, 200);
@@ -78,7 +78,7 @@ fn a_worker_whose_address_appears_a_moment_later_starts_root() {
                     Box::pin(worker::build(config_with_address(folder.path(), address), Arc::new(service::OsNetwork)));
                 assert!(poll_immediate(&mut built).await.is_none(), "{address}: it waits");
                 assert!(Command::new("ip").args(comes.split(' ')).status().unwrap().success());
-                timeout(support::WAIT_TIMEOUT, built).await.unwrap().unwrap();
+                timeout(sim::WAIT_TIMEOUT, built).await.unwrap().unwrap();
             }
         });
     });
@@ -111,7 +111,7 @@ async fn programs_run_as_the_configured_user_and_read_no_token_root() {
         token.display()
     );
     let body = format!("{tries}\necho pid $$\nexec {}", function.display());
-    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body)));
     stream.ready(sandbox).await;
     pid_of(&worker, sandbox).await;
     let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
@@ -120,7 +120,7 @@ async fn programs_run_as_the_configured_user_and_read_no_token_root() {
     assert!(log.contains("kept\n"), "its working directory is its own: {log}");
     assert!(log.contains("NoNewPrivs:\t1\n"), "{log}");
     assert!(log.contains("mode 700 711\n") && !log.contains(&format!("\n{sandbox}\n")), "it lists no others: {log}");
-    stream.delete(sandbox).await;
+    stream.delete(sandbox);
     stream.ended(sandbox).await;
 }
 
@@ -151,11 +151,11 @@ async fn a_user_that_cannot_reach_its_working_directories_is_refused_at_the_star
 async fn a_process_that_left_the_process_group_ends_with_its_sandbox() {
     let (_control_plane, worker, mut stream) = start(|config| config.process.monitor_interval = INTERVAL).await;
     let folder = tempfile::tempdir().unwrap();
-    let sandbox = stream.create(1, revision(&function_with_daemon(folder.path()))).await;
+    let sandbox = stream.create(1, revision(&function_with_daemon(folder.path())));
     stream.ready(sandbox).await;
     let daemon = pid_of(&worker, sandbox).await;
     assert!(exists(daemon));
-    stream.delete(sandbox).await;
+    stream.delete(sandbox);
     stream.ended(sandbox).await;
     until("the daemon is ended and reaped", async || !exists(daemon)).await;
 }
@@ -165,16 +165,16 @@ async fn a_sandbox_and_its_daemons_are_left_alone_while_another_one_ends() {
     let (_control_plane, worker, mut stream) = start(|config| config.process.monitor_interval = INTERVAL).await;
     let folder = tempfile::tempdir().unwrap();
     let spec = revision(&function_with_daemon(folder.path()));
-    let first = stream.create(1, spec.clone()).await;
+    let first = stream.create(1, spec.clone());
     stream.ready(first).await;
-    let second = stream.create(2, spec).await;
+    let second = stream.create(2, spec);
     stream.ready(second).await;
     let (ending, staying) = (pid_of(&worker, first).await, pid_of(&worker, second).await);
-    stream.delete(first).await;
+    stream.delete(first);
     stream.ended(first).await;
     until("the daemon is ended and reaped", async || !exists(ending)).await;
     assert!(exists(staying), "its sandbox lives");
-    stream.delete(second).await;
+    stream.delete(second);
     stream.ended(second).await;
     until("the other daemon is ended and reaped", async || !exists(staying)).await;
 }
@@ -184,7 +184,7 @@ async fn a_leftover_process_ends_with_the_worker_at_the_latest() {
     let (_control_plane, worker, mut stream) =
         start(|config| config.process.monitor_interval = Duration::from_secs(3600)).await;
     let folder = tempfile::tempdir().unwrap();
-    let sandbox = stream.create(1, revision(&function_with_daemon(folder.path()))).await;
+    let sandbox = stream.create(1, revision(&function_with_daemon(folder.path())));
     stream.ready(sandbox).await;
     let daemon = pid_of(&worker, sandbox).await;
     worker.end().await;
@@ -236,7 +236,7 @@ async fn ended_for_memory(change: impl FnOnce(&mut worker::Config)) -> String {
     let wait = format!("while [ ! -e {} ]; do sleep 0.02; done", go.display());
     let hold = format!("({wait}; head -c 80M /dev/zero | tail | sleep 3600) &\n").repeat(3);
     let body = format!("echo pid $$\n{hold}exec {}", function.display());
-    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body)));
     stream.ready(sandbox).await;
     let pid = pid_of(&worker, sandbox).await;
     fs::write(go, "").unwrap();

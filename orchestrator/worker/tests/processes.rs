@@ -19,10 +19,8 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use support::{
-    ControlPlane, WAIT_TIMEOUT, Worker, exists, get, pid_of, processes, revision, script, start_processes as start,
-    until,
-};
+use sim::{ControlPlane, WAIT_TIMEOUT};
+use support::{Worker, exists, get, pid_of, processes, revision, script, start_processes as start, until};
 
 /// Environment variable with the address of the control plane, for the process that [`a_worker_to_be_killed`] becomes.
 const CONTROL_PLANE: &str = "WORKER_TEST_CONTROL_PLANE";
@@ -43,7 +41,7 @@ fn working_directories(worker: &Worker) -> Vec<PathBuf> {
 #[tokio::test]
 async fn the_built_in_function_runs_as_a_process_and_leaves_nothing() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
-    let sandbox = stream.create(1, revision("builtin:function")).await;
+    let sandbox = stream.create(1, revision("builtin:function"));
     let (address, ready) = stream.ready(sandbox).await;
     assert!(ready.create_us > 0 && ready.own_us >= ready.create_us + ready.ready_us, "{ready:?}");
     let steps: Vec<&str> = ready.steps.iter().map(|step| step.name.as_str()).collect();
@@ -56,7 +54,7 @@ async fn the_built_in_function_runs_as_a_process_and_leaves_nothing() {
     let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
     assert_eq!(log, format!("listening on {address}\n"));
 
-    stream.delete(sandbox).await;
+    stream.delete(sandbox);
     assert_eq!(stream.ended(sandbox).await.0, Reason::Deleted);
     assert!(get(address, "/", "").await.is_err(), "{address} still responds");
     assert_eq!(working_directories(&worker), Vec::<PathBuf>::new());
@@ -72,7 +70,7 @@ async fn a_program_gets_its_port_environment_arguments_and_directory_and_nothing
     let mut spec = revision(&image);
     spec.env = BTreeMap::from([("COLOUR".to_owned(), "blue".to_owned())]);
     spec.args = vec!["one two".to_owned(), "--three".to_owned()];
-    let sandbox = stream.create(1, spec).await;
+    let sandbox = stream.create(1, spec);
     stream.failed(sandbox).await;
     let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
     let has = |line: &str| log.lines().any(|l| l == line);
@@ -98,7 +96,7 @@ async fn an_image_that_can_never_run_is_a_permanent_failure() {
     for (sequence, (image, part)) in (1..).zip(images) {
         let mut spec = revision(&image);
         spec.revision = sequence;
-        let sandbox = stream.create(sequence, spec).await;
+        let sandbox = stream.create(sequence, spec);
         let failed = stream.failed(sandbox).await;
         assert!(failed.permanent && failed.message.contains(part), "{image}: {failed:?}");
     }
@@ -111,11 +109,11 @@ async fn a_program_that_is_not_allowed_is_not_run() {
         start(|config| config.process.images = worker::ProcessConfig::default().images).await;
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("ran");
-    let sandbox = stream.create(1, revision(&script(folder.path(), &format!("touch {}", mark.display())))).await;
+    let sandbox = stream.create(1, revision(&script(folder.path(), &format!("touch {}", mark.display()))));
     let failed = stream.failed(sandbox).await;
     assert!(failed.permanent && failed.message.contains("process.images"), "{failed:?}");
     assert!(!mark.exists(), "it was run");
-    let sandbox = stream.create(2, revision_numbered("builtin:function", 6)).await;
+    let sandbox = stream.create(2, revision_numbered("builtin:function", 6));
     stream.ready(sandbox).await;
 }
 
@@ -128,7 +126,7 @@ async fn a_program_that_ends_at_once_fails_with_its_status_and_last_line() {
     let (_control_plane, _worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
     let image = script(folder.path(), "echo first; echo 'no database' >&2; exit 3");
-    let sandbox = stream.create(1, revision(&image)).await;
+    let sandbox = stream.create(1, revision(&image));
     let failed = stream.failed(sandbox).await;
     assert!(!failed.permanent, "{failed:?}");
     assert_eq!(failed.message, "ended before it was ready, exit status: 3: no database");
@@ -143,7 +141,7 @@ async fn a_program_that_never_listens_fails_at_the_deadline_and_is_killed() {
     .await;
     let folder = tempfile::tempdir().unwrap();
     let image = script(folder.path(), "trap '' TERM; echo pid $$; while true; do sleep 0.05; done");
-    let sandbox = stream.create(1, revision(&image)).await;
+    let sandbox = stream.create(1, revision(&image));
     let pid = pid_of(&worker, sandbox).await;
     let failed = stream.failed(sandbox).await;
     assert!(failed.message.contains("took no connection") && !failed.permanent, "{failed:?}");
@@ -155,9 +153,9 @@ async fn a_deletion_cancels_the_start_of_a_process() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
     let image = script(folder.path(), "echo pid $$; sleep 3600");
-    let sandbox = stream.create(1, revision(&image)).await;
+    let sandbox = stream.create(1, revision(&image));
     let pid = pid_of(&worker, sandbox).await;
-    stream.delete(sandbox).await;
+    stream.delete(sandbox);
     assert_eq!(stream.ended(sandbox).await.0, Reason::Cancelled);
     assert!(!exists(pid) && working_directories(&worker).is_empty(), "{pid} or its folder is left");
 }
@@ -172,7 +170,7 @@ async fn a_program_that_ends_soon_after_it_was_ready_is_reported_with_its_first_
         function.display(),
         ready.display()
     );
-    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body)));
     stream.ready(sandbox).await;
     fs::write(&ready, "").unwrap();
     let (reason, message) = stream.ended(sandbox).await;
@@ -183,7 +181,7 @@ async fn a_program_that_ends_soon_after_it_was_ready_is_reported_with_its_first_
 async fn an_unexpected_end_is_reported_and_nothing_is_left() {
     let (_control_plane, worker, mut stream) = start(|_| {}).await;
     let folder = tempfile::tempdir().unwrap();
-    let sandbox = stream.create(1, revision(&function_with_pid(folder.path()))).await;
+    let sandbox = stream.create(1, revision(&function_with_pid(folder.path())));
     let (address, _) = stream.ready(sandbox).await;
     let pid = pid_of(&worker, sandbox).await;
     kill(pid, Signal::SIGKILL).unwrap();
@@ -199,11 +197,11 @@ async fn the_descendants_of_a_sandbox_end_with_it() {
     let folder = tempfile::tempdir().unwrap();
     let function = programs::path("trace-function").unwrap();
     let body = format!("sleep 3600 &\necho pid $!\nexec {}", function.display());
-    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body)));
     stream.ready(sandbox).await;
     let descendant = pid_of(&worker, sandbox).await;
     assert!(exists(descendant));
-    stream.delete(sandbox).await;
+    stream.delete(sandbox);
     stream.ended(sandbox).await;
     // It is a zombie until its adopter reaps it.
     until("the descendant is dead", async || {
@@ -218,7 +216,7 @@ async fn output_is_kept_up_to_its_bound() {
     let (_control_plane, worker, mut stream) = start(|config| config.process.log = ByteSize::b(1000)).await;
     let folder = tempfile::tempdir().unwrap();
     let body = "i=0; while [ $i -lt 2000 ]; do echo line $i; i=$((i+1)); done; exit 1";
-    let sandbox = stream.create(1, revision(&script(folder.path(), body))).await;
+    let sandbox = stream.create(1, revision(&script(folder.path(), body)));
     assert!(stream.failed(sandbox).await.message.ends_with("line 1999"));
     let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
     assert!(log.len() == 1000 && log.ends_with("line 1998\nline 1999\n"), "{} bytes: {log}", log.len());
@@ -230,7 +228,7 @@ async fn memory_beyond_the_limit_is_refused_to_the_sandbox() {
         start(|config| config.process.memory_headroom = ByteSize::mib(64)).await;
     let mut spec = revision("builtin:function");
     spec.args = ["--max-memory-mib", "100000"].map(str::to_owned).into();
-    let sandbox = stream.create(1, spec).await;
+    let sandbox = stream.create(1, spec);
     let (address, _) = stream.ready(sandbox).await;
     let invoke = async |mib: u32| {
         let headers = format!("workload: trace\r\nrequested_cpu: 0\r\nrequested_memory: {mib}\r\n");
@@ -247,7 +245,7 @@ async fn many_processes_at_once_have_a_port_each_and_all_end_with_the_worker() {
     let create = (1..=20).map(|n| wire::CreateSandbox { sandbox: stream.id(n).to_wire(), node: 0, revision: 5 });
     let create = create.collect();
     let functions = vec![revision("builtin:function")];
-    stream.send(wire::ToWorker { functions, create, ..wire::ToWorker::default() }).await;
+    stream.send(wire::ToWorker { functions, create, ..wire::ToWorker::default() });
     let mut addresses = Vec::<SocketAddr>::new();
     for _ in 1..=20 {
         let (id, event) = stream.outcome().await;
@@ -289,11 +287,11 @@ async fn a_program_that_cannot_share_its_port_is_started_again_with_the_port_unb
     let mut spec = revision(&format!("file:{}", program.display()));
     spec.args = ["--exact", "a_program_that_reuses_no_address", "--nocapture"].map(str::to_owned).into();
     spec.env = BTreeMap::from([(STUBBORN.to_owned(), "1".to_owned())]);
-    let sandbox = stream.create(1, spec).await;
+    let sandbox = stream.create(1, spec);
     stream.ready(sandbox).await;
     let (_, log) = worker.page(&format!("/v1/sandboxes/{sandbox}/logs")).await;
     assert!(log.contains("listening after all"), "{log}");
-    stream.delete(sandbox).await;
+    stream.delete(sandbox);
     assert_eq!(stream.ended(sandbox).await.0, Reason::Deleted);
 }
 
@@ -321,7 +319,7 @@ impl Drop for Killed {
 
 #[tokio::test]
 async fn when_the_worker_is_killed_its_sandboxes_die_and_the_next_worker_cleans_up() {
-    let mut control_plane = ControlPlane::start(1).await;
+    let mut control_plane = ControlPlane::start().await;
     let (folder, data_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let program = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "a_worker_to_be_killed"])
@@ -330,11 +328,11 @@ async fn when_the_worker_is_killed_its_sandboxes_die_and_the_next_worker_cleans_
         .stdout(Stdio::null())
         .spawn();
     let mut victim = Killed(program.unwrap());
-    let mut stream = control_plane.stream().await;
+    let mut stream = control_plane.worker().await;
     let pid_file = folder.path().join("pid");
     let function = programs::path("trace-function").unwrap();
     let body = format!("echo $$ > {}\nexec {}", pid_file.display(), function.display());
-    let sandbox = stream.create(1, revision(&script(folder.path(), &body))).await;
+    let sandbox = stream.create(1, revision(&script(folder.path(), &body)));
     let (address, _) = stream.ready(sandbox).await;
     let pid = Pid::from_raw(fs::read_to_string(&pid_file).unwrap().trim().parse().unwrap());
     assert!(exists(pid) && get(address, "/", "").await.is_ok());

@@ -79,6 +79,33 @@ fn link_targets(line: &str) -> impl Iterator<Item = &str> {
     line.split("](").skip(1).filter_map(|rest| rest.split(')').next())
 }
 
+/// Folders at the root of the checkout by which a page names a file.
+const FOLDERS: [&str; 7] = ["orchestrator/", "loadgen/", "experiments/", "analysis/", "artifacts/", "docs/", ".ci/"];
+
+#[test]
+fn paths_in_pages_exist() {
+    let workspace = Workspace::read();
+    let mut findings = Vec::new();
+    for path in workspace.with_extension("md") {
+        let page = std::fs::read_to_string(path).unwrap();
+        for (index, line) in page.lines().enumerate() {
+            // Every second piece is between code marks.
+            for code in line.split('`').skip(1).step_by(2) {
+                let is_path =
+                    FOLDERS.iter().any(|folder| code.starts_with(folder)) && !code.starts_with("artifacts/runs");
+                // Capitals and brackets are placeholders, as in `policy/src/KIND/x.rs`.
+                let is_exact = !code.contains(|c: char| c.is_uppercase() || c.is_whitespace() || "*<{".contains(c));
+                let file = code.split(':').next().unwrap_or(code);
+                if is_path && is_exact && !workspace.root.join(file).exists() {
+                    let at = format!("{}:{}", workspace.name(path), index + 1);
+                    findings.push(format!("{at}: names `{code}`, which does not exist"));
+                }
+            }
+        }
+    }
+    expect_none("paths", &findings);
+}
+
 #[test]
 fn every_toml_file_is_toml() {
     let workspace = Workspace::read();

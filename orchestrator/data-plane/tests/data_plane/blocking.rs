@@ -3,13 +3,12 @@
 
 use std::net::SocketAddr;
 
+use sim::WAIT_TIMEOUT;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-
-use super::control_plane::WAIT_TIMEOUT;
 
 /// Its listener.
 pub(crate) struct Blocking(TcpListener);

@@ -7,9 +7,8 @@ use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use sim::WAIT_TIMEOUT;
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
-
-use super::control_plane::WAIT_TIMEOUT;
 
 /// A response with its body.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use std::{future::poll_fn, time::Duration};
 use api::wire;
 use http::Request;
 use http_body_util::{BodyExt, Empty};
+use sim::WAIT_TIMEOUT;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -14,7 +15,6 @@ use tokio::{
 
 use super::{
     client::{get, open_http2},
-    control_plane::WAIT_TIMEOUT,
     sandbox::Sandbox,
     world::{World, active, function, until, with_function},
 };

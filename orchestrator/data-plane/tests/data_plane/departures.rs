@@ -4,6 +4,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use api::wire;
 use http::Request;
+use sim::WAIT_TIMEOUT;
 use socket2::SockRef;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -13,7 +14,6 @@ use tokio::{
 
 use super::{
     client::get,
-    control_plane::WAIT_TIMEOUT,
     sandbox::Sandbox,
     world::{World, active, function, with_sandbox},
 };

@@ -13,6 +13,7 @@ use api::wire::{self, EndpointState};
 use futures::future::{BoxFuture, ready};
 use http::Method;
 use service::{Io, Listener, Network, OsNetwork};
+use sim::{DataPlaneStream, WAIT_TIMEOUT};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -23,7 +24,6 @@ use tokio::{
 use super::{
     blocking::Blocking,
     client::{send, with_body},
-    control_plane::{Session, WAIT_TIMEOUT},
     world::{World, delta, function, has_failures},
 };
 
@@ -49,7 +49,7 @@ pub(crate) async fn respond_early(listener: TcpListener, closes: bool) {
     }
 }
 
-async fn with_early(closes: bool) -> (World, Session, JoinHandle<()>) {
+async fn with_early(closes: bool) -> (World, DataPlaneStream, JoinHandle<()>) {
     with_server(function(), |listener| respond_early(listener, closes)).await
 }
 
@@ -57,7 +57,7 @@ async fn with_early(closes: bool) -> (World, Session, JoinHandle<()>) {
 pub(crate) async fn with_server<F: Future<Output = ()> + Send + 'static>(
     function_config: wire::FunctionConfig,
     serve: impl FnOnce(TcpListener) -> F,
-) -> (World, Session, JoinHandle<()>) {
+) -> (World, DataPlaneStream, JoinHandle<()>) {
     let mut world = World::with(|config| config.cancel_grace = Duration::from_millis(100)).await;
     let mut session = world.accept_stream(vec![function_config]).await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

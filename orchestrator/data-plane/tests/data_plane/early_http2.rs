@@ -12,6 +12,7 @@ use api::wire;
 use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream, client::SendRequest, server::SendResponse};
 use http::{Request, Response};
+use sim::{DataPlaneStream, WAIT_TIMEOUT};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::watch,
@@ -21,7 +22,6 @@ use tokio::{
 
 use super::{
     client::get,
-    control_plane::{Session, WAIT_TIMEOUT},
     early::{respond_early, upload, upload_then_listen, with_server},
     world::{World, function, has_failures},
 };
@@ -94,7 +94,7 @@ impl Eager {
     }
 }
 
-async fn with_eager(eager: &Arc<Eager>, timeout_ms: u64) -> (World, Session, JoinHandle<()>) {
+async fn with_eager(eager: &Arc<Eager>, timeout_ms: u64) -> (World, DataPlaneStream, JoinHandle<()>) {
     let function_config = wire::FunctionConfig { protocol: wire::Protocol::H2c.into(), timeout_ms, ..function() };
     with_server(function_config, |listener| eager.clone().serve(listener)).await
 }

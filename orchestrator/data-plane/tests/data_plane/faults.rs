@@ -6,11 +6,11 @@ use api::wire::{self, EndpointState};
 use http::{Method, Request};
 use http_body_util::StreamBody;
 use hyper::body::Frame;
+use sim::DataPlaneStream;
 use tokio::{io::AsyncReadExt, task::JoinHandle};
 
 use super::{
     client::{BufferedResponse, get, open, read, request, send, spawn_get, with_body},
-    control_plane::Session,
     sandbox::Sandbox,
     world::{World, active, delta, function, with_function, with_sandbox},
 };
@@ -18,7 +18,7 @@ use super::{
 /// An invocation of `f` whose only sandbox, 1, refuses the connection, and the reported failure.
 async fn get_from_the_dead(
     world: &World,
-    session: &mut Session,
+    session: &mut DataPlaneStream,
 ) -> (JoinHandle<BufferedResponse>, wire::EndpointFailure) {
     let dead = Sandbox::start().await;
     dead.kill();

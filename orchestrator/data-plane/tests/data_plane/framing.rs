@@ -3,6 +3,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use sim::{DataPlaneStream, WAIT_TIMEOUT};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -13,7 +14,6 @@ use tokio::{
 
 use super::{
     client::get,
-    control_plane::{Session, WAIT_TIMEOUT},
     world::{World, delta, function, until},
 };
 
@@ -72,7 +72,7 @@ async fn serve(mut stream: TcpStream, kept: Arc<Mutex<Vec<u8>>>, response: &'sta
 
 pub(super) const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-pub(super) async fn with_scripted(response: &'static str) -> (World, Session, Scripted) {
+pub(super) async fn with_scripted(response: &'static str) -> (World, DataPlaneStream, Scripted) {
     let mut world = World::with(|config| config.limits.client_idle = Duration::from_secs(1)).await;
     let mut session = world.accept_stream(vec![function()]).await;
     let sandbox = Scripted::start(response).await;

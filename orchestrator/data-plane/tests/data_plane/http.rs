@@ -18,7 +18,7 @@ use super::{
 };
 
 /// One world with `f` over HTTP/1.1 and `g` over h2c, a sandbox each.
-async fn both_protocols() -> (World, super::control_plane::Session, [Sandbox; 2]) {
+async fn both_protocols() -> (World, sim::DataPlaneStream, [Sandbox; 2]) {
     let mut world = World::with(|config| config.host_suffix = vec!["faas.example".to_owned()]).await;
     let g =
         wire::FunctionConfig { function: 2, name: "g".to_owned(), protocol: wire::Protocol::H2c.into(), ..function() };
@@ -185,7 +185,7 @@ async fn raw(world: &World, bytes: &str, enough: &str) -> String {
             received.extend_from_slice(&buffer[..count]);
         }
     };
-    tokio::time::timeout(super::control_plane::WAIT_TIMEOUT, receive).await.expect("an answer comes");
+    tokio::time::timeout(sim::WAIT_TIMEOUT, receive).await.expect("an answer comes");
     String::from_utf8(received).unwrap()
 }
 

@@ -4,7 +4,6 @@
 
 mod blocking;
 mod client;
-mod control_plane;
 mod sandbox;
 mod world;
 

@@ -15,6 +15,7 @@ use api::{PROTOCOL_VERSION, wire};
 use data_plane::Config;
 use futures::future::{BoxFuture, pending, ready};
 use service::{Io, Listener, Network, OsNetwork};
+use sim::{ControlPlane, DataPlaneStream};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -24,7 +25,6 @@ use tokio::{
 
 use super::{
     client::get,
-    control_plane::{ControlPlane, Session},
     sandbox::Sandbox,
     world::{World, active, delta, function, until},
 };
@@ -90,20 +90,23 @@ impl Outage {
     }
 
     /// The control plane is still reachable.
-    pub(super) async fn before() -> (Self, Session) {
+    pub(super) async fn before() -> (Self, DataPlaneStream) {
         Self::with(|_| {}).await
     }
 
     /// The same, with a configuration.
-    pub(super) async fn with(change: impl FnOnce(&mut Config)) -> (Self, Session) {
+    pub(super) async fn with(change: impl FnOnce(&mut Config)) -> (Self, DataPlaneStream) {
         Self::of(Self::function(), change).await
     }
 
     /// The same, with a function.
-    pub(super) async fn of(function: wire::FunctionConfig, change: impl FnOnce(&mut Config)) -> (Self, Session) {
+    pub(super) async fn of(
+        function: wire::FunctionConfig,
+        change: impl FnOnce(&mut Config),
+    ) -> (Self, DataPlaneStream) {
         let network = Arc::new(Switch::default());
         let mut world = World::on(network.clone(), change).await;
-        let mut session: Session = world.accept_stream(vec![function]).await;
+        let mut session: DataPlaneStream = world.accept_stream(vec![function]).await;
         let sandbox = Sandbox::start().await;
         session.delta(active(1, &sandbox, 1));
         session.ack(1, |ack| ack.slots == 1).await;
@@ -111,7 +114,7 @@ impl Outage {
         (Self { world, network, sandbox }, session)
     }
 
-    pub(super) async fn lose(&self, mut session: Session) {
+    pub(super) async fn lose(&self, mut session: DataPlaneStream) {
         session.close();
         drop(session);
         self.world.control_plane.stop();
@@ -192,8 +195,8 @@ async fn the_grant_of_an_unreachable_sandbox_is_returned_before_its_port_may_be_
     outage.network.is_cut.store(false, Ordering::SeqCst);
     outage.sandbox.kill();
     outage.assert_is_not_used().await;
-    outage.world.control_plane = ControlPlane::start(outage.world.control_plane.address).await;
-    let session = outage.world.control_plane.session().await;
+    outage.world.control_plane = ControlPlane::start_at(outage.world.control_plane.address, 1).await;
+    let session = outage.world.control_plane.data_plane().await;
     assert_eq!((session.hello.epoch, session.hello.held.len()), (1, 0));
 }
 
@@ -235,10 +238,10 @@ async fn after_a_suspension_a_new_stream_reports_which_sandboxes_are_there() {
 async fn after_a_suspension_no_grant_is_returned_before_a_new_stream_can_report() {
     let (mut outage, _old) = Outage::before().await;
     jump(61).await;
-    let mut session = outage.world.control_plane.session().await;
+    let mut session = outage.world.control_plane.data_plane().await;
     outage.go_on(3).await;
     assert_eq!(outage.metric("slots_held").await, 1, "its snapshot may be on its way");
-    session.send_hello(1, vec![Outage::function()]);
+    session.welcome(1, vec![Outage::function()]);
     session.delta(active(1, &outage.sandbox, 1));
     session.ack(1, |ack| ack.slots == 1).await;
     outage.sandbox.end_connections().await;
@@ -249,7 +252,7 @@ async fn after_a_suspension_no_grant_is_returned_before_a_new_stream_can_report(
 async fn after_a_suspension_a_snapshot_that_never_completes_times_out() {
     let (mut outage, _old) = Outage::before().await;
     jump(61).await;
-    let mut session = outage.world.control_plane.session().await;
+    let mut session = outage.world.control_plane.data_plane().await;
     let welcome = Some(wire::Welcome { protocol_version: PROTOCOL_VERSION, epoch: 1, ..Default::default() });
     session.send(wire::ToDataPlane { welcome, ..Default::default() });
     // Parts of it arrive, but not the end.
@@ -259,7 +262,7 @@ async fn after_a_suspension_a_snapshot_that_never_completes_times_out() {
     until("what nobody can know is given back", async || outage.metric("slots_held").await == 0).await;
     session.ended().await;
     // Another stream is opened; its hello may have been written before that.
-    outage.world.control_plane.session().await;
+    outage.world.control_plane.data_plane().await;
 }
 
 #[tokio::test]

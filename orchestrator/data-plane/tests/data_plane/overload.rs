@@ -52,10 +52,7 @@ impl KeepAliveClient {
 }
 
 /// A data plane with one sandbox of `slots` slots, and bounds set by `change`.
-async fn bounded(
-    slots: u32,
-    change: impl FnOnce(&mut data_plane::Config),
-) -> (World, super::control_plane::Session, Sandbox) {
+async fn bounded(slots: u32, change: impl FnOnce(&mut data_plane::Config)) -> (World, sim::DataPlaneStream, Sandbox) {
     let mut world = World::with(change).await;
     let mut session = world.accept_stream(vec![wire::FunctionConfig { concurrency: slots, ..function() }]).await;
     let sandbox = Sandbox::start().await;

@@ -1,15 +1,13 @@
 //! Bytes after a request on its connection: another request, or bytes that must not be taken for one (RFC 9112).
 
+use sim::WAIT_TIMEOUT;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     time::timeout,
 };
 
-use super::{
-    control_plane::WAIT_TIMEOUT,
-    framing::{OK, exchange, status_codes, with_scripted},
-};
+use super::framing::{OK, exchange, status_codes, with_scripted};
 
 #[tokio::test]
 async fn pipelined_requests_are_served_in_order() {

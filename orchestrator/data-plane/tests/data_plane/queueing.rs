@@ -4,11 +4,11 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use api::wire;
 use http::Method;
+use sim::WAIT_TIMEOUT;
 use tokio::time::timeout;
 
 use super::{
     client::{get, send, spawn_get, with_body},
-    control_plane::WAIT_TIMEOUT,
     sandbox::Sandbox,
     world::{World, active, function, with_function, with_sandbox},
 };

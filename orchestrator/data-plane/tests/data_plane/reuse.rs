@@ -13,6 +13,7 @@ use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body::{Body, Frame};
 use http_body_util::{Empty, StreamBody};
+use sim::{DataPlaneStream, WAIT_TIMEOUT};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -23,7 +24,6 @@ use tokio::{
 
 use super::{
     client::{get, open_http2, read, request, send, spawn_get, with_body},
-    control_plane::{Session, WAIT_TIMEOUT},
     sandbox::Sandbox,
     world::{World, delta, function, has_failures, until, with_function, with_sandbox},
 };
@@ -132,7 +132,7 @@ impl Once {
     }
 }
 
-async fn with_once(function_config: wire::FunctionConfig) -> (World, Session, Arc<Once>, JoinHandle<()>) {
+async fn with_once(function_config: wire::FunctionConfig) -> (World, DataPlaneStream, Arc<Once>, JoinHandle<()>) {
     let mut world = World::start().await;
     let slots = function_config.concurrency;
     let mut session = world.accept_stream(vec![function_config]).await;
@@ -143,7 +143,7 @@ async fn with_once(function_config: wire::FunctionConfig) -> (World, Session, Ar
 }
 
 /// The same with `count` idle connections, each of which has served its first request.
-async fn with_idle(count: usize) -> (World, Session, Arc<Once>, JoinHandle<()>) {
+async fn with_idle(count: usize) -> (World, DataPlaneStream, Arc<Once>, JoinHandle<()>) {
     let concurrency = u32::try_from(count).unwrap();
     let (world, session, once, server) = with_once(wire::FunctionConfig { concurrency, ..function() }).await;
     let first: Vec<_> = (0..count).map(|_| spawn_get(world.data_plane, "f", "/")).collect();

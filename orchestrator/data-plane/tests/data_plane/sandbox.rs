@@ -133,7 +133,7 @@ impl Sandbox {
     pub(crate) async fn end_connections(&self) {
         self.state.let_go.notify_waiters();
         let mut open = self.state.open.subscribe();
-        let ended = tokio::time::timeout(super::control_plane::WAIT_TIMEOUT, open.wait_for(|open| *open == 0)).await;
+        let ended = tokio::time::timeout(sim::WAIT_TIMEOUT, open.wait_for(|open| *open == 0)).await;
         ended.expect("the connections of the sandbox should end").unwrap();
     }
 
@@ -141,7 +141,7 @@ impl Sandbox {
     pub(crate) async fn running(&self, count: usize) {
         let mut running = self.state.running.subscribe();
         let reached = running.wait_for(|running| *running == count);
-        let waited = tokio::time::timeout(super::control_plane::WAIT_TIMEOUT, reached).await;
+        let waited = tokio::time::timeout(sim::WAIT_TIMEOUT, reached).await;
         waited.unwrap_or_else(|_| panic!("{count} invocations should run in the sandbox")).unwrap();
     }
 }

@@ -15,11 +15,11 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use model::Protocol;
 use service::{ANY_LOOPBACK, Network, OsNetwork};
+use sim::{DataPlaneStream, WAIT_TIMEOUT};
 use tokio::{net::TcpStream, task::JoinHandle, time::timeout};
 
 use super::{
     client::get,
-    control_plane::{Session, WAIT_TIMEOUT},
     world::{World, delta, function},
 };
 
@@ -179,7 +179,7 @@ async fn exchange(world: &World, http2: bool, host: &str, section: Section, [up,
 }
 
 /// `f` over HTTP/1.1 and `g` over h2c, with at most `count` fields per section, or the default.
-async fn both_protocols(count: Option<usize>) -> (World, Session, [Filler; 2]) {
+async fn both_protocols(count: Option<usize>) -> (World, DataPlaneStream, [Filler; 2]) {
     let mut world = World::with(|config| {
         let limits = &mut config.limits;
         limits.header_count = count.unwrap_or(limits.header_count);

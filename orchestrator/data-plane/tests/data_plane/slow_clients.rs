@@ -7,6 +7,7 @@ use bytesize::ByteSize;
 use futures::FutureExt;
 use h2::{Ping, RecvStream};
 use http::{Request, Response};
+use sim::WAIT_TIMEOUT;
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -17,7 +18,6 @@ use tokio::{
 use super::{
     client::get,
     clients::{HttpTwo, fetch, fetch_many, is_reset, with_window},
-    control_plane::WAIT_TIMEOUT,
     sandbox::Sandbox,
     world::{World, active, function, until},
 };

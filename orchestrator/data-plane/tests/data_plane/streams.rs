@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use api::wire::{self, EndpointState};
+use sim::{ControlPlane, WAIT_TIMEOUT};
 use tokio::{
     io::AsyncWriteExt,
     net::TcpStream,
@@ -11,7 +12,6 @@ use tokio::{
 
 use super::{
     client::{get, open, read, request, spawn_get},
-    control_plane::{ControlPlane, WAIT_TIMEOUT},
     sandbox::Sandbox,
     world::{World, active, delta, function, with_sandbox},
 };
@@ -29,11 +29,11 @@ async fn warm_traffic_continues_without_a_control_plane_and_the_next_hello_lists
     let queued = spawn_get(world.data_plane, "f", "/");
     assert_eq!(get(world.admin, "admin", "/readyz").await.status, 200, "it still knows the functions");
 
-    world.control_plane = ControlPlane::start(address).await;
-    let mut session = world.control_plane.session().await;
+    world.control_plane = ControlPlane::start_at(address, 1).await;
+    let mut session = world.control_plane.data_plane().await;
     assert_eq!(session.hello.held, [wire::HeldGrant { function: 1, sandbox: 1, slots: 1 }]);
     assert_eq!((session.hello.data_plane.as_str(), session.hello.epoch), ("dp", 1));
-    session.send_hello(2, vec![function()]);
+    session.welcome(2, vec![function()]);
     session.waiting(1).await;
     // Versions restart with the new stream.
     session.delta(delta(1, sandbox.address, 1, EndpointState::Active, 1));
@@ -49,8 +49,8 @@ async fn a_function_that_the_new_snapshot_lacks_is_forgotten() {
     let running = spawn_get(world.data_plane, "f", "/hold");
     sandbox.running(1).await;
     session.close();
-    let mut session = world.control_plane.session().await;
-    session.send_hello(2, vec![wire::FunctionConfig { function: 2, name: "g".to_owned(), ..function() }]);
+    let mut session = world.control_plane.data_plane().await;
+    session.welcome(2, vec![wire::FunctionConfig { function: 2, name: "g".to_owned(), ..function() }]);
     session.applied(1).await;
     assert_eq!(get(world.data_plane, "f", "/").await.refusal(), (404, "unknown-function"));
     sandbox.state.gate.add_permits(1);
@@ -62,17 +62,17 @@ async fn a_function_that_the_new_snapshot_lacks_is_forgotten() {
 async fn the_stream_to_an_outdated_or_foreign_control_plane_ends() {
     let (mut world, mut session, _sandbox) = with_sandbox(1).await;
     session.close();
-    let mut outdated = world.control_plane.session().await;
+    let mut outdated = world.control_plane.data_plane().await;
     // Epoch 0 is over; epoch 1 has been seen.
-    outdated.send_hello(0, Vec::new());
-    let mut foreign = world.control_plane.session().await;
+    outdated.welcome(0, Vec::new());
+    let mut foreign = world.control_plane.data_plane().await;
     let welcome = Some(wire::Welcome { protocol_version: 999, epoch: 7, ..Default::default() });
     foreign.send(wire::ToDataPlane { welcome, ..Default::default() });
     outdated.ended().await;
     foreign.ended().await;
-    let mut session = world.control_plane.session().await;
+    let mut session = world.control_plane.data_plane().await;
     assert_eq!(session.hello.epoch, 1, "neither counts");
-    session.send_hello(1, vec![function()]);
+    session.welcome(1, vec![function()]);
     session.applied(1).await;
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200);
 }
@@ -82,7 +82,7 @@ async fn sandboxes_lost_to_another_process_of_the_same_name_are_not_used() {
     let (mut world, mut session, _sandbox) = with_sandbox(1).await;
     session.close();
     let refuse = async |world: &mut World| {
-        let session = world.control_plane.session().await;
+        let session = world.control_plane.data_plane().await;
         session.refuse(api::refuse_name("data plane dp is connected".to_owned()));
         session.hello
     };
@@ -180,7 +180,7 @@ async fn the_admin_port_shows_grants_and_counts_outcomes() {
 
 #[tokio::test]
 async fn a_second_control_plane_is_tried_if_the_first_is_unreachable() {
-    let away = ControlPlane::start(service::ANY_LOOPBACK).await;
+    let away = ControlPlane::start().await;
     away.stop();
     let address = away.address.to_string();
     let mut world = World::with(|config| config.control_planes.insert(0, address)).await;

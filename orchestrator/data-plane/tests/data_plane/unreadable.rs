@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use api::wire::{self, EndpointState};
 use http::Method;
+use sim::{DataPlaneStream, WAIT_TIMEOUT};
 use tokio::{io::AsyncReadExt, net::TcpStream, task::JoinHandle, time::timeout};
 
 use super::{
     blocking::{Blocking, Call},
     client::{BufferedResponse, get, open, read, request, send, spawn_get, with_body},
-    control_plane::{Session, WAIT_TIMEOUT},
     world::{World, delta, function},
 };
 
@@ -28,7 +28,7 @@ fn reset(code: u8) -> Vec<u8> {
 }
 
 /// A world in which `f` has four slots in one sandbox.
-async fn with_blocking(protocol: wire::Protocol) -> (World, Session, Blocking) {
+async fn with_blocking(protocol: wire::Protocol) -> (World, DataPlaneStream, Blocking) {
     let mut world = World::start().await;
     let shared =
         wire::FunctionConfig { concurrency: 4, protocol: protocol.into(), connection_idle_ms: Some(0), ..function() };
@@ -229,7 +229,7 @@ async fn a_sandbox_whose_connections_end_repeatedly_is_drained_if_others_run_the
 /// The invocation that ran all the time succeeds, as does another one in the same sandbox; `respond` responds to both.
 async fn finish_as_usual(
     world: &World,
-    session: &mut Session,
+    session: &mut DataPlaneStream,
     kept: JoinHandle<BufferedResponse>,
     response: impl AsyncFnOnce(),
 ) {

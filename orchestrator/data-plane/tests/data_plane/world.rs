@@ -4,17 +4,15 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::wire;
 use data_plane::{Config, build};
-use service::{ANY_LOOPBACK, Network};
+use service::{ANY_LOOPBACK, Network, OsNetwork};
+use sim::{ControlPlane, DataPlaneStream, WAIT_TIMEOUT};
 use tokio::{
     task::JoinHandle,
     time::{interval, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    control_plane::{ControlPlane, Session, WAIT_TIMEOUT, network},
-    sandbox::Sandbox,
-};
+use super::sandbox::Sandbox;
 
 /// A data plane and its control plane.
 pub(crate) struct World {
@@ -32,12 +30,12 @@ impl World {
 
     /// The same, with a configuration.
     pub(crate) async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        Self::on(network(), change).await
+        Self::on(Arc::new(OsNetwork), change).await
     }
 
     /// The same, on a network.
     pub(crate) async fn on(network: Arc<dyn Network>, change: impl FnOnce(&mut Config)) -> Self {
-        let control_plane = ControlPlane::start(ANY_LOOPBACK).await;
+        let control_plane = ControlPlane::start().await;
         let mut config = Config {
             name: "dp".to_owned(),
             invoke: ANY_LOOPBACK,
@@ -56,9 +54,9 @@ impl World {
     }
 
     /// Accepts its stream with a snapshot of `functions`.
-    pub(crate) async fn accept_stream(&mut self, functions: Vec<wire::FunctionConfig>) -> Session {
-        let mut session = self.control_plane.session().await;
-        session.send_hello(1, functions);
+    pub(crate) async fn accept_stream(&mut self, functions: Vec<wire::FunctionConfig>) -> DataPlaneStream {
+        let mut session = self.control_plane.data_plane().await;
+        session.welcome(1, functions);
         session.applied(1).await;
         session
     }
@@ -121,12 +119,12 @@ pub(crate) fn delta(
 }
 
 /// A world with one sandbox of `f`, number 1, of `slots` slots.
-pub(crate) async fn with_sandbox(slots: u32) -> (World, Session, Sandbox) {
+pub(crate) async fn with_sandbox(slots: u32) -> (World, DataPlaneStream, Sandbox) {
     with_function(function(), slots).await
 }
 
 /// The same, with a function.
-pub(crate) async fn with_function(function: wire::FunctionConfig, slots: u32) -> (World, Session, Sandbox) {
+pub(crate) async fn with_function(function: wire::FunctionConfig, slots: u32) -> (World, DataPlaneStream, Sandbox) {
     let mut world = World::start().await;
     let mut session = world.accept_stream(vec![function]).await;
     let sandbox = Sandbox::start().await;
@@ -136,7 +134,7 @@ pub(crate) async fn with_function(function: wire::FunctionConfig, slots: u32) ->
 }
 
 /// Returns true if a sandbox was reported as failed.
-pub(crate) async fn has_failures(session: &mut Session) -> bool {
+pub(crate) async fn has_failures(session: &mut DataPlaneStream) -> bool {
     // Reports keep their order: what is reported of another sandbox now comes after all failures so far.
     let other = Sandbox::start().await;
     session.delta(active(2, &other, 1));

@@ -2,11 +2,9 @@
 
 use api::wire::{self, sandbox_event::Event};
 use control_plane::Config;
+use sim::{DataPlane, Worker};
 
-use super::{
-    Running,
-    peers::{DataPlane, Worker},
-};
+use super::Running;
 
 pub(crate) async fn data_plane_with(running: &Running, function: &str) -> (DataPlane, u64) {
     let mut data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();

@@ -4,16 +4,14 @@ use std::{fs, os::unix::fs::PermissionsExt};
 
 use api::{CLUSTER_TOKEN_FILE, Token};
 use control_plane::Config;
+use sim::{DataPlane, StreamPort, WAIT_TIMEOUT, Worker};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
     time::timeout,
 };
 
-use super::{
-    Running,
-    peers::{DataPlane, SOON, StreamPort, Worker},
-};
+use super::Running;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const HOST: (&str, &str) = ("host", "127.0.0.1");
@@ -147,7 +145,7 @@ async fn connections_that_show_no_token_end_and_leave_room_for_peers() {
     let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.expect("there is room for it");
     for mut connection in silent {
         let ended = async { while let Ok(1..) = connection.read(&mut [0; 1024]).await {} };
-        timeout(SOON * 2, ended).await.expect("it says nothing, and is closed");
+        timeout(WAIT_TIMEOUT * 2, ended).await.expect("it says nothing, and is closed");
     }
     worker.read().await;
     running.stop().await;
@@ -164,6 +162,6 @@ async fn a_connection_that_shows_no_token_and_reads_nothing_ends_too() {
     let pings = b"\0\0\x08\x06\0\0\0\0\0abcdefgh".repeat(1000);
     // Each is answered, until the answers fill all queues and nothing more is read.
     let ended = async { while connection.write_all(&pings).await.is_ok() {} };
-    timeout(SOON * 2, ended).await.expect("it is closed");
+    timeout(WAIT_TIMEOUT * 2, ended).await.expect("it is closed");
     running.stop().await;
 }

@@ -1,11 +1,10 @@
-//! The control plane through its real doors: HTTP for operators, streams for its peers, the log on disk.
+//! The control plane through its interfaces: HTTP for operators, streams for its peers, the log on disk.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod access;
 mod identity;
 mod log;
 mod operators;
-mod peers;
 mod plausibility;
 mod streams;
 mod top;
@@ -19,10 +18,9 @@ use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use service::{ANY_LOOPBACK, OsNetwork};
+use sim::StreamPort;
 use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
-
-use peers::StreamPort;
 
 /// A running control plane.
 struct Running {
@@ -104,7 +102,7 @@ impl Running {
 
     /// Asks again and again until the answer at `path` is as expected.
     async fn wait_for(&self, path: &str, is_expected: impl Fn(&Value) -> bool) -> Value {
-        let deadline = tokio::time::Instant::now() + peers::SOON;
+        let deadline = tokio::time::Instant::now() + sim::WAIT_TIMEOUT;
         let mut again = tokio::time::interval(Duration::from_millis(10));
         loop {
             again.tick().await;

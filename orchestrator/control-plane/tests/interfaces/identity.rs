@@ -2,10 +2,10 @@
 
 use api::wire::{self, sandbox_event::Event};
 use control_plane::{Command, RedbStore, Store};
+use sim::{DataPlane, Worker};
 
 use super::{
     Running,
-    peers::{DataPlane, Worker},
     streams::{Served, data_plane_with, first_creation, first_endpoint, served},
 };
 

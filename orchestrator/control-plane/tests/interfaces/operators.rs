@@ -2,8 +2,9 @@
 
 use control_plane::Config;
 use serde_json::Value;
+use sim::DataPlane;
 
-use super::{Running, peers::DataPlane};
+use super::Running;
 
 #[tokio::test]
 async fn a_function_is_new_once_unchanged_twice_updated_later_and_gone_at_the_end() {
@@ -222,7 +223,7 @@ async fn the_published_form_is_answered_as_existing_clients_expect() {
     let dir = tempfile::tempdir().unwrap();
     let running =
         Running::start_with(Config { data_dir: dir.path().to_owned(), form: true, ..Config::default() }).await;
-    let data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap().obey();
+    let data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap().acknowledge_all();
     running.wait_for("/v1/status", |status| status["data_planes"][0] == "127.0.0.1:8080").await;
     let form = "name=trace-0&image=docker.io%2Fany&port_forwarding=8080&port_forwarding=tcp&requested_cpu=100\
         &requested_memory=256&scaling_upper_bound=9&scaling_lower_bound=0&env_vars=A%3D1&program_args=x&new=1";
@@ -283,7 +284,7 @@ async fn a_form_that_a_version_before_registered_otherwise_is_repeated_without_a
     let dir = tempfile::tempdir().unwrap();
     let running =
         Running::start_with(Config { data_dir: dir.path().to_owned(), form: true, ..Config::default() }).await;
-    let data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap().obey();
+    let data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap().acknowledge_all();
     running.wait_for("/v1/status", |status| status["data_planes"][0] == "127.0.0.1:8080").await;
     let form = "name=f&image=docker.io%2Fany&requested_memory=256&env_vars=A%3D1&program_args=x";
     for image in ["builtin:function", "docker.io/any"] {
@@ -329,8 +330,8 @@ async fn what_data_planes_have_not_acknowledged_is_not_called_known() {
     assert_eq!((status, results), (200, vec![("created".to_owned(), Some(false)); 2]), "it has not acknowledged them");
     unavailable("g").await;
 
-    let obedient = data_plane.obey();
-    let deadline = tokio::time::Instant::now() + super::peers::SOON;
+    let obedient = data_plane.acknowledge_all();
+    let deadline = tokio::time::Instant::now() + sim::WAIT_TIMEOUT;
     while running.request("GET", "/check?name=h", "").await.0 != 200 {
         assert!(tokio::time::Instant::now() < deadline, "it is not called known");
     }

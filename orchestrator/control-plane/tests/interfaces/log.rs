@@ -5,12 +5,9 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 use api::wire;
 use control_plane::{Command, RedbStore, Store};
 use model::FunctionSpec;
+use sim::{DataPlane, Worker};
 
-use super::{
-    Running,
-    peers::{DataPlane, Worker},
-    streams::first_creation,
-};
+use super::{Running, streams::first_creation};
 
 /// A function's id, revision, memory and most sandboxes (0: no bound).
 type Registered = (u64, u64, u64, u64);
@@ -102,7 +99,13 @@ async fn a_specification_of_the_log_beyond_a_bound_is_readable_and_sent_to_nobod
     let mut data_plane = DataPlane::connect(&running.stream, DataPlane::hello("d")).await.unwrap();
     let mut worker = Worker::connect(&running.stream, Worker::hello("w")).await.unwrap();
     let longest = api::MAX_LATER_MESSAGE_BYTES;
-    while !data_plane.read_within(longest).await.snapshot_end {}
+    loop {
+        let message = data_plane.read().await;
+        assert!(prost::Message::encoded_len(&message) <= longest);
+        if message.snapshot_end {
+            break;
+        }
+    }
     for (name, field) in [("arguments", "args"), ("window", "scale.stable_window"), ("long", "timeout")] {
         data_plane.demand(data_plane.id_of(name), 1, 0).await;
         let about = |message: &wire::ToDataPlane| {

@@ -2,10 +2,10 @@
 
 use api::wire::{self, sandbox_event::Event};
 use serde_json::Value;
+use sim::{DataPlane, Worker};
 
 use super::{
     Running,
-    peers::{DataPlane, Worker},
     streams::{data_plane_with, first_creation, first_endpoint},
 };
 
