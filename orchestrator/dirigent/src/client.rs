@@ -28,7 +28,7 @@ pub(crate) struct ClientOptions {
     #[arg(long, global = true, default_value = "http://127.0.0.1:9091", value_name = "URL")]
     control_plane: address::Address,
 
-    /// File with the control plane's token, which what changes something needs. Not given, it is looked for in the data
+    /// Token file of the control plane; required by commands that change something. By default it is searched for in the data
     /// directories below the current one
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,

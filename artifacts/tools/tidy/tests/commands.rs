@@ -44,6 +44,9 @@ fn ours(words: &[String]) -> Option<(&str, &[String])> {
 
 fn run(program: &str, arguments: &[String], directory: &Path) -> Output {
     let path = programs::path(program).unwrap_or_else(|error| panic!("{error}"));
+    // The only variable that a page may use, as a shell would replace it.
+    let current = directory.to_str().unwrap();
+    let arguments = arguments.iter().map(|argument| argument.replace("$PWD", current));
     Command::new(path).args(arguments).current_dir(directory).output().unwrap()
 }
 

@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         status if status.is_success() => Ok(()),
         status => {
             let hint = timeline.refusal().map(|refusal| hint(refusal, &arguments.name)).unwrap_or_default();
-            Err(anyhow!("{}: answered {status}{hint}", arguments.name).into())
+            Err(anyhow!("{}: responded with {status}{hint}", arguments.name).into())
         }
     }
 }
