@@ -62,8 +62,21 @@ pub(crate) enum RunTimeForm {
     /// Milliseconds with three digits after the point.
     #[default]
     Milliseconds,
-    /// Milliseconds as a whole number, at least 1: for functions that refuse a fraction.
+    /// Milliseconds as a whole number, at least 1 unless the run time is 0: for functions that refuse a fraction.
     WholeMilliseconds,
+}
+
+impl RunTimeForm {
+    /// The run time that a request in this form asks for instead of `run_us`, in microseconds. Functions take 0 for no work
+    /// at all, so a run time above 0 stays above it.
+    pub(crate) fn requested_us(self, run_us: u64) -> u64 {
+        match self {
+            Self::Milliseconds => run_us,
+            Self::WholeMilliseconds => {
+                (run_us.saturating_add(500) / 1000).max(u64::from(run_us > 0)).saturating_mul(1000)
+            }
+        }
+    }
 }
 
 /// The body that a successful response must have.

@@ -30,6 +30,19 @@ fn the_published_system_is_registered_by_form_and_invoked_as_its_function_expect
 }
 
 #[test]
+fn rows_say_the_run_time_that_was_requested_and_not_the_one_it_was_rounded_from() {
+    for (target, expected) in [("dirigent-go", [1_000, 3_000]), ("dirigent", [300, 2_600])] {
+        let (mock, scratch) = (Mock::published(), Scratch::new());
+        let schedule = scratch.schedule(&[(0, "f-a"), (5, "f-b")]);
+        let text = fs::read_to_string(&schedule).unwrap();
+        fs::write(&schedule, text.replace("f-a,1000,", "f-a,300,").replace("f-b,1000,", "f-b,2600,")).unwrap();
+        let (_, _, errors) = replay(&scratch, &schedule, &mock.address.to_string(), &["--target", target]);
+        let requested: Vec<u64> = scratch.rows().iter().map(|row| row.requested_us).collect();
+        assert_eq!(requested, expected, "{target}: {errors}");
+    }
+}
+
+#[test]
 fn any_url_can_be_invoked_with_options_alone() {
     let (mock, scratch) = (Mock::external(), Scratch::new());
     fs::write(

@@ -55,18 +55,22 @@ impl Requests {
         Ok(Self { functions, run_time: target.system.run_time })
     }
 
+    /// Run time that the request of an invocation asks for, in microseconds: the schedule's, as far as its form can say it.
+    pub(crate) fn requested_us(&self, due: &Due) -> u64 {
+        self.run_time.requested_us(due.run_us)
+    }
+
     /// Writes the HTTP/1.1 request of an invocation into `buffer`, replacing its content.
     pub(crate) fn write(&self, due: &Due, buffer: &mut Vec<u8>) {
         buffer.clear();
         if let FunctionRequests::Http1(heads) = &self.functions {
             buffer.extend_from_slice(heads.get(position(due)).map_or(b"", |head| head));
         }
+        let run_us = self.requested_us(due);
         // Writing into a vector cannot fail.
         let _ = match self.run_time {
-            RunTimeForm::Milliseconds => {
-                write!(buffer, "requested_cpu: {}.{:03}\r\n", due.run_us / 1000, due.run_us % 1000)
-            }
-            RunTimeForm::WholeMilliseconds => write!(buffer, "requested_cpu: {}\r\n", whole_ms(due.run_us)),
+            RunTimeForm::Milliseconds => write!(buffer, "requested_cpu: {}.{:03}\r\n", run_us / 1000, run_us % 1000),
+            RunTimeForm::WholeMilliseconds => write!(buffer, "requested_cpu: {}\r\n", run_us / 1000),
         };
         let _ = write!(buffer, "requested_memory: {}\r\n\r\n", due.memory_mib);
     }
@@ -75,22 +79,18 @@ impl Requests {
     pub(crate) fn h2c(&self, due: &Due) -> Option<Request<Empty<Bytes>>> {
         let FunctionRequests::H2c(parts) = &self.functions else { return None };
         let mut request = Request::from_parts(parts.get(position(due))?.clone(), Empty::new());
+        let run_us = self.requested_us(due);
         let run_time = match self.run_time {
             RunTimeForm::Milliseconds => {
-                let ms = format!("{}.{:03}", due.run_us / 1000, due.run_us % 1000);
+                let ms = format!("{}.{:03}", run_us / 1000, run_us % 1000);
                 HeaderValue::try_from(ms).expect("digits and a point are a header value")
             }
-            RunTimeForm::WholeMilliseconds => HeaderValue::from(whole_ms(due.run_us)),
+            RunTimeForm::WholeMilliseconds => HeaderValue::from(run_us / 1000),
         };
         request.headers_mut().append(HeaderName::from_static("requested_cpu"), run_time);
         request.headers_mut().append(HeaderName::from_static("requested_memory"), HeaderValue::from(due.memory_mib));
         Some(request)
     }
-}
-
-/// A run time rounded to milliseconds; one above 0 stays above it, since functions take 0 for no work at all.
-fn whole_ms(run_us: u64) -> u64 {
-    (run_us.saturating_add(500) / 1000).max(u64::from(run_us > 0))
 }
 
 /// The function of an invocation, as a position in the schedule's functions.
@@ -248,7 +248,8 @@ mod tests {
     fn a_system_may_refuse_fractions_of_milliseconds() {
         assert!(http1(&target("dirigent-go", &[], Protocol::Http1)).contains("\r\nrequested_cpu: 12\r\n"));
         assert_eq!(h2c(&target("dirigent-go", &[], Protocol::H2c)).headers()["requested_cpu"], "12");
-        assert_eq!([0, 1, 499, 1_499, 1_500].map(whole_ms), [0, 1, 1, 1, 2]);
+        let requested = [0, 1, 499, 1_499, 1_500].map(|run_us| RunTimeForm::WholeMilliseconds.requested_us(run_us));
+        assert_eq!(requested, [0, 1_000, 1_000, 1_000, 2_000]);
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Collector {
             sent_ns,
             first_byte_ns,
             done_ns,
-            requested_us: due.run_us,
+            requested_us: self.replay.requests.requested_us(due),
             memory_mib: due.memory_mib,
             executed_us,
             queue_us,
