@@ -59,6 +59,7 @@ pub(crate) fn point(dir: &PointDir, context: &Context<'_>) -> Result<PointResult
     let latency_ns = spread_of(&rows, |row| row.latency_ns().filter(|_| row.outcome == Outcome::Ok).map(signed));
     let lag_ns = spread_of(&rows, |row| row.lag_ns().map(signed));
     let mut notes = missing(&rows, coldstarts.is_none(), processes.is_none());
+    notes.extend(slowdowns.without_execution_note());
     let generator = validity::Generator { load: load.as_ref(), cores };
     let validity = validity::validity(&rows, &counts, &generator);
     notes.extend(load.iter().flat_map(|load| load.notes.iter().map(|note| format!("load generator: {note}"))));

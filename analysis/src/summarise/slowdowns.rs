@@ -8,6 +8,8 @@ use crate::rows::Rows;
 /// Every definition's slowdown per function.
 #[derive(Debug)]
 pub(crate) struct Slowdowns {
+    /// Functions that have none under `seed` and `tail`, because they report no execution time.
+    without_execution: usize,
     of: Vec<(Definition, FailurePolicy, Vec<f64>)>,
 }
 
@@ -21,7 +23,15 @@ impl Slowdowns {
                 of.push((definition, policy, sorted(values)));
             }
         }
-        Self { of }
+        Self { without_execution: grouped.without_execution(), of }
+    }
+
+    /// The functions left out of the definitions that need execution times; `None` if there are none.
+    pub(crate) fn without_execution_note(&self) -> Option<String> {
+        let names = [Definition::Seed, Definition::Tail].map(definition_name).join("` and `");
+        let count = self.without_execution;
+        let note = || format!("functions without slowdown `{names}`, because they report no execution time: {count}");
+        (count > 0).then(note)
     }
 
     /// The slowdown of each function, ascending.
@@ -86,6 +96,29 @@ fn summary(definition: Definition, policy: FailurePolicy, values: &[f64]) -> Opt
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::Row;
+
+    #[test]
+    fn a_system_that_reports_no_execution_times_has_no_slowdown_that_needs_them_and_a_note_says_so() {
+        let row = |function, outcome| Row {
+            index: 0,
+            function,
+            scheduled_ns: 0,
+            sent_ns: Some(0),
+            done_ns: Some(5_000),
+            requested_ns: 1_000,
+            executed_ns: None,
+            outcome,
+            cold: None,
+        };
+        let of = |measured| Slowdowns::of(&Rows { measured, ..Rows::default() }, 9_000);
+        let found = of(vec![row(0, Outcome::Ok), row(0, Outcome::Error), row(1, Outcome::Timeout)]);
+        let known: Vec<String> = found.summaries().into_iter().map(|summary| summary.definition).collect();
+        assert_eq!(known, ["artifact", "artifact", "mean-kept", "mean-kept"]);
+        let note = found.without_execution_note().unwrap();
+        assert_eq!(note, "functions without slowdown `seed` and `tail`, because they report no execution time: 1");
+        assert_eq!(of(vec![row(1, Outcome::Timeout)]).without_execution_note(), None);
+    }
 
     #[test]
     fn functions_of_which_one_has_no_slowdown_at_all_have_no_geometric_mean() {

@@ -27,6 +27,11 @@ pub enum Definition {
 impl Definition {
     /// All of them, the one in claims first.
     pub const ALL: [Self; 4] = [Self::Seed, Self::Artifact, Self::MeanKept, Self::Tail];
+
+    /// Returns true if it divides by execution times that functions report.
+    fn needs_execution(self) -> bool {
+        matches!(self, Self::Seed | Self::Tail)
+    }
 }
 
 /// Treatment of failed invocations. A definition's own rule for time-outs takes precedence.
@@ -69,6 +74,14 @@ pub struct Invocation {
     pub ending: Ending,
 }
 
+impl Invocation {
+    /// Returns true for a success that does not report its execution time. One without a latency is left out as a whole: its
+    /// row cannot be true.
+    fn is_silent(&self) -> bool {
+        self.ending == Ending::Ok && self.response_ns.is_some() && self.executed_ns.is_none()
+    }
+}
+
 /// Invocations grouped by function, from which each definition's values are computed.
 #[derive(Clone, Debug)]
 pub struct Slowdowns {
@@ -86,10 +99,19 @@ impl Slowdowns {
     }
 
     /// The slowdown of each function that has one, as (function, slowdown), in order of function number.
+    ///
+    /// A function of which a success reports no execution time has none under a definition that needs it: its failures,
+    /// whose execution time is the one requested, would be all that is left. Where no success reports one, no function has.
     #[must_use]
     pub fn per_function(&self, definition: Definition, policy: FailurePolicy) -> Vec<(u32, f64)> {
+        let is_undefined =
+            |group: &[Invocation]| definition.needs_execution() && group.iter().any(Invocation::is_silent);
+        if definition.needs_execution() && self.reports_none() {
+            return Vec::new();
+        }
         self.by_function
             .chunk_by(|a, b| a.function == b.function)
+            .filter(|group| !is_undefined(group))
             .filter_map(|group| {
                 let ratios = group.iter().filter_map(|one| self.ratio(one, definition, policy)).collect();
                 Some((group.first()?.function, summary(definition, group.len(), ratios)?))
@@ -97,8 +119,21 @@ impl Slowdowns {
             .collect()
     }
 
-    /// The ratio that one invocation contributes; `None` if the definition or the policy excludes it, or the execution
-    /// time that it needs was not reported.
+    /// Functions that have no slowdown under a definition that needs execution times, because a success reports none.
+    #[must_use]
+    pub fn without_execution(&self) -> usize {
+        let groups = self.by_function.chunk_by(|a, b| a.function == b.function);
+        groups.filter(|group| group.iter().any(Invocation::is_silent)).count()
+    }
+
+    /// Returns true if there are successes, and none reports its execution time: the system reports none at all.
+    fn reports_none(&self) -> bool {
+        let succeeded = |one: &&Invocation| one.ending == Ending::Ok && one.response_ns.is_some();
+        let mut successes = self.by_function.iter().filter(succeeded).peekable();
+        successes.peek().is_some() && successes.all(Invocation::is_silent)
+    }
+
+    /// The ratio that one invocation contributes; `None` if the definition or the policy excludes it.
     fn ratio(&self, one: &Invocation, definition: Definition, policy: FailurePolicy) -> Option<f64> {
         let requested_ns = one.requested_ns.max(TIME_RESOLUTION_NS);
         let (latency_ns, execution_ns) = match (one.ending, definition, policy) {
@@ -147,6 +182,11 @@ mod tests {
 
     fn failed(function: u32, ending: Ending, response_ms: u64, requested_ms: u64) -> Invocation {
         Invocation { executed_ns: None, ending, ..ok(function, response_ms, 0, requested_ms) }
+    }
+
+    /// A success that reports no execution time.
+    fn silent(function: u32, response_ms: u64, requested_ms: u64) -> Invocation {
+        Invocation { executed_ns: None, ..ok(function, response_ms, 0, requested_ms) }
     }
 
     fn values(rows: &[Invocation], definition: Definition, policy: FailurePolicy) -> Vec<(u32, f64)> {
@@ -208,11 +248,37 @@ mod tests {
 
     #[test]
     fn a_function_of_which_nothing_is_left_has_no_slowdown() {
-        let mut unreported = ok(0, 20, 10, 10);
-        unreported.executed_ns = None;
-        let rows = [unreported, failed(1, Ending::Failed, 3, 10)];
-        assert_eq!(values(&rows, Definition::Seed, FailurePolicy::Drop), []);
-        close(&values(&rows, Definition::Seed, FailurePolicy::Penalise), &[(1, 100.0)]);
+        let rows = [silent(0, 20, 10), failed(1, Ending::Failed, 3, 10), ok(2, 20, 10, 10)];
+        close(&values(&rows, Definition::Seed, FailurePolicy::Drop), &[(2, 2.0)]);
+        close(&values(&rows, Definition::Seed, FailurePolicy::Penalise), &[(1, 100.0), (2, 2.0)]);
+    }
+
+    #[test]
+    fn a_function_whose_successes_report_no_execution_time_has_no_slowdown_of_its_failures_alone() {
+        let rows = [silent(0, 20, 10), failed(0, Ending::Failed, 3, 10), ok(1, 20, 10, 10)];
+        for definition in [Definition::Seed, Definition::Tail] {
+            close(&values(&rows, definition, FailurePolicy::Penalise), &[(1, 2.0)]);
+        }
+        close(&values(&rows, Definition::MeanKept, FailurePolicy::Penalise), &[(0, 51.0)]);
+        assert_eq!(Slowdowns::new(rows.to_vec(), TIMEOUT_NS).without_execution(), 1);
+    }
+
+    #[test]
+    fn where_no_success_reports_an_execution_time_functions_that_only_failed_have_no_slowdown_either() {
+        let rows = [silent(0, 20, 10), failed(1, Ending::TimedOut, 3, 10)];
+        for definition in [Definition::Seed, Definition::Tail] {
+            assert_eq!(values(&rows, definition, FailurePolicy::Penalise), []);
+        }
+        let failures = [failed(1, Ending::TimedOut, 3, 10)];
+        close(&values(&failures, Definition::Seed, FailurePolicy::Penalise), &[(1, 100.0)]);
+    }
+
+    #[test]
+    fn an_impossible_row_costs_its_function_no_slowdown() {
+        let impossible = Invocation { response_ns: None, ..silent(0, 20, 10) };
+        let rows = [impossible, ok(0, 20, 10, 10)];
+        close(&values(&rows, Definition::Seed, FailurePolicy::Penalise), &[(0, 2.0)]);
+        assert_eq!(Slowdowns::new(rows.to_vec(), TIMEOUT_NS).without_execution(), 0);
     }
 
     fn any_row() -> impl Strategy<Value = Invocation> {

@@ -31,7 +31,7 @@ pub(crate) struct Tally {
     pub(crate) impossible: ImpossibleRows,
     /// Latency of successful measured rows, in microseconds.
     pub(crate) latency_us: Histogram<u64>,
-    /// Latency over execution time of successful measured rows, in hundredths.
+    /// Latency over execution time of successful measured rows that report one, in hundredths.
     pub(crate) slowdown_percent: Histogram<u64>,
     /// The latest lags, for the live view; emptied by it.
     pub(crate) recent_lag_us: Histogram<u64>,
@@ -83,9 +83,11 @@ impl Tally {
         }
         if let Some(latency_ns) = latency_ns.filter(|_| is_ok && row.phase == Phase::Measured) {
             self.latency_us.saturating_record(latency_ns / 1000);
-            // As the analysis takes it: an execution of 0 as long as the resolution of times.
-            let executed_us = row.executed_us.unwrap_or(row.requested_us).max(1);
-            self.slowdown_percent.saturating_record(latency_ns / 10 / executed_us);
+            // The run time requested is no substitute: a system that reports no execution time may have ignored it.
+            if let Some(executed_us) = row.executed_us {
+                // As the analysis takes it: an execution of 0 as long as the resolution of times.
+                self.slowdown_percent.saturating_record(latency_ns / 10 / executed_us.max(1));
+            }
         }
     }
 }
@@ -94,10 +96,9 @@ impl Tally {
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_execution_of_nothing_gives_no_slowdown_below_one() {
-        let mut tally = Tally::new(1);
-        tally.add(&Invocation {
+    /// A row that succeeded after 4 µs.
+    fn succeeded(executed_us: Option<u64>) -> Invocation {
+        Invocation {
             function: "f".to_owned(),
             index: 0,
             phase: Phase::Measured,
@@ -107,7 +108,7 @@ mod tests {
             done_ns: Some(4_000),
             requested_us: 1_000_000,
             memory_mib: 1,
-            executed_us: Some(0),
+            executed_us,
             queue_us: None,
             cold_us: None,
             exec_us: None,
@@ -118,8 +119,21 @@ mod tests {
             attempts: None,
             error: None,
             address: None,
-        });
+        }
+    }
+
+    #[test]
+    fn an_execution_of_nothing_gives_no_slowdown_below_one() {
+        let mut tally = Tally::new(1);
+        tally.add(&succeeded(Some(0)));
         // 4 µs over the resolution of execution times, which is one.
         assert_eq!(tally.slowdown_percent.max(), 400);
+    }
+
+    #[test]
+    fn a_row_without_an_execution_time_has_a_latency_and_no_slowdown() {
+        let mut tally = Tally::new(1);
+        tally.add(&succeeded(None));
+        assert_eq!((tally.latency_us.len(), tally.slowdown_percent.len()), (1, 0));
     }
 }

@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use hdrhistogram::Histogram;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
@@ -76,12 +77,12 @@ impl View {
         let achieved = per_second(tally.rows - self.rows_before, gap_ms);
         let in_flight = (self.due as u64).saturating_sub(tally.rows);
         let at = |q| time(tally.latency_us.value_at_quantile(q).saturating_mul(1000));
-        let slowdown = tally.slowdown_percent.value_at_quantile(0.99);
+        let slowdown = slowdown_p99(&tally.slowdown_percent);
         let measured = if tally.latency_us.is_empty() {
             "nothing measured yet".to_owned()
         } else {
             let (p50, p99) = (at(0.5), at(0.99));
-            format!("latency p50 {p50} p99 {p99}, slowdown p99 {}", hundredths(slowdown))
+            format!("latency p50 {p50} p99 {p99}, {slowdown}")
         };
         let lag = time(tally.recent_lag_us.value_at_quantile(0.99).saturating_mul(1000));
         let cold = match tally.cold.saturating_mul(100).checked_div(tally.coldness_known) {
@@ -108,6 +109,14 @@ fn per_second(count: u64, gap_ms: u64) -> String {
     }
 }
 
+/// The 99th percentile of slowdowns in hundredths; a system may report no execution time to compute any from.
+fn slowdown_p99(percent: &Histogram<u64>) -> String {
+    if percent.is_empty() {
+        return "slowdown unknown".to_owned();
+    }
+    format!("slowdown p99 {}", hundredths(percent.value_at_quantile(0.99)))
+}
+
 /// A number of hundredths, without the digits that say nothing of a large one.
 fn hundredths(number: u64) -> String {
     match number {
@@ -119,6 +128,15 @@ fn hundredths(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::measure::histogram::latency_histogram;
+
+    #[test]
+    fn no_slowdown_is_shown_where_none_can_be_computed() {
+        let mut percent = latency_histogram();
+        assert_eq!(slowdown_p99(&percent), "slowdown unknown");
+        percent.saturating_record(105);
+        assert_eq!(slowdown_p99(&percent), "slowdown p99 1.05");
+    }
 
     #[test]
     fn low_rates_keep_their_fraction_and_high_numbers_do_not() {
