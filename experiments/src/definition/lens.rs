@@ -17,15 +17,15 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Override {
     option: &'static str,
-    path: &'static str,
+    path: String,
     /// The reason if TOML has no such value, for example an integer above 2^63 − 1.
     value: Result<Value, String>,
 }
 
 impl Override {
     /// An override of the setting at `path` by `option`, as it is typed (`--minutes`).
-    pub fn new(option: &'static str, path: &'static str, value: impl Serialize) -> Self {
-        Self { option, path, value: Value::try_from(value).map_err(|error| error.to_string()) }
+    pub fn new(option: &'static str, path: impl Into<String>, value: impl Serialize) -> Self {
+        Self { option, path: path.into(), value: Value::try_from(value).map_err(|error| error.to_string()) }
     }
 
     fn refused(&self, file: &Path, problem: &str) -> UsageError {
@@ -39,30 +39,50 @@ impl Override {
 /// If a value is of the wrong type, does not belong to the definition's kind of load, or is out of bounds. The error names the
 /// option, the file, the path and the rule.
 pub fn apply(settings: &Settings, overrides: &[Override], file: &Path) -> Result<Settings, UsageError> {
-    let paths = || overrides.iter().map(|one| one.path);
+    let paths = || overrides.iter().map(|one| one.path.as_str());
     debug_assert!(paths().all(|path| paths().filter(|other| overlap(path, other)).count() == 1), "paths are disjoint");
     let base = Value::try_from(settings).expect("settings are tables of plain values");
     let with = |overrides: &[Override]| -> Result<Settings, String> {
         let mut tree = base.clone();
         for one in overrides {
-            insert(&mut tree, one.path, one.value.clone()?);
+            insert(&mut tree, &one.path, one.value.clone()?);
         }
         tree.try_into().map_err(|error: toml::de::Error| error.message().to_owned())
     };
-    let options = || overrides.iter().map(|one| one.option).collect::<Vec<_>>().join(", ");
+    let names = |overrides: &[Override]| overrides.iter().map(|one| one.option).collect::<Vec<_>>().join(", ");
     let changed = with(overrides).map_err(|problem| {
-        // The error of a table does not name the value at fault: it is the one that is refused alone.
-        let alone = overrides.iter().find_map(|one| Some(one.refused(file, &with(std::slice::from_ref(one)).err()?)));
-        alone.unwrap_or_else(|| UsageError(format!("{}: {}: {problem}", options(), file.display())))
+        // The error of a table does not name the value at fault.
+        match &responsible(overrides, |some| with(some).is_err())[..] {
+            [one] => one.refused(file, &with(std::slice::from_ref(one)).err().unwrap_or(problem)),
+            several => UsageError(format!("{}: {}: {problem}", names(several), file.display())),
+        }
     })?;
     match changed.check() {
         Ok(()) => Ok(changed),
         Err((key, problem)) => Err(match overrides.iter().find(|one| one.path == key) {
             Some(one) => one.refused(file, &problem),
             // A rule about a value that depends on an overridden one, such as the warm-up on the length.
-            None => UsageError(format!("{}: {key}: {problem} (with {})", file.display(), options())),
+            None => {
+                let broken = |settings: Settings| settings.check().is_err_and(|(broken, _)| broken == key);
+                let options = names(&responsible(overrides, |some| with(some).is_ok_and(broken)));
+                UsageError(format!("{}: {key}: {problem} (with {options})", file.display()))
+            }
         }),
     }
+}
+
+/// The overrides that fail together and none of which can be left out: to name others would send the user after options that
+/// change nothing.
+fn responsible(overrides: &[Override], fail: impl Fn(&[Override]) -> bool) -> Vec<Override> {
+    let mut needed = overrides.to_vec();
+    for index in (0..needed.len()).rev() {
+        let mut fewer = needed.clone();
+        fewer.remove(index);
+        if fail(&fewer) {
+            needed = fewer;
+        }
+    }
+    needed
 }
 
 /// Returns true if one path is the other, or holds it.
@@ -150,5 +170,15 @@ mod tests {
     fn a_rule_about_another_value_names_the_options_that_broke_it() {
         let warmup = refused(TRACE, &[Override::new("--minutes", "load.minutes", 2)]);
         assert_eq!(warmup, "e.toml: load.warmup: must be shorter than the load (with --minutes)");
+    }
+
+    #[test]
+    fn options_that_have_no_part_in_a_broken_rule_are_not_named() {
+        let minutes = Override::new("--minutes", "load.minutes", 2);
+        let functions = Override::new("--functions", "load.functions", 20);
+        let repetitions = Override::new("--repetitions", "repetitions", 2);
+        let expected = "e.toml: load.warmup: must be shorter than the load (with --minutes)";
+        assert_eq!(refused(TRACE, &[functions.clone(), minutes.clone(), repetitions.clone()]), expected);
+        assert_eq!(refused(TRACE, &[minutes, repetitions, functions]), expected);
     }
 }
