@@ -2,6 +2,7 @@
 
 pub mod basis;
 pub mod builder;
+pub mod compatibility;
 pub mod dependencies;
 pub mod exhaustion;
 pub mod functions;
@@ -10,6 +11,7 @@ pub mod inputs;
 pub mod join;
 pub mod load;
 pub mod manifest;
+pub mod measured_system;
 pub mod outcome;
 pub mod outline;
 pub mod plan;

@@ -15,7 +15,10 @@ use serde::{Deserialize, Serialize};
 use toml::{Spanned, de::DeValue};
 
 use crate::{
-    definition::document::{Document, DocumentError, TomlTable, overlay},
+    definition::{
+        document::{Document, DocumentError, TomlTable, overlay},
+        template::places,
+    },
     exit::UsageError,
     system::needs::Need,
 };
@@ -55,6 +58,9 @@ pub struct System {
     /// Preparation, once before the first repetition, for all repetitions with the same initial state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare: Option<Preparation>,
+    /// Its own image for each workload: what it is told to run, by the image that definitions name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub images: BTreeMap<String, String>,
     /// Its processes, in the order they are started.
     #[serde(default)]
     pub start: Vec<ProcessTemplate>,
@@ -112,6 +118,7 @@ pub struct ProcessTemplate {
     pub timeout: Duration,
 }
 
+/// Longest time until something is ready, where its table does not say.
 fn ready_timeout() -> Duration {
     Duration::from_secs(30)
 }
@@ -342,10 +349,41 @@ impl System {
         Ok(())
     }
 
+    /// Returns true if somebody else started it: nothing of it runs where its run takes place.
+    #[must_use]
+    pub fn is_external(&self) -> bool {
+        self.start.is_empty()
+    }
+
+    /// Returns true if functions are registered at it, so that it must have an image for each of their workloads.
+    #[must_use]
+    pub fn takes_functions(&self) -> bool {
+        self.templates().iter().any(|text| places(text).any(|place| place == "functions"))
+    }
+
+    /// Every text of its table: each may be a template.
+    #[must_use]
+    pub fn templates(&self) -> Vec<String> {
+        let mut texts = Vec::new();
+        list_texts(serde_json::to_value(self).expect("a system is made of tables of plain values"), &mut texts);
+        texts
+    }
+
     /// Its table as TOML.
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a system is made of tables of plain values")
+    }
+}
+
+/// Nesting is that of the types above.
+fn list_texts(value: serde_json::Value, texts: &mut Vec<String>) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) => texts.push(text),
+        Value::Array(values) => values.into_iter().for_each(|value| list_texts(value, texts)),
+        Value::Object(fields) => fields.into_iter().for_each(|(_, value)| list_texts(value, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -139,7 +139,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let resumed = arguments.resume.as_deref().map(|dir| resumed(dir, &session)).transpose()?;
     // A system that cannot run here needs no isolation: its step gives the reason.
     let needs_it = |system: &System| system.isolated && needs::missing(system).is_empty();
-    if arguments.isolated.is_none() && resolved.systems.iter().any(|(_, system)| needs_it(system)) {
+    if arguments.isolated.is_none() && resolved.systems.iter().any(|known| needs_it(&known.system)) {
         return isolate(arguments, checkout, (&resolved, resumed), &session);
     }
     let mut run = match resumed {

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use clap::{Args, ValueEnum};
@@ -63,6 +64,10 @@ pub struct Overrides {
     /// Repetitions of every point
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub repetitions: Option<u32>,
+    /// Value of a parameter of the systems that have it, for example their version; may be repeated
+    #[arg(long = "parameter", value_name = "NAME=VALUE")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Parameter>,
     /// Systems to measure, instead of the definition's
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub systems: Vec<String>,
@@ -76,6 +81,35 @@ pub enum ModeName {
     Spin,
     /// Functions wait
     Sleep,
+}
+
+/// A parameter of systems, as typed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameter {
+    /// Its name: of letters, digits, `_` and `-`.
+    pub name: String,
+    /// Its value.
+    pub value: String,
+}
+
+impl FromStr for Parameter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        let (name, value) = text.split_once('=').ok_or("expected NAME=VALUE")?;
+        if name.is_empty() || !name.chars().all(is_part) {
+            return Err(format!("expected a name of letters, digits, `_` and `-`, found {name:?}"));
+        }
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+}
+
+impl Parameter {
+    /// The setting that it sets.
+    fn path(&self) -> String {
+        format!("parameters.{}", self.name)
+    }
 }
 
 impl Overrides {
@@ -108,7 +142,8 @@ impl Overrides {
         self.select_named(points)?;
         self.select_systems(points, own)?;
         self.select_rates(points)?;
-        self.check_systems(points)
+        self.check_systems(points)?;
+        self.check_parameters(points)
     }
 
     /// Keeps the named points, in the definition's order.
@@ -183,7 +218,23 @@ impl Overrides {
         Err(UsageError(problem))
     }
 
-    /// The overrides of a point's settings. A point that is distinguished by its number of functions keeps it.
+    /// Refuses a parameter that is typed twice, or that every selected point has a value of its own for: a value would be
+    /// ignored.
+    fn check_parameters(&self, points: &[Point]) -> Result<(), UsageError> {
+        for (index, parameter) in self.parameters.iter().enumerate() {
+            let name = &parameter.name;
+            if self.parameters[..index].iter().any(|other| other.name == *name) {
+                return Err(UsageError(format!("--parameter {name}: is given twice")));
+            }
+            if points.iter().all(|point| point.values.contains_key(&parameter.path())) {
+                return Err(UsageError(format!("--parameter {name}: every point has a value of its own")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The overrides of a point's settings. A point that is distinguished by its number of functions, or by a parameter,
+    /// keeps it.
     #[must_use]
     pub fn of_settings(&self, point: &Point) -> Vec<Override> {
         let functions = self.functions.filter(|_| !point.values.contains_key("load.functions"));
@@ -200,7 +251,9 @@ impl Overrides {
             self.seed.map(|seed| Override::new("--seed", "seed", seed.min(SEED_MAX + 1))),
             self.repetitions.map(|repetitions| Override::new("--repetitions", "repetitions", repetitions)),
         ];
-        all.into_iter().flatten().collect()
+        let parameters = self.parameters.iter().filter(|one| !point.values.contains_key(&one.path()));
+        let parameters = parameters.map(|one| Override::new("--parameter", one.path(), &one.value));
+        all.into_iter().flatten().chain(parameters).collect()
     }
 }
 

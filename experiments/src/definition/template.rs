@@ -35,6 +35,13 @@ impl Values {
         more
     }
 
+    /// The same values for a template of requests, whose `{function}` and `{address}` the load generator fills for each
+    /// function.
+    #[must_use]
+    pub fn with_request_places(&self) -> Self {
+        self.with("function", "{function}").with("address", "{address}")
+    }
+
     /// Adds every leaf of a JSON value under `prefix`, with dotted names; arrays and nulls have none.
     pub fn set_leaves(&mut self, prefix: &str, value: &serde_json::Value) {
         use serde_json::Value;
@@ -57,22 +64,12 @@ impl Values {
     /// When a place names no value.
     pub fn expand(&self, template: &str) -> Result<String, TemplateError> {
         let mut filled = String::with_capacity(template.len());
-        let mut rest = template;
-        while let Some(open) = rest.find('{') {
-            filled.push_str(&rest[..open]);
-            let after = &rest[open + 1..];
-            match after.find('}').map(|close| &after[..close]).filter(|name| is_name(name)) {
-                Some(name) => {
-                    filled.push_str(self.0.get(name).ok_or_else(|| self.unknown(name))?);
-                    rest = &after[name.len() + 1..];
-                }
-                None => {
-                    filled.push('{');
-                    rest = after;
-                }
+        for piece in pieces(template) {
+            match piece {
+                Piece::Text(text) => filled.push_str(text),
+                Piece::Place(name) => filled.push_str(self.0.get(name).ok_or_else(|| self.unknown(name))?),
             }
         }
-        filled.push_str(rest);
         Ok(filled)
     }
 
@@ -90,6 +87,40 @@ impl Values {
         let known = if near.is_empty() { self.0.keys().map(String::as_str).collect() } else { near };
         TemplateError { name: name.to_owned(), known: known.join(", ") }
     }
+}
+
+/// A part of a template.
+enum Piece<'a> {
+    Text(&'a str),
+    Place(&'a str),
+}
+
+/// The names of the places of a template, in order.
+pub fn places(template: &str) -> impl Iterator<Item = &str> {
+    pieces(template).into_iter().filter_map(|piece| match piece {
+        Piece::Place(name) => Some(name),
+        Piece::Text(_) => None,
+    })
+}
+
+fn pieces(template: &str) -> Vec<Piece<'_>> {
+    let mut pieces = Vec::new();
+    let mut rest = template;
+    while let Some(open) = rest.find('{') {
+        let after = &rest[open + 1..];
+        match after.find('}').map(|close| &after[..close]).filter(|name| is_name(name)) {
+            Some(name) => {
+                pieces.extend([Piece::Text(&rest[..open]), Piece::Place(name)]);
+                rest = &after[name.len() + 1..];
+            }
+            None => {
+                pieces.push(Piece::Text(&rest[..=open]));
+                rest = after;
+            }
+        }
+    }
+    pieces.push(Piece::Text(rest));
+    pieces
 }
 
 /// Returns true if `text` is a dotted name: a letter, then letters, digits, `.`, `_` and `-`.
@@ -114,6 +145,7 @@ mod tests {
         let text = "a = { model = \"constant\" }\nb = \"{dir}/x\"\nc = {}\nd = {ports.worker-1.admin}{dir}{";
         let filled = values().expand(text).unwrap();
         assert_eq!(filled, "a = { model = \"constant\" }\nb = \"/d/x\"\nc = {}\nd = 127.0.0.1:5/d{");
+        assert_eq!(places(text).collect::<Vec<_>>(), ["dir", "ports.worker-1.admin", "dir"]);
     }
 
     #[test]

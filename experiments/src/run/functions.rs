@@ -1,6 +1,10 @@
 //! `functions.ndjson`: the functions that the load generator found in a trace, with the definition's values laid over.
 
-use std::{fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
@@ -16,6 +20,54 @@ pub fn prepare(from: &Path, to: &Path, overlay: &FunctionOverlay) -> anyhow::Res
     let (lines, count) = lay_over(&text, overlay).with_context(|| format!("reading {}", from.display()))?;
     fs::write(to, lines).with_context(|| format!("writing {}", to.display()))?;
     Ok(count)
+}
+
+/// The image that the load generator writes where a definition names none.
+const DEFAULT_WORKLOAD: &str = "builtin:function";
+
+/// File with the functions as one system is given them, in the folder of a repetition.
+const DEPLOYED: &str = "functions.ndjson";
+
+/// The workload of an experiment's functions: the image that its definition names. Systems have images of their own for it.
+#[must_use]
+pub fn workload(overlay: &FunctionOverlay) -> &str {
+    overlay.image.as_deref().unwrap_or(DEFAULT_WORKLOAD)
+}
+
+/// The message that a system cannot run a workload.
+#[must_use]
+pub fn no_image(system: &str, workload: &str) -> String {
+    format!("{system} has no image for the workload {workload:?}: add one to its table `images` in systems.toml")
+}
+
+/// The functions in `from` with a system's own images. Where these are called as the workloads are, that is `from` itself,
+/// otherwise a file in `folder`.
+///
+/// # Errors
+/// When a file cannot be read or written, or the system has no image for a workload.
+pub fn with_images(
+    from: &Path,
+    folder: &Path,
+    (system, images): (&str, &BTreeMap<String, String>),
+) -> anyhow::Result<PathBuf> {
+    let text = fs::read_to_string(from).with_context(|| format!("reading {}", from.display()))?;
+    let mut lines = String::with_capacity(text.len());
+    let mut differs = false;
+    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        let (_, mut function) = parse(index, line)?;
+        let workload = function.get("image").and_then(Value::as_str).unwrap_or(DEFAULT_WORKLOAD);
+        let image = images.get(workload).with_context(|| no_image(system, workload))?;
+        differs |= image != workload;
+        function.insert("image".to_owned(), image.as_str().into());
+        lines.push_str(&Value::Object(function).to_string());
+        lines.push('\n');
+    }
+    if !differs {
+        return Ok(from.to_owned());
+    }
+    let to = folder.join(DEPLOYED);
+    fs::write(&to, lines).with_context(|| format!("writing {}", to.display()))?;
+    Ok(to)
 }
 
 /// The names of the functions in a file.
@@ -102,6 +154,21 @@ mod tests {
         });
         assert_eq!(read[0], first);
         assert_eq!((&read[1]["memory"], &read[1]["scale"]["policy"]), (&64.into(), &"kpa".into()));
+    }
+
+    #[test]
+    fn functions_run_the_image_that_the_system_has_for_their_workload() {
+        let folder = tempfile::tempdir().unwrap();
+        let from = folder.path().join("shared.ndjson");
+        fs::write(&from, "{\"name\":\"a\",\"image\":\"w\",\"cpu\":1}\n{\"name\":\"b\",\"image\":\"w\"}\n").unwrap();
+        let images = |image: &str| BTreeMap::from([("w".to_owned(), image.to_owned())]);
+        let deployed = with_images(&from, folder.path(), ("toy", &images("docker.io/x"))).unwrap();
+        let text = fs::read_to_string(&deployed).unwrap();
+        assert_eq!(text.matches("\"image\":\"docker.io/x\"").count(), 2, "{text}");
+        assert!(deployed != from && text.contains("\"cpu\":1"), "{text}");
+        assert_eq!(with_images(&from, folder.path(), ("toy", &images("w"))).unwrap(), from, "nothing differs");
+        let refused = with_images(&from, folder.path(), ("toy", &BTreeMap::new())).unwrap_err().to_string();
+        assert_eq!(refused, "toy has no image for the workload \"w\": add one to its table `images` in systems.toml");
     }
 
     #[test]

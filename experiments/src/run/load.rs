@@ -102,8 +102,7 @@ pub fn run_command(
 /// # Errors
 /// When a template of the system names an unknown value.
 fn invoke_options(invoke: &Invoke, values: &Values) -> Result<Vec<String>, TemplateError> {
-    // These two are filled by the load generator, for each function.
-    let of_requests = values.with("function", "{function}").with("address", "{address}");
+    let of_requests = values.with_request_places();
     let mut options = Vec::new();
     let mut option = |name: &str, value: String| options.extend([format!("--{name}"), value]);
     option("target", invoke.target.clone());

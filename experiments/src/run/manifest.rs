@@ -9,8 +9,9 @@ use crate::{
     checkout::Checkout,
     checksum, isolation,
     machine::host,
-    run::{plan::Plan, programs::Programs, repetition::now, resolved::ResolvedExperiment},
-    system::System,
+    run::{
+        measured_system::MeasuredSystem, plan::Plan, programs::Programs, repetition::now, resolved::ResolvedExperiment,
+    },
 };
 
 /// Most bytes of a version that are kept: it is a line, not a page.
@@ -101,8 +102,8 @@ pub fn revision(root: &Path) -> String {
 ///
 /// # Errors
 /// If the version command fails: no version, no measurement.
-pub fn system(system: &System, programs: &Programs) -> anyhow::Result<SystemFacts> {
-    let values = programs.values(system);
+pub fn system(measured: &MeasuredSystem, programs: &Programs) -> anyhow::Result<SystemFacts> {
+    let (system, values) = (&measured.system, programs.values(measured));
     let command = values.expand_all(&system.version).context("the command for its version")?;
     let (program, arguments) = command.split_first().context("the command for its version is empty")?;
     let output = Command::new(program).args(arguments).output().with_context(|| format!("cannot start {program}"))?;

@@ -19,8 +19,8 @@ use crate::{
     definition::template::Values,
     exit::{Interrupted, UsageError},
     interrupt::Interrupt,
-    run::builder::Builder,
-    system::{System, needs},
+    run::{builder::Builder, measured_system::MeasuredSystem},
+    system::needs,
 };
 
 /// Packages of the harness itself, whatever the systems: what sends the load, and what makes the report.
@@ -68,7 +68,7 @@ impl Programs {
     pub fn new(
         origin: Origin<'_>,
         checkout: &Checkout,
-        systems: &[(String, System)],
+        systems: &[MeasuredSystem],
         (console, interrupt): (&Console, &Interrupt),
     ) -> anyhow::Result<Self> {
         let mut programs = match origin {
@@ -76,11 +76,12 @@ impl Programs {
             Origin::Folder(folder) => Self::in_folder(folder)?,
             Origin::Checkout => Self::build(checkout, systems, (console, interrupt))?,
         };
-        for (name, system) in systems.iter().filter(|(_, system)| needs::missing(system).is_empty()) {
-            if let Err(error) = programs.build_further((name, system), checkout, (console, interrupt)) {
+        for measured in systems.iter().filter(|known| needs::missing(&known.system).is_empty()) {
+            if let Err(error) = programs.build_further(measured, checkout, (console, interrupt)) {
                 if error.is::<Interrupted>() {
                     return Err(error);
                 }
+                let name = &measured.name;
                 console.line(&format!("{name} will not be measured: {error:#}"));
                 programs.unbuilt.insert(name.clone(), format!("building it failed: {error:#}"));
             }
@@ -107,12 +108,12 @@ impl Programs {
     ///
     /// # Errors
     /// When there is no such folder, or one of the checkout's programs is not in it.
-    pub fn check_folder(folder: &Path, systems: &[(String, System)]) -> Result<(), UsageError> {
+    pub fn check_folder(folder: &Path, systems: &[MeasuredSystem]) -> Result<(), UsageError> {
         let place = folder.display();
         let found = Self::in_folder(folder)
             .map_err(|error| UsageError(format!("--programs {place}: {}", error.root_cause())))?;
-        let able = systems.iter().filter(|(_, system)| needs::missing(system).is_empty());
-        let versions = able.filter_map(|(_, system)| found.values(system).expand(system.version.first()?).ok());
+        let able = systems.iter().filter(|known| needs::missing(&known.system).is_empty());
+        let versions = able.filter_map(|known| found.values(known).expand(known.system.version.first()?).ok());
         let needed = HARNESS.iter().map(|name| found.folder.join(name)).chain(versions.map(PathBuf::from));
         let is_missing = |program: &PathBuf| program.starts_with(&found.folder) && !program.is_file();
         match needed
@@ -129,10 +130,10 @@ impl Programs {
 
     fn build(
         checkout: &Checkout,
-        systems: &[(String, System)],
+        systems: &[MeasuredSystem],
         (console, interrupt): (&Console, &Interrupt),
     ) -> anyhow::Result<Self> {
-        let own = systems.iter().flat_map(|(_, system)| system.build.packages.iter().map(String::as_str));
+        let own = systems.iter().flat_map(|known| known.system.build.packages.iter().map(String::as_str));
         let packages: BTreeSet<&str> = own.chain(HARNESS).collect();
         let names = packages.iter().copied().collect::<Vec<_>>().join(", ");
         console.line(&format!("building {names} (optimised; the first time takes minutes)"));
@@ -142,11 +143,12 @@ impl Programs {
     /// Runs a system's own command that builds the rest of it, if it has one.
     fn build_further(
         &self,
-        (name, system): (&str, &System),
+        measured: &MeasuredSystem,
         checkout: &Checkout,
         (console, interrupt): (&Console, &Interrupt),
     ) -> anyhow::Result<()> {
-        let command = self.values(system).expand_all(&system.build.command);
+        let name = &measured.name;
+        let command = self.values(measured).expand_all(&measured.system.build.command);
         let command = command.with_context(|| format!("{name}.build.command"))?;
         let Some((program, arguments)) = command.split_first() else { return Ok(()) };
         let whole = command.join(" ");
@@ -158,9 +160,9 @@ impl Programs {
         Ok(())
     }
 
-    /// Values of a system's templates before any repetition begins: `{bin}` and its own `{parameters.NAME}`.
+    /// Values of a system's templates before any repetition begins: `{bin}`, and `{parameters.NAME}` that all have in common.
     #[must_use]
-    pub fn values(&self, system: &System) -> Values {
+    pub fn values(&self, system: &MeasuredSystem) -> Values {
         let mut values = Values::default();
         values.set("bin", self.folder.display().to_string());
         for (name, value) in &system.parameters {
@@ -245,9 +247,15 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::system::System;
 
     const SYSTEM: &str = "about = \"a toy\"\nversion = [\"true\"]\nregister = { command = [\"true\"] }\n\
                           invoke = { target = \"toy\", address = \"nowhere\" }\nparameters = { mark = \"built\" }\n";
+
+    fn toy(more: &str) -> MeasuredSystem {
+        let system: System = toml::from_str(&format!("{SYSTEM}{more}")).unwrap();
+        MeasuredSystem { name: "toy".to_owned(), parameters: system.parameters.clone(), system }
+    }
 
     fn checkout_in(folder: &Path) -> Checkout {
         fs::create_dir(folder.join("experiments")).unwrap();
@@ -261,8 +269,8 @@ mod tests {
         let checkout = checkout_in(folder.path());
         let programs = Programs::at(folder.path().to_owned());
         let build = |command: &str| {
-            let system = toml::from_str(&format!("{SYSTEM}build.command = {command}")).unwrap();
-            programs.build_further(("toy", &system), &checkout, (&Console::of_process(), &Interrupt::default()))
+            let system = toy(&format!("build.command = {command}"));
+            programs.build_further(&system, &checkout, (&Console::of_process(), &Interrupt::default()))
         };
         build(r#"["touch", "{bin}/{parameters.mark}"]"#).unwrap();
         assert!(folder.path().join("built").exists());
@@ -281,9 +289,8 @@ mod tests {
         let checkout = checkout_in(path);
         let nothing = BTreeMap::new();
         let is_built = |origin, needs: &str| {
-            let system = format!("{SYSTEM}build.command = [\"touch\", \"{{bin}}/built\"]\nneeds = [{needs}]");
-            let systems = [("toy".to_owned(), toml::from_str(&system).unwrap())];
-            Programs::new(origin, &checkout, &systems, (&Console::of_process(), &Interrupt::default())).unwrap();
+            let system = toy(&format!("build.command = [\"touch\", \"{{bin}}/built\"]\nneeds = [{needs}]"));
+            Programs::new(origin, &checkout, &[system], (&Console::of_process(), &Interrupt::default())).unwrap();
             path.join("built").exists()
         };
         assert!(!is_built(Origin::Done(path, &nothing), ""));

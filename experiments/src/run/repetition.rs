@@ -1,6 +1,11 @@
 //! One repetition of one point: fresh system, registration, load, harvest, stop.
 
-use std::{fs, os::unix::process::ExitStatusExt, path::Path, time::Duration};
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use nix::sys::signal::Signal;
@@ -18,7 +23,7 @@ use crate::{
     run::{
         basis::Basis,
         exhaustion::{self, DiskUsage, Headroom},
-        harvest, join, load, preparation,
+        functions, harvest, join, load, measured_system, preparation,
         programs::Programs,
     },
     session::{ChildCommand, CommandEnd, CommandFailed, Session, stop_politely},
@@ -41,7 +46,7 @@ const LOAD_SLACK: Duration = Duration::from_secs(60);
 pub struct Repetition<'a> {
     /// The experiment's settings.
     pub settings: &'a Settings,
-    /// The system.
+    /// The table of the system.
     pub system: &'a System,
     /// Built programs.
     pub programs: &'a Programs,
@@ -49,7 +54,7 @@ pub struct Repetition<'a> {
     pub point: &'a PointDir,
     /// The schedule.
     pub schedule: &'a Path,
-    /// The functions to register.
+    /// The functions to register, with the names of their workloads as images.
     pub functions: &'a Path,
     /// The run that it belongs to, which keeps what repetitions begin from.
     pub dir: &'a RunDir,
@@ -214,17 +219,21 @@ impl Repetition<'_> {
         let settings = serde_json::to_value(self.settings).expect("settings are tables of plain values");
         values.set_leaves("", &settings);
         values.set("bin", self.programs.folder().display().to_string());
-        values.set("functions", self.functions.display().to_string());
+        values.set("functions", self.deployable_functions()?.display().to_string());
         values.set("point", self.point.path.display().to_string());
         values.set("system", &self.point.system);
-        // The definition's parameters are stronger, and there already.
-        for (name, value) in &self.system.parameters {
-            if !self.settings.parameters.contains_key(name) {
-                let value = values.expand(value).with_context(|| format!("the parameter {name}"))?;
-                values.set(format!("parameters.{name}"), value);
-            }
+        for (name, value) in measured_system::parameters(self.system, self.settings).context("the parameters")? {
+            values.set(format!("parameters.{name}"), value);
         }
         Ok(values)
+    }
+
+    /// The functions as this system can deploy them.
+    fn deployable_functions(&self) -> anyhow::Result<PathBuf> {
+        if !self.system.takes_functions() {
+            return Ok(self.functions.to_owned());
+        }
+        functions::with_images(self.functions, &self.point.path, (&self.point.system, &self.system.images))
     }
 
     fn register(&self, session: &Session, cluster: &Cluster<'_>) -> anyhow::Result<()> {

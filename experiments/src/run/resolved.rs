@@ -11,7 +11,7 @@ use crate::{
     },
     exit::UsageError,
     isolation,
-    run::plan::Plan,
+    run::{compatibility, measured_system::MeasuredSystem, plan::Plan},
     system::{System, Systems},
 };
 
@@ -23,7 +23,7 @@ pub struct ResolvedExperiment {
     /// Its points with their effective settings; at least one.
     pub points: Vec<Point>,
     /// The systems, in the order in which they take turns.
-    pub systems: Vec<(String, System)>,
+    pub systems: Vec<MeasuredSystem>,
     /// The steps.
     pub plan: Plan,
 }
@@ -32,7 +32,7 @@ impl ResolvedExperiment {
     /// Settles a definition on a scale and the command line's changes.
     ///
     /// # Errors
-    /// When a value is out of bounds or a system is unknown.
+    /// When a value is out of bounds, or a system is unknown or cannot be measured so.
     pub fn new(definition: Definition, systems: &Systems, scale: &str, overrides: &Overrides) -> anyhow::Result<Self> {
         let points = definition.resolve(scale, overrides)?;
         let mut names: Vec<&String> = Vec::new();
@@ -41,11 +41,15 @@ impl ResolvedExperiment {
                 names.push(name);
             }
         }
-        let chosen = names.into_iter().map(|name| Ok((name.clone(), systems.get(name)?.clone())));
-        let systems: Vec<(String, System)> = chosen.collect::<Result<_, UsageError>>()?;
-        each_has_its_runtime(&points, &systems, overrides.runtime.is_some())?;
+        let measured = |name: &String| {
+            let own: Vec<&Settings> =
+                points.iter().map(|point| &point.settings).filter(|own| own.systems.contains(name)).collect();
+            MeasuredSystem::new(name.clone(), systems.get(name)?.clone(), &own)
+        };
+        let systems: Vec<MeasuredSystem> = names.into_iter().map(measured).collect::<Result<_, UsageError>>()?;
+        compatibility::check(&points, &systems, overrides)?;
         let takes = |name: &str| {
-            let system = systems.iter().find(|(known, _)| known == name).map(|(_, system)| system);
+            let system = systems.iter().find(|known| known.name == name).map(|known| &known.system);
             let prepare = system.and_then(|system| system.prepare.as_ref()).map(|prepare| prepare.takes.as_secs());
             (system.map_or(0, |system| system.around.as_secs()), prepare.unwrap_or(0))
         };
@@ -63,7 +67,7 @@ impl ResolvedExperiment {
     #[must_use]
     pub fn plan_text(&self) -> String {
         let mut text = self.plan.text(&self.points);
-        if self.systems.iter().any(|(_, system)| system.isolated) {
+        if self.systems.iter().any(|known| known.system.isolated) {
             text.push_str("     ");
             text.push_str(isolation::PLACE);
             text.push('\n');
@@ -91,25 +95,7 @@ impl ResolvedExperiment {
     /// # Errors
     /// When it is not among them.
     pub fn system(&self, name: &str) -> anyhow::Result<&System> {
-        let found = self.systems.iter().find(|(known, _)| known == name);
-        found.map(|(_, system)| system).with_context(|| format!("the plan names {name}, which is not measured"))
+        let found = self.systems.iter().find(|known| known.name == name);
+        found.map(|known| &known.system).with_context(|| format!("the plan names {name}, which is not measured"))
     }
-}
-
-/// Checks that every system has the wanted runtime: with another one, another quantity would be measured.
-fn each_has_its_runtime(points: &[Point], systems: &[(String, System)], is_typed: bool) -> Result<(), UsageError> {
-    for (name, system) in systems {
-        let has = |runtime: &String| system.runtimes.is_empty() || system.runtimes.contains(runtime);
-        let measured = points.iter().filter(|point| point.settings.systems.contains(name));
-        let wanted = measured.map(|point| &point.settings.sandbox.runtime).find(|runtime| !has(runtime));
-        if let Some(wanted) = wanted {
-            let offered = system.runtimes.join(" or ");
-            return Err(UsageError(if is_typed {
-                format!("--runtime {wanted}: {name} has no such runtime, but {offered}")
-            } else {
-                format!("{name} has no runtime {wanted}: add --runtime {offered}, for all systems")
-            }));
-        }
-    }
-    Ok(())
 }

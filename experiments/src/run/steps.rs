@@ -93,16 +93,17 @@ impl Run<'_> {
 
     pub(super) fn build(&mut self, origin: Origin<'_>) -> anyhow::Result<()> {
         let programs = Programs::new(origin, self.checkout, &self.resolved.systems, self.session.watch())?;
-        for (name, system) in &self.resolved.systems.clone() {
+        for measured in &self.resolved.systems.clone() {
+            let name = &measured.name;
             if let Some(why) = programs.unbuilt(name) {
                 self.unable.insert(name.clone(), why.to_owned());
                 continue;
             }
-            let missing = needs::missing(system);
+            let missing = needs::missing(&measured.system);
             if !missing.is_empty() {
                 self.unable.insert(name.clone(), format!("it cannot run here: {}", missing.join("; ")));
             }
-            match manifest::system(system, &programs) {
+            match manifest::system(measured, &programs) {
                 Ok(facts) => self.know(name, facts),
                 Err(error) => drop(self.unable.entry(name.clone()).or_insert(format!("{error:#}"))),
             }

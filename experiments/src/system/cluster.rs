@@ -22,6 +22,7 @@ use crate::{
         orphans,
         process::{Process, describe},
         readiness::Condition,
+        ready_timeout,
     },
 };
 
@@ -169,7 +170,8 @@ impl<'a> Cluster<'a> {
 
     /// Waits for what the system as a whole must fulfil.
     fn await_system(&mut self) -> anyhow::Result<()> {
-        let timeout = self.system.start.iter().map(|template| template.timeout).max().unwrap_or_default();
+        // One that somebody else started has no process whose time-out it could have.
+        let timeout = self.system.start.iter().map(|template| template.timeout).max().unwrap_or_else(ready_timeout);
         for check in &self.system.ready {
             let condition = Condition::new(check, &self.values)?;
             let mut reason = String::new();

@@ -8,6 +8,7 @@ mod command_line;
 mod earlier;
 mod end_to_end;
 mod ending;
+mod external;
 mod failing;
 mod isolating;
 mod locking;

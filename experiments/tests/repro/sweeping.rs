@@ -120,6 +120,9 @@ fn selected_points_and_rates_are_planned_and_unknown_ones_are_usage_errors() {
     ] {
         let (code, text) = plan(&options);
         assert!(code == Some(2) && text.contains(problem), "expected {problem} in {text}");
+        // clap writes the option with its value.
+        let named = [format!("{}: ", options[0]), format!("'{} <", options[0])];
+        assert!(named.iter().any(|name| text.contains(name)), "expected {} in {text}", options[0]);
     }
     toy.edit("experiments/definitions/sweep.toml", "load.rate = [2, 4]", "load.rates = [2, 4]");
     let (code, text) = plan(&[]);

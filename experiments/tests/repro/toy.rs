@@ -19,6 +19,7 @@ const SYSTEMS: &str = r#"
 [toy]
 about = "a toy"
 version = ["{bin}/toyd", "--version"]
+images = { "builtin:function" = "toy-image" }
 register = { command = ["cp", "{functions}", "{dirs.toy-1}/registered"] }
 invoke = { target = "toy", address = "{ports.toy-1.http}" }
 harvest = { coldstarts = "{dirs.toy-1}/coldstarts.csv", keep = ["{dirs.toy-1}/registered"] }
@@ -207,7 +208,7 @@ impl Toy {
         let schedule = "setting,value\nformat,x\n\ndue_ns,function,run_us,memory_mib,phase\n1000000,f,1000,1,measured\n\
                         501000000,f,1000,1,measured\n1001000000,f,1000,1,measured\n";
         toy.write("bin/schedule.csv", schedule);
-        toy.write("bin/functions.ndjson", "{\"name\":\"f\",\"image\":\"i\"}\n");
+        toy.write("bin/functions.ndjson", "{\"name\":\"f\",\"image\":\"builtin:function\"}\n");
         toy.write("bin/loadgen.json", LOAD_SUMMARY);
         toy.set_rows(&rows());
         for (name, script) in [("toyd", DAEMON), ("loadgen", LOADGEN), ("analysis", ANALYSIS)] {
