@@ -62,3 +62,21 @@ fn mistakes_are_named_with_line_and_key() {
         assert!(need.starts_with("systems.toml:5: toy.needs: each must have one of"), "{wrong}: {need}");
     }
 }
+
+/// `loadgen run --register` and an experiment register the same system, from two tables.
+#[test]
+fn a_system_has_the_image_that_the_load_generator_registers_it_with() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let systems = Systems::read(&root.join("experiments/systems.toml")).unwrap();
+    let targets = std::fs::read_to_string(root.join("loadgen/systems.toml")).unwrap();
+    let targets: toml::Table = targets.parse().unwrap();
+    let with_loadgen = systems.0.iter().filter(|(_, system)| system.register.command[0] == "{bin}/loadgen");
+    let mut registered = Vec::new();
+    for (name, system) in with_loadgen {
+        let image = targets[&system.invoke.target].get("image").and_then(toml::Value::as_str);
+        let workload = "builtin:function";
+        assert_eq!(system.images.get(workload).map(String::as_str), Some(image.unwrap_or(workload)), "{name}");
+        registered.push(name.as_str());
+    }
+    assert_eq!(registered, ["dirigent", "dirigent-go", "dirigent-kpa"]);
+}
