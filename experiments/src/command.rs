@@ -19,7 +19,7 @@ use crate::{
     exit::{Exit, UsageError},
     interrupt::Interrupt,
     isolation::{Entered, IsolateArguments},
-    run::resolved::ResolvedExperiment,
+    run::resolved::PlannedExperiment,
     session::Session,
     system::{
         Systems,
@@ -127,10 +127,10 @@ impl Selection {
     }
 
     /// Settles the choice.
-    fn resolved(&self, checkout: &Checkout) -> anyhow::Result<ResolvedExperiment> {
+    fn planned(&self, checkout: &Checkout) -> anyhow::Result<PlannedExperiment> {
         let definition = crate::definition::find(&checkout.definitions(), &self.experiment)?;
         let systems = Systems::read(&checkout.systems())?;
-        ResolvedExperiment::new(definition, &systems, &self.scale, &self.overrides.absolute()?)
+        PlannedExperiment::new(definition, &systems, &self.scale, &self.overrides.absolute()?)
     }
 }
 

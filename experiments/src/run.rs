@@ -4,6 +4,7 @@ pub mod basis;
 pub mod builder;
 pub mod compatibility;
 pub mod dependencies;
+mod environment;
 pub mod exhaustion;
 pub mod functions;
 pub mod harvest;
@@ -21,11 +22,13 @@ pub mod repetition;
 pub mod replayable;
 pub mod resolved;
 mod resuming;
+mod schedules;
 pub mod space;
+pub mod state;
 mod steps;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf, absolute},
     time::Instant,
@@ -33,41 +36,36 @@ use std::{
 
 use anyhow::Context;
 use nix::unistd::{AccessFlags, access};
-use record::{DirectoryLock, ExitState, FailedRepetition, HostFacts, LOCK_FILE, Manifest, RunDir, write_json};
+use record::{DirectoryLock, ExitState, LOCK_FILE, Manifest, RunDir};
 
 use crate::{
     checkout::Checkout,
     exit::{Interrupted, UsageError},
-    machine::host,
     run::{
+        environment::Environment,
         plan::{Action, Plan, Step, StepState},
-        programs::{Origin, Programs},
+        programs::Origin,
         repetition::now,
-        resolved::ResolvedExperiment,
-        resuming::Earlier,
+        resolved::{PlannedExperiment, ResolvedExperiment},
+        resuming::Reconciliation,
+        schedules::Schedules,
+        state::{Earlier, RunState},
     },
     session::Session,
 };
 
 pub use steps::report;
 
-/// A run that has a directory, which no other process writes into meanwhile.
+/// A run that has a directory, which no other process writes into meanwhile. It does the steps in their order; each thing
+/// that steps change has an owner of its own.
 pub struct Run<'a> {
     session: &'a Session,
     checkout: &'a Checkout,
-    resolved: ResolvedExperiment,
-    dir: RunDir,
-    manifest: Manifest,
-    programs: Option<Programs>,
-    /// The session that this one goes on with, until it is known what of it stands: nothing is written before.
-    earlier: Option<Earlier>,
-    /// True if schedules were made that are not at their final paths yet.
-    is_staged: bool,
-    /// The machine, and the revision of the checkout, of this session.
-    host: HostFacts,
-    git_revision: String,
-    /// Systems that cannot be measured, and why: found out when programs are built.
-    unable: BTreeMap<String, String>,
+    experiment: ResolvedExperiment,
+    environment: Environment,
+    schedules: Schedules,
+    /// What is on record of it.
+    pub state: RunState,
     _lock: DirectoryLock,
 }
 
@@ -76,7 +74,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// When something is in it, it cannot be made, is another run's, or is on a disk that is too full.
-    pub fn check_place(checkout: &Checkout, resolved: &ResolvedExperiment, out: Option<&Path>) -> anyhow::Result<()> {
+    pub fn check_place(checkout: &Checkout, planned: &PlannedExperiment, out: Option<&Path>) -> anyhow::Result<()> {
         if let Some(path) = out {
             let refused = |problem: String| UsageError(format!("--out {}: {problem}", path.display()));
             let absolute = absolute(path).map_err(|error| refused(error.to_string()))?;
@@ -91,7 +89,7 @@ impl<'a> Run<'a> {
                 return Err(not_empty(path).into());
             }
         }
-        space::ensure_free(out.unwrap_or(&checkout.runs()), space::of_plan(&resolved.plan, &resolved.points))
+        space::ensure_free(out.unwrap_or(&checkout.runs()), space::of_plan(&planned.plan, &planned.experiment.points))
     }
 
     /// Makes the directory of a new run and writes its manifest and plan.
@@ -101,13 +99,13 @@ impl<'a> Run<'a> {
     pub fn begin(
         session: &'a Session,
         checkout: &'a Checkout,
-        resolved: ResolvedExperiment,
+        planned: PlannedExperiment,
         out: Option<&Path>,
     ) -> anyhow::Result<Self> {
-        Self::check_place(checkout, &resolved, out)?;
+        Self::check_place(checkout, &planned, out)?;
         let path = match out {
             Some(path) => path.to_owned(),
-            None => fresh(checkout, &resolved.plan)?,
+            None => fresh(checkout, &planned.plan)?,
         };
         let lock = session.lock(&path)?;
         // Somebody else may have begun, and ended, in between.
@@ -115,9 +113,9 @@ impl<'a> Run<'a> {
             return Err(not_empty(&path).into());
         }
         let dir = RunDir(path.canonicalize()?);
-        let manifest = manifest::begin(checkout, &resolved);
-        let run = Self::new((session, checkout), resolved, (dir, lock), manifest, None);
-        run.save()?;
+        let manifest = manifest::begin(checkout, &planned);
+        let run = Self::new((session, checkout), planned, (dir, lock), manifest, None);
+        run.state.save()?;
         Ok(run)
     }
 
@@ -131,142 +129,79 @@ impl<'a> Run<'a> {
     pub fn resume(
         session: &'a Session,
         checkout: &'a Checkout,
-        mut resolved: ResolvedExperiment,
+        mut planned: PlannedExperiment,
         (dir, lock): (RunDir, DirectoryLock),
         again: bool,
     ) -> anyhow::Result<Self> {
         let before = Plan::read(&dir)?;
-        for step in &mut resolved.plan.steps {
+        for step in &mut planned.plan.steps {
             if let Some(known) = before.steps.iter().find(|known| known.action == step.action) {
                 *step = Step { seed: step.seed, estimate_s: step.estimate_s, ..known.clone() };
             }
         }
-        space::ensure_free(&dir.0, space::of_plan(&resolved.plan, &resolved.points))?;
+        space::ensure_free(&dir.0, space::of_plan(&planned.plan, &planned.experiment.points))?;
         let old = dir.read_manifest()?;
-        let manifest = manifest::go_on(&old, manifest::begin(checkout, &resolved), &resolved.plan);
+        let manifest = manifest::go_on(&old, manifest::begin(checkout, &planned), &planned.plan);
         let earlier = Some(Earlier { manifest: old, again });
-        Ok(Self::new((session, checkout), resolved, (dir, lock), manifest, earlier))
+        Ok(Self::new((session, checkout), planned, (dir, lock), manifest, earlier))
     }
 
     fn new(
         (session, checkout): (&'a Session, &'a Checkout),
-        resolved: ResolvedExperiment,
+        PlannedExperiment { experiment, plan }: PlannedExperiment,
         (dir, lock): (RunDir, DirectoryLock),
         manifest: Manifest,
         earlier: Option<Earlier>,
     ) -> Self {
-        Self {
-            session,
-            checkout,
-            resolved,
-            dir,
-            manifest,
-            programs: None,
-            earlier,
-            is_staged: false,
-            host: host::facts(),
-            git_revision: manifest::revision(checkout.root()),
-            unable: BTreeMap::new(),
-            _lock: lock,
-        }
-    }
-
-    /// Says from which folder its programs are taken, if one was named.
-    ///
-    /// # Errors
-    /// When the manifest cannot be written.
-    pub fn take_programs_from(&mut self, folder: Option<&Path>) -> anyhow::Result<()> {
-        self.manifest.programs = folder.map(Path::to_owned);
-        self.save()
-    }
-
-    /// Folder of the programs that its repetitions were measured with, if one was given.
-    #[must_use]
-    pub fn programs_folder(&self) -> Option<&Path> {
-        self.earlier.as_ref().map_or(&self.manifest, |earlier| &earlier.manifest).programs.as_deref()
-    }
-
-    /// Its directory.
-    #[must_use]
-    pub fn dir(&self) -> &RunDir {
-        &self.dir
+        let environment = Environment::new(checkout.root());
+        let schedules = Schedules::new(dir.clone());
+        let state = RunState::new(dir, manifest, plan, earlier);
+        Self { session, checkout, experiment, environment, schedules, state, _lock: lock }
     }
 
     /// Its plan for people.
     #[must_use]
     pub fn plan_text(&self) -> String {
-        self.resolved.plan_text()
-    }
-
-    /// The repetitions that could not be measured.
-    #[must_use]
-    pub fn failures(&self) -> &[FailedRepetition] {
-        &self.manifest.failures
+        self.experiment.plan_text(&self.state.plan)
     }
 
     /// Does every step that is not done; `programs` is where they come from.
     ///
-    /// A repetition that fails keeps nothing else from being measured; [`Run::failures`] says which did.
+    /// A repetition that fails keeps nothing else from being measured; the manifest says which did.
     ///
     /// # Errors
     /// When another step failed; [`Interrupted`] when the user stopped it. The manifest says which.
     pub fn execute(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
         let result = self.all_steps(programs);
-        if self.is_untouched() {
+        if self.state.is_untouched() {
             // What was on disk stays as it was.
-            self.drop_staged()?;
+            self.schedules.drop_staged()?;
             return result;
         }
-        self.manifest.ended = Some(now());
-        self.manifest.exit = match &result {
+        self.state.manifest.ended = Some(now());
+        self.state.manifest.exit = match &result {
             // The report has looked at the invariants.
-            Ok(()) if self.manifest.exit == ExitState::Invalid => ExitState::Invalid,
-            Ok(()) => self.measured(),
+            Ok(()) if self.state.manifest.exit == ExitState::Invalid => ExitState::Invalid,
+            Ok(()) => self.state.measured(),
             Err(error) if error.is::<Interrupted>() => ExitState::Interrupted,
             Err(_) => ExitState::Failed,
         };
         if let Err(error) = &result {
-            self.manifest.notes.push(format!("{error:#}"));
+            self.state.manifest.notes.push(format!("{error:#}"));
         }
-        self.save()?;
+        self.state.save()?;
         result
-    }
-
-    /// Says something in the manifest, once.
-    ///
-    /// # Errors
-    /// When the manifest cannot be written.
-    pub fn note(&mut self, note: &str) -> anyhow::Result<()> {
-        if !self.manifest.notes.iter().any(|known| known == note) {
-            self.manifest.notes.push(note.to_owned());
-        }
-        self.save()
-    }
-
-    /// Marks the run as failed, for a reason.
-    ///
-    /// # Errors
-    /// When the manifest cannot be written.
-    pub fn mark_failed(&mut self, reason: &str) -> anyhow::Result<()> {
-        self.manifest.exit = ExitState::Failed;
-        self.manifest.notes.push(reason.to_owned());
-        self.save()
-    }
-
-    /// Final state of a run whose steps have all been tried.
-    fn measured(&self) -> ExitState {
-        if self.manifest.failures.is_empty() { ExitState::Done } else { ExitState::Failed }
     }
 
     fn all_steps(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
         let mut printed = BTreeSet::new();
-        for index in 0..self.resolved.plan.steps.len() {
+        for index in 0..self.state.plan.steps.len() {
             self.session.interrupt.check()?;
-            let action = self.resolved.plan.steps[index].action.clone();
+            let action = self.state.plan.steps[index].action.clone();
             if !matches!(action, Action::Build | Action::Schedule) {
                 self.reconcile()?;
             }
-            if let Some(line) = self.untried(index, &action)? {
+            if let Some(line) = self.state.untried(index, &action, &self.environment)? {
                 // What keeps a system from being measured at all is said once.
                 if printed.insert(line.clone()) {
                     self.session.console.line(&line);
@@ -274,19 +209,19 @@ impl<'a> Run<'a> {
                 continue;
             }
             if action == Action::Report {
-                if self.dir.points()?.is_empty() {
+                if self.state.dir.points()?.is_empty() {
                     break;
                 }
                 // The report says how the run ended; that of the report itself is all that is still open.
-                self.manifest.ended = Some(now());
-                self.manifest.exit = self.measured();
-                self.save()?;
+                self.state.manifest.ended = Some(now());
+                self.state.manifest.exit = self.state.measured();
+                self.state.save()?;
             }
             match (self.step(index, &action, programs), &action) {
                 (Ok(()), _) => {}
                 (Err(error), Action::Measure { system, point, repetition }) if !error.is::<Interrupted>() => {
-                    let point = self.dir.point(system, point, *repetition);
-                    let line = format!("{system}: {}", self.keep_failure(index, &point, &error)?);
+                    let point = self.state.dir.point(system, point, *repetition);
+                    let line = format!("{system}: {}", self.state.keep_failure(index, &point, &error)?);
                     if printed.insert(line.clone()) {
                         self.session.console.line(&line);
                     }
@@ -297,32 +232,41 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Finds out what of an earlier session stands, once.
+    fn reconcile(&mut self) -> anyhow::Result<()> {
+        let Self { state, schedules, experiment, environment, .. } = self;
+        Reconciliation { state, schedules, experiment, environment }.reconcile()
+    }
+
     /// Does one step, unless it is finished, and keeps its state on disk before and after.
     fn step(&mut self, index: usize, action: &Action, programs: Origin<'_>) -> anyhow::Result<()> {
         let fingerprint = self.fingerprint(action).context("finding out what is unfinished")?;
-        let total = self.resolved.plan.steps.len();
+        let total = self.state.plan.steps.len();
         let title = format!("[{}/{total}] {}", index + 1, action.describe());
-        let step = &self.resolved.plan.steps[index];
+        let step = &self.state.plan.steps[index];
         let is_finished = match action {
             Action::Build | Action::Report => false,
-            Action::Schedule => self.has_schedules() && step.is_finished(&fingerprint),
+            Action::Schedule => self.schedules.exist(&self.experiment.points) && step.is_finished(&fingerprint),
             // What it depends on was compared when the run was gone on with. Its folder may have been removed, to have it
             // measured again.
             Action::Measure { system, point, repetition } => {
-                let point = self.dir.point(system, point, *repetition);
+                let point = self.state.dir.point(system, point, *repetition);
                 step.state == StepState::Done && point.invocations().is_file()
             }
         };
         if is_finished {
             self.session.console.line(&format!("{title}: already done"));
             // A manifest may have lost what it said of them.
-            return if *action == Action::Schedule { self.list_inputs() } else { Ok(()) };
+            if *action == Action::Schedule {
+                self.schedules.list(&self.experiment.points, &mut self.state.manifest.checksums)?;
+            }
+            return Ok(());
         }
         self.session.console.line(&title);
-        if let Some(why) = self.resolved.plan.steps[index].discards() {
-            self.note_discarded(action, why);
+        if let Some(why) = self.state.plan.steps[index].discards() {
+            self.state.note_discarded(action, why);
         }
-        self.update(index, StepState::Running, |step| {
+        self.state.update_step(index, StepState::Running, |step| {
             step.fingerprint = Some(fingerprint.clone());
             step.note = None;
         })?;
@@ -331,8 +275,8 @@ impl<'a> Run<'a> {
             Action::Build => self.build(programs),
             Action::Schedule => self.schedule(),
             Action::Measure { system, point, repetition } => {
-                let point = self.dir.point(system, point, *repetition);
-                self.measure(&point, fingerprint).map(|()| self.forget_outcome(&point))
+                let point = self.state.dir.point(system, point, *repetition);
+                self.measure(&point, fingerprint).map(|()| self.state.forget_outcome(&point))
             }
             Action::Report => self.report(),
         };
@@ -341,27 +285,11 @@ impl<'a> Run<'a> {
             Err(error) if error.is::<Interrupted>() => (StepState::Interrupted, None),
             Err(error) => (StepState::Failed, Some(format!("{error:#}"))),
         };
-        self.update(index, state, |step| {
+        self.state.update_step(index, state, |step| {
             step.took_s = Some(began.elapsed().as_secs_f64());
             step.note = note;
         })?;
         result
-    }
-
-    fn update(&mut self, index: usize, state: StepState, change: impl FnOnce(&mut Step)) -> anyhow::Result<()> {
-        let step = &mut self.resolved.plan.steps[index];
-        step.state = state;
-        change(step);
-        self.save()
-    }
-
-    fn save(&self) -> anyhow::Result<()> {
-        if self.is_untouched() {
-            return Ok(());
-        }
-        write_json(&self.dir.manifest(), &self.manifest)?;
-        write_json(&self.dir.plan(), &self.resolved.plan)?;
-        Ok(())
     }
 }
 

@@ -6,7 +6,7 @@ use super::Selection;
 use crate::{
     checkout::Checkout,
     exit::Exit,
-    run::replayable,
+    run::{replayable, resolved::PlannedExperiment},
     table::{Format, TextTable},
 };
 
@@ -29,14 +29,14 @@ pub struct Arguments {
 /// # Errors
 /// When the experiment or a system is unknown or wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
-    let resolved = arguments.selection.resolved(checkout)?;
-    replayable::check(&resolved.points)?;
+    let PlannedExperiment { experiment, plan } = arguments.selection.planned(checkout)?;
+    replayable::check(&experiment.points)?;
     if arguments.format == Format::Table {
-        stdio::print(resolved.plan_text())?;
+        stdio::print(experiment.plan_text(&plan))?;
         return Ok(Exit::Done);
     }
     let mut table = TextTable::new(&["step", "action", "estimate_s"]);
-    for (index, step) in resolved.plan.steps.iter().enumerate() {
+    for (index, step) in plan.steps.iter().enumerate() {
         table.row([(index + 1).to_string(), step.action.describe(), step.estimate_s.to_string()]);
     }
     table.print(arguments.format)?;

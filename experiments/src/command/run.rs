@@ -22,7 +22,7 @@ use crate::{
         plan::Plan,
         programs::{Origin, Programs},
         replayable,
-        resolved::ResolvedExperiment,
+        resolved::PlannedExperiment,
     },
     session::Session,
     system::{System, Systems, needs},
@@ -99,13 +99,13 @@ impl Arguments {
     }
 
     /// Refuses what can be known to be wrong before anything is built or a directory is made.
-    fn check(&self, resolved: &ResolvedExperiment, checkout: &Checkout) -> anyhow::Result<()> {
+    fn check(&self, planned: &PlannedExperiment, checkout: &Checkout) -> anyhow::Result<()> {
         if self.resume.is_none() {
-            replayable::check(&resolved.points)?;
-            Run::check_place(checkout, resolved, self.out.as_deref())?;
+            replayable::check(&planned.experiment.points)?;
+            Run::check_place(checkout, planned, self.out.as_deref())?;
         }
         match &self.programs {
-            Some(folder) => Ok(Programs::check_folder(folder, &resolved.systems)?),
+            Some(folder) => Ok(Programs::check_folder(folder, &planned.experiment.systems)?),
             None => Ok(()),
         }
     }
@@ -121,16 +121,16 @@ impl Arguments {
 /// # Errors
 /// When a step fails that is no measurement, or the user stops it: what was measured is kept.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
-    let resolved = match &arguments.resume {
-        None => arguments.selection.resolved(checkout)?,
-        Some(dir) => resolved_of(dir, checkout)?,
+    let planned = match &arguments.resume {
+        None => arguments.selection.planned(checkout)?,
+        Some(dir) => planned_of(dir, checkout)?,
     };
     if arguments.print_config {
-        stdio::print(resolved.to_toml())?;
+        stdio::print(planned.experiment.to_toml())?;
         return Ok(Exit::Done);
     }
     if arguments.isolated.is_none() {
-        arguments.check(&resolved, checkout)?;
+        arguments.check(&planned, checkout)?;
     }
     let mut session = super::session()?;
     if let Some(inside) = &arguments.isolated {
@@ -139,24 +139,24 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let resumed = arguments.resume.as_deref().map(|dir| resumed(dir, &session)).transpose()?;
     // A system that cannot run here needs no isolation: its step gives the reason.
     let needs_it = |system: &System| system.isolated && needs::missing(system).is_empty();
-    if arguments.isolated.is_none() && resolved.systems.iter().any(|known| needs_it(&known.system)) {
-        return isolate(arguments, checkout, (&resolved, resumed), &session);
+    if arguments.isolated.is_none() && planned.experiment.systems.iter().any(|known| needs_it(&known.system)) {
+        return isolate(arguments, checkout, (&planned, resumed), &session);
     }
     let mut run = match resumed {
-        None => Run::begin(&session, checkout, resolved, arguments.out.as_deref())?,
-        Some(resumed) => Run::resume(&session, checkout, resolved, resumed, arguments.again)?,
+        None => Run::begin(&session, checkout, planned, arguments.out.as_deref())?,
+        Some(resumed) => Run::resume(&session, checkout, planned, resumed, arguments.again)?,
     };
     if arguments.isolated.is_some() {
-        run.note(isolation::PLACE)?;
+        run.state.note(isolation::PLACE)?;
     }
     session.console.line(run.plan_text().trim_end());
-    session.console.line(&format!("everything is left in {}", run.dir().0.display()));
-    run.take_programs_from(programs_of(arguments).as_deref())?;
+    session.console.line(&format!("everything is left in {}", run.state.dir().0.display()));
+    run.state.take_programs_from(programs_of(arguments).as_deref())?;
     let typed = || Origin::typed(arguments.programs.as_deref());
     let programs = arguments.isolated.as_ref().map_or_else(typed, Inside::origin);
     // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
     let executed = catch_unwind(AssertUnwindSafe(|| run.execute(programs))).unwrap_or_else(|_| {
-        run.mark_failed("the runner itself failed")?;
+        run.state.mark_failed("the runner itself failed")?;
         Err(anyhow::anyhow!("the runner itself failed"))
     });
     match executed {
@@ -183,12 +183,12 @@ fn what_next(
     run: &Run<'_>,
 ) -> anyhow::Result<String> {
     let what = match error.is::<Interrupted>() {
-        _ if run.is_untouched() => "nothing in the run was changed",
+        _ if run.state.is_untouched() => "nothing in the run was changed",
         true => "what was measured is kept",
         false => "the run is incomplete",
     };
     let command = to_go_on(arguments, checkout, run);
-    let has_other_programs = programs_of(arguments).as_deref() != run.programs_folder();
+    let has_other_programs = programs_of(arguments).as_deref() != run.state.programs_folder();
     let next = match (error.downcast_ref(), exit::of(error)) {
         (Some(WouldDiscard { can_be_made_again: false, .. }), _) => {
             format!("to go on where it can be measured, or with what it was measured with: {command}")
@@ -197,7 +197,9 @@ fn what_next(
         // Typed as it was, it would be refused as it was.
         (Some(_), _) => format!("to measure it again: {command} --again"),
         // It would go on with the same values.
-        (None, Exit::Usage) if run.dir().points()?.is_empty() => "begin another one, with other values".to_owned(),
+        (None, Exit::Usage) if run.state.dir().points()?.is_empty() => {
+            "begin another one, with other values".to_owned()
+        }
         (None, _) => format!("to go on: {command}"),
     };
     Ok(format!("{what}; {next}"))
@@ -205,12 +207,12 @@ fn what_next(
 
 /// The command that goes on with a run: the same checkout and programs as were named for what was measured.
 fn to_go_on(arguments: &Arguments, checkout: &Checkout, run: &Run<'_>) -> String {
-    let mut command = format!("repro run --resume {}", quoted(&run.dir().0));
+    let mut command = format!("repro run --resume {}", quoted(&run.state.dir().0));
     let typed = programs_of(arguments);
     // Whoever wants all measured again means the programs that were typed.
-    let recorded = run.programs_folder().filter(|_| !arguments.again);
+    let recorded = run.state.programs_folder().filter(|_| !arguments.again);
     let programs = recorded.or(typed.as_deref());
-    if arguments.again && run.is_untouched() {
+    if arguments.again && run.state.is_untouched() {
         command.push_str(" --again");
     }
     let named = [("--programs", programs), ("--checkout", checkout.named())];
@@ -237,11 +239,11 @@ fn quoted(path: &Path) -> String {
 fn isolate(
     arguments: &Arguments,
     checkout: &Checkout,
-    (resolved, resumed): (&ResolvedExperiment, Option<(RunDir, DirectoryLock)>),
+    (planned, resumed): (&PlannedExperiment, Option<(RunDir, DirectoryLock)>),
     session: &Session,
 ) -> anyhow::Result<Exit> {
     let origin = Origin::typed(arguments.programs.as_deref());
-    let programs = Programs::new(origin, checkout, &resolved.systems, session.watch())?;
+    let programs = Programs::new(origin, checkout, &planned.experiment.systems, session.watch())?;
     session.interrupt.check()?;
     session.console.line("going on in a private mount, pid and network namespace");
     // Who goes on inside takes the lock again.
@@ -250,17 +252,17 @@ fn isolate(
 }
 
 /// The order that an earlier run was given, from the definition and systems as they are now.
-fn resolved_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<ResolvedExperiment> {
+fn planned_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<PlannedExperiment> {
     let plan = Plan::read(&RunDir(dir.to_owned()))?;
     let definition = crate::definition::find(&checkout.definitions(), &plan.experiment)?;
-    ResolvedExperiment::new(definition, &Systems::read(&checkout.systems())?, &plan.scale, &plan.overrides)
+    PlannedExperiment::new(definition, &Systems::read(&checkout.systems())?, &plan.scale, &plan.overrides)
 }
 
 /// Judges a run that has just ended: what could not be measured, which invariants are broken, where its report is, and
 /// last of all the claims. `to_go_on` is the command that measures what is missing.
 fn check(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exit> {
     let (mut exit, mut again, mut stands) = (Exit::Done, false, false);
-    for failure in run.failures() {
+    for failure in run.state.failures() {
         exit = Exit::Failed;
         let FailedRepetition { system, point, repetition, reason, untried } = failure;
         if *untried {
@@ -278,18 +280,18 @@ fn check(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exi
         let next = format!("that a system failed is its result; to measure another version of it: {to_go_on} --again");
         session.console.line(&next);
     }
-    if run.dir().points()?.is_empty() {
+    if run.state.dir().points()?.is_empty() {
         return Ok(exit);
     }
-    let invariants = run.dir().read_invariants()?.context("the report left no invariants.json")?;
+    let invariants = run.state.dir().read_invariants()?.context("the report left no invariants.json")?;
     let validity = verify::invariant::exit(&invariants);
     verify::print(&invariants, false, Format::Table)?;
-    session.console.line(&verify::count(&invariants, &run.dir().0));
+    session.console.line(&verify::count(&invariants, &run.state.dir().0));
     if validity == Exit::Invalid && exit == Exit::Done {
         session.console.line("the run is invalid: see the invariants above that do not hold");
     }
-    session.console.line(&format!("report: {}", run.dir().report().join("index.html").display()));
-    Ok(exit.or(validity).or(claims::print_of(run.dir())?))
+    session.console.line(&format!("report: {}", run.state.dir().report().join("index.html").display()));
+    Ok(exit.or(validity).or(claims::print_of(run.state.dir())?))
 }
 
 #[cfg(test)]

@@ -1,11 +1,19 @@
 //! Dependencies of a repetition's result, as one SHA-256: a resumed run compares it to decide if finished rows are
 //! still those that would be measured.
 
+use std::path::Path;
+
+use anyhow::Context;
 use record::SystemFacts;
 
 use crate::{
     checksum,
-    run::basis::{self, Basis},
+    definition::settings::Settings,
+    run::{
+        basis::{self, Basis},
+        inputs::Inputs,
+        plan::Action,
+    },
 };
 
 /// All that the result of a repetition depends on but its system. Its inputs may be large, and are read once.
@@ -33,6 +41,22 @@ impl From<Basis> for MeasuredWith {
 }
 
 impl Dependencies {
+    /// Those of the repetition that `action` measures with these settings, given `inputs` by this load generator.
+    ///
+    /// # Errors
+    /// When an input cannot be read.
+    pub(super) fn of(
+        action: &Action,
+        settings: &Settings,
+        inputs: &Inputs,
+        loadgen: Option<&String>,
+    ) -> anyhow::Result<Self> {
+        let sum = |path: &Path| checksum::of_file(path).with_context(|| format!("reading {}", path.display()));
+        let mut sums = vec![sum(&inputs.schedule)?, sum(&inputs.functions)?];
+        sums.extend(loadgen.cloned());
+        Ok(Self { head: [serde_json::to_string(action)?, settings.to_toml()], inputs: sums })
+    }
+
     /// The SHA-256 with a system.
     #[must_use]
     pub fn fingerprint(&self, system: Option<&SystemFacts>) -> String {

@@ -10,7 +10,11 @@ use crate::{
     checksum, isolation,
     machine::host,
     run::{
-        measured_system::MeasuredSystem, plan::Plan, programs::Programs, repetition::now, resolved::ResolvedExperiment,
+        measured_system::MeasuredSystem,
+        plan::Plan,
+        programs::Programs,
+        repetition::now,
+        resolved::{PlannedExperiment, ResolvedExperiment},
     },
 };
 
@@ -19,25 +23,25 @@ const VERSION_BYTES_MAX: usize = 500;
 
 /// The manifest of a run that begins now.
 #[must_use]
-pub fn begin(checkout: &Checkout, resolved: &ResolvedExperiment) -> Manifest {
-    let plan = &resolved.plan;
+pub fn begin(checkout: &Checkout, planned: &PlannedExperiment) -> Manifest {
+    let PlannedExperiment { experiment, plan } = planned;
     let mut notes = Vec::new();
     if plan.overrides.quick {
         notes.push(Manifest::QUICK_NOTE.to_owned());
     }
     Manifest {
         schema_version: record::SCHEMA_VERSION,
-        experiment: resolved.definition.id.clone(),
+        experiment: experiment.definition.id.clone(),
         scale: plan.scale.clone(),
         started: now(),
         ended: None,
         git_revision: revision(checkout.root()),
         command: isolation::typed(std::env::args()),
         programs: None,
-        definition: resolved.to_toml(),
+        definition: experiment.to_toml(),
         host: host::facts(),
         systems: BTreeMap::new(),
-        seeds: seeds(resolved),
+        seeds: seeds(experiment),
         checksums: BTreeMap::new(),
         exit: ExitState::Running,
         failures: Vec::new(),
@@ -72,10 +76,10 @@ pub fn go_on(old: &Manifest, new: Manifest, plan: &Plan) -> Manifest {
 }
 
 /// The seed of every repetition, by its use; a point that has one of its own is named with it.
-fn seeds(resolved: &ResolvedExperiment) -> BTreeMap<String, u64> {
-    let shared = resolved.shared();
+fn seeds(experiment: &ResolvedExperiment) -> BTreeMap<String, u64> {
+    let shared = experiment.shared();
     let mut seeds = BTreeMap::from([("schedule".to_owned(), shared.seed)]);
-    for point in &resolved.points {
+    for point in &experiment.points {
         let own = if point.settings.seed == shared.seed { String::new() } else { format!("{}/", point.name) };
         let of_point = (1..=point.settings.repetitions)
             .map(|repetition| (format!("{own}repetition-{repetition}"), point.settings.seed_of(repetition)));

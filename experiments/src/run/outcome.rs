@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use crate::{
     exit::SystemFailed,
     run::{
-        Run,
+        environment::Environment,
         plan::{Action, Step, StepState},
         preparation,
         repetition::now,
+        state::RunState,
     },
 };
 
@@ -53,7 +54,7 @@ pub fn place(point: &PointDir) -> String {
     format!("{} {} repetition {}", point.system, point.point, point.repetition)
 }
 
-impl Run<'_> {
+impl RunState {
     /// A repetition was measured: nothing that was said or kept of earlier tries holds any longer. What cannot be removed takes
     /// nothing from what was measured.
     pub(super) fn forget_outcome(&mut self, point: &PointDir) {
@@ -98,13 +99,13 @@ impl Run<'_> {
         point: &PointDir,
         fingerprint: String,
     ) -> anyhow::Result<()> {
-        let step = &self.resolved.plan.steps[index];
+        let step = &self.plan.steps[index];
         if let Some(why) = step.discards() {
             let action = step.action.clone();
             self.note_discarded(&action, why);
         }
         preparation::remove(&point.path)?;
-        self.resolved.plan.steps[index].fail(fingerprint);
+        self.plan.steps[index].fail(fingerprint);
         Ok(())
     }
 
@@ -153,7 +154,7 @@ impl Run<'_> {
             reason = reason.replace(&format!("{was}/"), &format!("{is}/"));
         }
         self.manifest.failures.push(failure(point, reason.clone(), untried));
-        let step = &mut self.resolved.plan.steps[index];
+        let step = &mut self.plan.steps[index];
         if let Some(fingerprint) = step.fingerprint.clone().filter(|_| !untried) {
             step.fail(fingerprint);
         }
@@ -164,21 +165,26 @@ impl Run<'_> {
     /// The reason not to try a repetition that has no rows; `None` if it is to be tried. Either the system failed in
     /// it, and no dependency of that result has changed; or it cannot be tried here. The latter says nothing about the
     /// system, so that it replaces neither rows nor a failure on record.
-    pub(super) fn untried(&mut self, index: usize, action: &Action) -> anyhow::Result<Option<String>> {
+    pub(super) fn untried(
+        &mut self,
+        index: usize,
+        action: &Action,
+        environment: &Environment,
+    ) -> anyhow::Result<Option<String>> {
         let Action::Measure { system, point, repetition } = action else { return Ok(None) };
         let point = self.dir.point(system, point, *repetition);
-        let Some(why) = self.unable.get(system).cloned() else {
-            let stands = !self.resolved.plan.steps[index].failed_with().set_aside;
+        let Some(why) = environment.unable(system) else {
+            let stands = !self.plan.steps[index].failed_with().set_aside;
             let failed = self.failed(&point).filter(|_| stands);
             let why = failed.and_then(|failure| failure.reason.lines().next());
             return Ok(why.map(|why| format!("{} failed, and that stands: {why}", place(&point))));
         };
-        if self.resolved.plan.steps[index].state == StepState::Done && point.invocations().is_file() {
+        if self.plan.steps[index].state == StepState::Done && point.invocations().is_file() {
             return Ok(None);
         }
         if self.begun(&point).is_none() {
             self.manifest.failures.retain(|failure| !is_of(failure, &point));
-            self.manifest.failures.push(failure(&point, why.clone(), true));
+            self.manifest.failures.push(failure(&point, why.to_owned(), true));
             self.save()?;
         }
         Ok(Some(format!("{system}: {why}")))

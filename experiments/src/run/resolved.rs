@@ -1,4 +1,4 @@
-//! A resolved experiment: a definition at a scale, with the command line's changes, its systems, and its steps.
+//! A resolved experiment: a definition at a scale, with the command line's changes, and its systems; and the plan made of it.
 
 use anyhow::Context;
 
@@ -24,16 +24,36 @@ pub struct ResolvedExperiment {
     pub points: Vec<Point>,
     /// The systems, in the order in which they take turns.
     pub systems: Vec<MeasuredSystem>,
+}
+
+/// A resolved experiment and its steps, of which none has begun.
+#[derive(Clone, Debug)]
+pub struct PlannedExperiment {
+    /// The experiment.
+    pub experiment: ResolvedExperiment,
     /// The steps.
     pub plan: Plan,
 }
 
-impl ResolvedExperiment {
-    /// Settles a definition on a scale and the command line's changes.
+impl PlannedExperiment {
+    /// Settles a definition on a scale and the command line's changes, and plans it.
     ///
     /// # Errors
     /// When a value is out of bounds, or a system is unknown or cannot be measured so.
     pub fn new(definition: Definition, systems: &Systems, scale: &str, overrides: &Overrides) -> anyhow::Result<Self> {
+        let experiment = ResolvedExperiment::new(definition, systems, scale, overrides)?;
+        let takes = |name: &str| {
+            let system = experiment.systems.iter().find(|known| known.name == name).map(|known| &known.system);
+            let prepare = system.and_then(|system| system.prepare.as_ref()).map(|prepare| prepare.takes.as_secs());
+            (system.map_or(0, |system| system.around.as_secs()), prepare.unwrap_or(0))
+        };
+        let plan = Plan::new((&experiment.definition.id, scale), overrides, &experiment.points, takes);
+        Ok(Self { experiment, plan })
+    }
+}
+
+impl ResolvedExperiment {
+    fn new(definition: Definition, systems: &Systems, scale: &str, overrides: &Overrides) -> anyhow::Result<Self> {
         let points = definition.resolve(scale, overrides)?;
         let mut names: Vec<&String> = Vec::new();
         for name in points.iter().flat_map(|point| &point.settings.systems) {
@@ -48,13 +68,7 @@ impl ResolvedExperiment {
         };
         let systems: Vec<MeasuredSystem> = names.into_iter().map(measured).collect::<Result<_, UsageError>>()?;
         compatibility::check(&points, &systems, overrides)?;
-        let takes = |name: &str| {
-            let system = systems.iter().find(|known| known.name == name).map(|known| &known.system);
-            let prepare = system.and_then(|system| system.prepare.as_ref()).map(|prepare| prepare.takes.as_secs());
-            (system.map_or(0, |system| system.around.as_secs()), prepare.unwrap_or(0))
-        };
-        let plan = Plan::new((&definition.id, scale), overrides, &points, takes);
-        Ok(Self { definition, points, systems, plan })
+        Ok(Self { definition, points, systems })
     }
 
     /// Settings shared by all points: those of the first one that do not vary.
@@ -63,10 +77,10 @@ impl ResolvedExperiment {
         &self.points[0].settings
     }
 
-    /// Its plan for people, and where it takes place.
+    /// A plan of it for people, and where it takes place.
     #[must_use]
-    pub fn plan_text(&self) -> String {
-        let mut text = self.plan.text(&self.points);
+    pub fn plan_text(&self, plan: &Plan) -> String {
+        let mut text = plan.text(&self.points);
         if self.systems.iter().any(|known| known.system.isolated) {
             text.push_str("     ");
             text.push_str(isolation::PLACE);

@@ -12,28 +12,22 @@ use crate::{
     exit::WouldDiscard,
     machine::host,
     run::{
-        Run,
         basis::{self, Basis},
         dependencies::{Dependencies, MeasuredWith},
+        environment::Environment,
         outcome::Failed,
         plan::{Action, Step, StepState},
         preparation,
         repetition::RepetitionFacts,
+        resolved::ResolvedExperiment,
+        schedules::Schedules,
+        state::{Earlier, RunState},
     },
     verify,
 };
 
 /// Beginning of the reason why a finished repetition is discarded.
 const SET_ASIDE: &str = "what it depends on had changed";
-
-/// An earlier session of a run, of which nothing has been changed so far.
-#[derive(Debug)]
-pub(super) struct Earlier {
-    /// Its manifest.
-    pub(super) manifest: Manifest,
-    /// True if finished repetitions may be measured again.
-    pub(super) again: bool,
-}
 
 /// A finished repetition, and its step in the plan.
 struct Finished {
@@ -55,44 +49,51 @@ struct Decision {
     stale: Vec<Finished>,
 }
 
-impl Run<'_> {
-    /// Returns true if this session has changed nothing on disk so far.
-    #[must_use]
-    pub fn is_untouched(&self) -> bool {
-        self.earlier.is_some()
-    }
+/// Compares what earlier sessions finished with what would be measured now. It may change what is on record of a run; the
+/// experiment and this session's programs and machine are given.
+pub(super) struct Reconciliation<'a> {
+    /// What is on record.
+    pub(super) state: &'a mut RunState,
+    /// The schedules, which take their place once it is known that repetitions are given them.
+    pub(super) schedules: &'a mut Schedules,
+    /// The experiment as it would be measured now.
+    pub(super) experiment: &'a ResolvedExperiment,
+    /// This session's programs and machine.
+    pub(super) environment: &'a Environment,
+}
 
+impl Reconciliation<'_> {
     /// Goes on for good: from now on the directory is written to. Programs and schedules are known by then.
     ///
     /// # Errors
     /// When finished repetitions would have to be measured again, and that was not asked for or cannot be done.
-    pub(super) fn reconcile(&mut self) -> anyhow::Result<()> {
-        let Some(earlier) = &self.earlier else { return Ok(()) };
-        let machine = host::differences(&earlier.manifest.host, &self.host);
+    pub(super) fn reconcile(mut self) -> anyhow::Result<()> {
+        let Some(earlier) = self.state.earlier() else { return Ok(()) };
+        let machine = host::differences(&earlier.manifest.host, &self.environment.host);
         let Decision { stands, comes_back, stale } = self.decide(&machine)?;
         let all = stands.len() + stale.len();
         let changes = self.changes(&earlier.manifest, &machine, &stale);
         if !stale.is_empty() {
             self.refuse_to_lose(earlier, &stale, (all, &changes))?;
         }
-        if stale.len() == all {
-            self.manifest.host.clone_from(&self.host);
-        }
         let one_session = (!earlier.manifest.is_resumed()).then(|| earlier.manifest.clone());
-        verify::forget(&self.dir)?;
+        if stale.len() == all {
+            self.state.manifest.host.clone_from(&self.environment.host);
+        }
+        verify::forget(&self.state.dir)?;
         for (Finished { index, point, has_failed }, fingerprint) in stands {
             if has_failed {
-                self.let_failure_stand(index, &point, fingerprint)?;
+                self.state.let_failure_stand(index, &point, fingerprint)?;
                 continue;
             }
             if let Some(before) = &one_session {
                 complete_facts(&point, before, &fingerprint)?;
             }
             // The session that measured it may have ended before it could say so.
-            if self.resolved.plan.steps[index].state != StepState::Done {
-                self.forget_outcome(&point);
+            if self.state.plan.steps[index].state != StepState::Done {
+                self.state.forget_outcome(&point);
             }
-            self.resolved.plan.steps[index].finish(fingerprint);
+            self.state.plan.steps[index].finish(fingerprint);
         }
         for (one, fingerprint) in comes_back {
             self.take_back(&one, fingerprint)?;
@@ -100,26 +101,29 @@ impl Run<'_> {
         for one in &stale {
             self.set_aside(one, &changes)?;
         }
-        self.earlier = None;
-        self.adopt_schedules()?;
-        self.save()
+        self.state.leave_earlier();
+        self.schedules.adopt(&self.experiment.points)?;
+        self.state.save()
     }
 
     /// Compares all that is finished with what would be measured now, on a machine with such differences to the earlier one.
     fn decide(&self, machine: &[String]) -> anyhow::Result<Decision> {
         let mut decision = Decision::default();
-        for (index, step) in self.resolved.plan.steps.iter().enumerate() {
+        for (index, step) in self.state.plan.steps.iter().enumerate() {
             let Action::Measure { system, point, repetition } = &step.action else { continue };
-            let kept = self.dir.replaced(system, point, *repetition);
-            let point = self.dir.point(system, point, *repetition);
+            let kept = self.state.dir.replaced(system, point, *repetition);
+            let point = self.state.dir.point(system, point, *repetition);
             let known = finished_as(step, &point);
-            let has_failed = known.is_none() && self.failed(&point).is_some();
+            let has_failed = known.is_none() && self.state.failed(&point).is_some();
             if known.is_none() && !has_failed && !kept.exists() {
                 continue;
             }
-            let dependencies = self.dependencies(&step.action, (&point.point, *repetition));
+            let settings = self.experiment.point(&point.point)?.settings.of_repetition(*repetition);
+            let inputs = self.schedules.inputs(&point.point, *repetition);
+            let loadgen = self.state.manifest.checksums.get("loadgen");
+            let dependencies = Dependencies::of(&step.action, &settings, &inputs, loadgen);
             let dependencies = dependencies.context("finding out what is unfinished")?;
-            let now = self.manifest.systems.get(system);
+            let now = self.state.manifest.systems.get(system);
             let kept = PointDir { path: kept, ..point.clone() };
             let failed = step.failed_with();
             let failed_with = MeasuredWith { fingerprint: failed.fingerprint, system: None };
@@ -145,10 +149,11 @@ impl Run<'_> {
     /// Returns true if a repetition that was set aside was measured with this session's programs and settings, on its
     /// machine.
     fn is_as_now(&self, kept: &PointDir, dependencies: &Dependencies) -> bool {
-        let now = self.manifest.systems.get(&kept.system);
+        let now = self.state.manifest.systems.get(&kept.system);
         let basis = read_json::<RepetitionFacts>(&kept.facts()).ok().and_then(|facts| facts.measured_with);
         let is_same = |basis: Basis| {
-            host::differences(&basis.host, &self.host).is_empty() && dependencies.are_those_of(&basis.into(), now)
+            host::differences(&basis.host, &self.environment.host).is_empty()
+                && dependencies.are_those_of(&basis.into(), now)
         };
         kept.invocations().is_file() && basis.is_some_and(is_same)
     }
@@ -161,8 +166,8 @@ impl Run<'_> {
         (all, changes): (usize, &str),
     ) -> anyhow::Result<()> {
         let count = format!("{} of {all} finished repetitions do not stand any longer", stale.len());
-        let unable = stale.iter().find_map(|one| self.unable.get_key_value(&one.point.system));
-        if let Some((system, why)) = unable {
+        let why_unable = |one: &Finished| Some((one.point.system.clone(), self.environment.unable(&one.point.system)?));
+        if let Some((system, why)) = stale.iter().find_map(why_unable) {
             let problem = format!("{count} (changed: {changes}), and {system} cannot be measured again here: {why}");
             return Err(WouldDiscard { message: problem, can_be_made_again: false }.into());
         }
@@ -170,7 +175,7 @@ impl Run<'_> {
             return Ok(());
         }
         let programs =
-            earlier.manifest.programs.as_ref().filter(|known| Some(*known) != self.manifest.programs.as_ref());
+            earlier.manifest.programs.as_ref().filter(|known| Some(*known) != self.state.manifest.programs.as_ref());
         let programs = programs.map(|known| format!(" Their programs were taken from {}.", known.display()));
         let message = format!(
             "{count}, because what they depend on has changed: {changes}.{} With --again they are measured again; their \
@@ -183,7 +188,7 @@ impl Run<'_> {
     /// Changes since an earlier session in the dependencies of finished repetitions, in words.
     fn changes(&self, before: &Manifest, machine: &[String], stale: &[Finished]) -> String {
         let mut changes: Vec<String> = Vec::new();
-        for (name, facts) in &self.manifest.systems {
+        for (name, facts) in &self.state.manifest.systems {
             if stale.iter().any(|one| one.point.system == *name) {
                 let found = before.systems.get(name).map(|known| basis::system_changes(known, facts));
                 let found = found.unwrap_or_else(|| vec!["what it was is not on record".to_owned()]);
@@ -191,7 +196,8 @@ impl Run<'_> {
             }
         }
         let known = points::read(&before.definition).unwrap_or_default();
-        for point in self.resolved.points.iter().filter(|point| stale.iter().any(|one| one.point.point == point.name)) {
+        for point in self.experiment.points.iter().filter(|point| stale.iter().any(|one| one.point.point == point.name))
+        {
             let found = match known.iter().find(|known| known.name == point.name) {
                 Some(known) => basis::setting_changes(&known.settings, &point.settings),
                 None => vec!["its settings are not on record".to_owned()],
@@ -199,7 +205,7 @@ impl Run<'_> {
             changes.extend((!found.is_empty()).then(|| format!("point {}: {}", point.name, found.join(", "))));
         }
         let sum = |manifest: &Manifest, name: &str| manifest.checksums.get(name).cloned();
-        if sum(before, "loadgen") != sum(&self.manifest, "loadgen") {
+        if sum(before, "loadgen") != sum(&self.state.manifest, "loadgen") {
             changes.push("the load generator".to_owned());
         }
         changes.extend((!machine.is_empty()).then(|| format!("the machine: {}", machine.join(", "))));
@@ -215,17 +221,17 @@ impl Run<'_> {
     /// ended.
     fn set_aside(&mut self, stale: &Finished, changes: &str) -> anyhow::Result<()> {
         let Finished { index, point, has_failed } = stale;
-        let step = &mut self.resolved.plan.steps[*index];
+        let step = &mut self.state.plan.steps[*index];
         if *has_failed {
             step.failed = Some(Failed { set_aside: true, ..step.failed_with() });
             return Ok(());
         }
-        let kept = self.dir.replaced(&point.system, &point.point, point.repetition);
+        let kept = self.state.dir.replaced(&point.system, &point.point, point.repetition);
         preparation::remove(&kept)?;
         fs::rename(&point.path, &kept).with_context(|| format!("keeping {}", point.path.display()))?;
         (step.state, step.fingerprint, step.took_s, step.note) = (StepState::Planned, None, None, None);
         let action = step.action.clone();
-        self.note_discarded(&action, format!("{SET_ASIDE}: {changes}"));
+        self.state.note_discarded(&action, format!("{SET_ASIDE}: {changes}"));
         Ok(())
     }
 
@@ -233,26 +239,27 @@ impl Run<'_> {
     /// and is listed as discarded.
     fn take_back(&mut self, one: &Finished, fingerprint: String) -> anyhow::Result<()> {
         let Finished { index, point, .. } = one;
-        let kept = self.dir.replaced(&point.system, &point.point, point.repetition);
+        let kept = self.state.dir.replaced(&point.system, &point.point, point.repetition);
         preparation::remove(&point.path)?;
         fs::rename(&kept, &point.path).with_context(|| format!("taking back {}", kept.display()))?;
         let is_aside = |tried: &DiscardedTry| {
             (&tried.system, &tried.point, tried.repetition) == (&point.system, &point.point, point.repetition)
                 && tried.reason.starts_with(SET_ASIDE)
         };
-        let results_backup = self.manifest.discarded.iter().rposition(is_aside);
-        let changes = results_backup.map(|place| self.manifest.discarded.remove(place).reason).unwrap_or_default();
-        let known = self.manifest.discarded.len();
-        let step = &self.resolved.plan.steps[*index];
+        let results_backup = self.state.manifest.discarded.iter().rposition(is_aside);
+        let changes =
+            results_backup.map(|place| self.state.manifest.discarded.remove(place).reason).unwrap_or_default();
+        let known = self.state.manifest.discarded.len();
+        let step = &self.state.plan.steps[*index];
         let (action, stopped) = (step.action.clone(), step.discards());
         if let Some(why) = stopped {
-            self.note_discarded(&action, why);
+            self.state.note_discarded(&action, why);
         }
-        self.forget_outcome(point);
-        for tried in &mut self.manifest.discarded[known..] {
+        self.state.forget_outcome(point);
+        for tried in &mut self.state.manifest.discarded[known..] {
             tried.reason = format!("{}, and the rows from before count again ({changes})", tried.reason);
         }
-        self.resolved.plan.steps[*index].finish(fingerprint);
+        self.state.plan.steps[*index].finish(fingerprint);
         Ok(())
     }
 }

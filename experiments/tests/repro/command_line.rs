@@ -4,7 +4,7 @@ use std::path::Path;
 
 use experiments::{
     definition::{self, overrides::Overrides},
-    run::resolved::ResolvedExperiment,
+    run::resolved::PlannedExperiment,
     system::Systems,
 };
 
@@ -23,8 +23,9 @@ fn plan(overrides: Overrides) -> String {
 fn plan_of(experiment: &str, overrides: Overrides) -> String {
     let definition = definition::find(&own("definitions"), experiment).unwrap();
     let systems = Systems::read(&own("systems.toml")).unwrap();
-    let order = ResolvedExperiment::new(definition, &systems, "laptop", &overrides).unwrap();
-    order.plan.text(&order.points)
+    let PlannedExperiment { experiment, plan } =
+        PlannedExperiment::new(definition, &systems, "laptop", &overrides).unwrap();
+    plan.text(&experiment.points)
 }
 
 #[test]

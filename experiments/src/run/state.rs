@@ -1,0 +1,138 @@
+//! State of a run as its directory keeps it: the manifest and the plan. It alone writes them, and it does not before it is
+//! known what of an earlier session stands.
+
+use std::path::Path;
+
+use record::{ExitState, FailedRepetition, Manifest, RunDir, SystemFacts, write_json};
+
+use crate::run::{
+    basis,
+    plan::{Plan, Step, StepState},
+};
+
+/// Manifest, plan and directory of a run.
+pub struct RunState {
+    /// Its directory.
+    pub(super) dir: RunDir,
+    /// What was measured with what, and how it ended.
+    pub(super) manifest: Manifest,
+    /// Its steps.
+    pub(super) plan: Plan,
+    /// The session that this one goes on with, until it is known what of it stands: nothing is written before.
+    earlier: Option<Earlier>,
+}
+
+/// An earlier session of a run, of which nothing has been changed so far.
+#[derive(Debug)]
+pub(super) struct Earlier {
+    /// Its manifest.
+    pub(super) manifest: Manifest,
+    /// True if finished repetitions may be measured again.
+    pub(super) again: bool,
+}
+
+impl RunState {
+    pub(super) fn new(dir: RunDir, manifest: Manifest, plan: Plan, earlier: Option<Earlier>) -> Self {
+        Self { dir, manifest, plan, earlier }
+    }
+
+    /// Its directory.
+    #[must_use]
+    pub fn dir(&self) -> &RunDir {
+        &self.dir
+    }
+
+    /// The repetitions that could not be measured.
+    #[must_use]
+    pub fn failures(&self) -> &[FailedRepetition] {
+        &self.manifest.failures
+    }
+
+    /// Returns true if this session has changed nothing on disk so far.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        self.earlier.is_some()
+    }
+
+    /// The session that this one goes on with; `None` once it is known what of it stands.
+    pub(super) fn earlier(&self) -> Option<&Earlier> {
+        self.earlier.as_ref()
+    }
+
+    /// Goes on for good: from now on the directory is written to.
+    pub(super) fn leave_earlier(&mut self) {
+        self.earlier = None;
+    }
+
+    /// Writes manifest and plan, unless the directory is not to be written to yet.
+    pub(super) fn save(&self) -> anyhow::Result<()> {
+        if self.is_untouched() {
+            return Ok(());
+        }
+        write_json(&self.dir.manifest(), &self.manifest)?;
+        write_json(&self.dir.plan(), &self.plan)?;
+        Ok(())
+    }
+
+    /// Puts a step into another state and changes what else is said of it.
+    pub(super) fn update_step(
+        &mut self,
+        index: usize,
+        state: StepState,
+        change: impl FnOnce(&mut Step),
+    ) -> anyhow::Result<()> {
+        let step = &mut self.plan.steps[index];
+        step.state = state;
+        change(step);
+        self.save()
+    }
+
+    /// Says from which folder its programs are taken, if one was named.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written.
+    pub fn take_programs_from(&mut self, folder: Option<&Path>) -> anyhow::Result<()> {
+        self.manifest.programs = folder.map(Path::to_owned);
+        self.save()
+    }
+
+    /// Folder of the programs that its repetitions were measured with, if one was given.
+    #[must_use]
+    pub fn programs_folder(&self) -> Option<&Path> {
+        self.earlier.as_ref().map_or(&self.manifest, |earlier| &earlier.manifest).programs.as_deref()
+    }
+
+    /// Says something in the manifest, once.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written.
+    pub fn note(&mut self, note: &str) -> anyhow::Result<()> {
+        if !self.manifest.notes.iter().any(|known| known == note) {
+            self.manifest.notes.push(note.to_owned());
+        }
+        self.save()
+    }
+
+    /// Marks the run as failed, for a reason.
+    ///
+    /// # Errors
+    /// When the manifest cannot be written.
+    pub fn mark_failed(&mut self, reason: &str) -> anyhow::Result<()> {
+        self.manifest.exit = ExitState::Failed;
+        self.manifest.notes.push(reason.to_owned());
+        self.save()
+    }
+
+    /// Final state of a run whose steps have all been tried.
+    pub(super) fn measured(&self) -> ExitState {
+        if self.manifest.failures.is_empty() { ExitState::Done } else { ExitState::Failed }
+    }
+
+    /// Keeps the facts of a system, unless they are known, if only from another folder.
+    pub(super) fn know_system(&mut self, name: &str, facts: SystemFacts) {
+        let known = self.manifest.systems.get(name);
+        if known.is_none_or(|known| !basis::system_changes(known, &facts).is_empty()) {
+            self.manifest.systems.insert(name.to_owned(), facts);
+        }
+    }
+}
