@@ -8,6 +8,7 @@ pub mod needs;
 pub mod orphans;
 pub mod process;
 pub mod readiness;
+mod templates;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -15,10 +16,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Spanned, de::DeValue};
 
 use crate::{
-    definition::{
-        document::{Document, DocumentError, TomlTable, overlay},
-        template::places,
-    },
+    definition::document::{Document, DocumentError, TomlTable, overlay},
     exit::UsageError,
     system::needs::Need,
 };
@@ -355,35 +353,10 @@ impl System {
         self.start.is_empty()
     }
 
-    /// Returns true if functions are registered at it, so that it must have an image for each of their workloads.
-    #[must_use]
-    pub fn takes_functions(&self) -> bool {
-        self.templates().iter().any(|text| places(text).any(|place| place == "functions"))
-    }
-
-    /// Every text of its table: each may be a template.
-    #[must_use]
-    pub fn templates(&self) -> Vec<String> {
-        let mut texts = Vec::new();
-        list_texts(serde_json::to_value(self).expect("a system is made of tables of plain values"), &mut texts);
-        texts
-    }
-
     /// Its table as TOML.
     #[must_use]
     pub fn to_toml(&self) -> String {
         toml::to_string(self).expect("a system is made of tables of plain values")
-    }
-}
-
-/// Nesting is that of the types above.
-fn list_texts(value: serde_json::Value, texts: &mut Vec<String>) {
-    use serde_json::Value;
-    match value {
-        Value::String(text) => texts.push(text),
-        Value::Array(values) => values.into_iter().for_each(|value| list_texts(value, texts)),
-        Value::Object(fields) => fields.into_iter().for_each(|(_, value)| list_texts(value, texts)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

@@ -38,6 +38,10 @@ fn it_is_measured_as_the_version_that_was_typed_with_the_images_that_it_can_run(
     let arguments = fs::read_to_string(toy.path("bin/arguments")).unwrap();
     let (address, path) = ("--address 127.0.0.1:1234", "--path /run/{function}?at={address}");
     assert!(arguments.contains(address) && arguments.contains(path), "{arguments}");
+    fs::remove_dir_all(&point.path).unwrap();
+    let resumed = toy.resume();
+    assert!(point.invocations().is_file(), "what was typed is still known: {}", said(&resumed));
+    assert_eq!(toy.manifest().systems["elsewhere"].version, "7.2");
 }
 
 #[test]
