@@ -21,17 +21,16 @@ pub(crate) use self::{durations::Durations, phases::Phases};
 
 use crate::state::{ClusterView, CreationOutcome, Timing};
 
-/// How a creation ended.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct OutcomeLabel {
     outcome: &'static str,
 }
 
-/// What is counted.
+/// All counters, gauges and histograms of a control plane.
 pub(crate) struct Metrics {
     pub(crate) registry: Registry,
     pub(crate) creations: Counter,
-    /// By outcome; resolved once, since creations come by the thousand.
+    /// The counters of the family `creations_ended`, looked up once: creations come by the thousand.
     creations_ready: Counter,
     creations_failed: Counter,
     creations_cancelled: Counter,
@@ -106,40 +105,48 @@ impl Metrics {
 
     fn register_events(&mut self) {
         let registry = &mut self.registry;
-        registry.register("creations", "Sandbox creations commanded", self.creations.clone());
-        let help = "From demand known to endpoint acknowledged";
+        registry.register("creations", "Sandbox creations started", self.creations.clone());
+        let help = "From demand received to endpoint acknowledged";
         registry.register_with_unit("creation", help, Unit::Seconds, self.creation_seconds.clone());
-        registry.register("placement_failures", "Times no node had room", self.placement_failures.clone());
+        registry.register(
+            "placement_failures",
+            "Placements for which no node had room",
+            self.placement_failures.clone(),
+        );
         let help = "Sandboxes that a data plane could not reach";
         registry.register("endpoint_failures", help, self.endpoint_failures.clone());
-        registry.register("sandbox_exits", "Sandboxes that ended by themselves", self.sandbox_exits.clone());
+        registry.register("sandbox_exits", "Sandboxes that exited by themselves", self.sandbox_exits.clone());
         registry.register("commands", "Commands written to the log", self.commands.clone());
-        let help = "Writing one batch of commands durably";
+        let help = "Time until a batch of commands is durable";
         registry.register_with_unit("commit", help, Unit::Seconds, self.commit_seconds.clone());
-        let help = "Times the command log was compacted while running";
+        let help = "Compactions of the command log while running";
         registry.register("log_compactions", help, self.log_compactions.clone());
-        let help = "One step of compacting the command log, for which a batch of commands may have to wait";
+        let help = "Duration of a compaction step, which may delay a batch of commands";
         registry.register_with_unit("log_compaction", help, Unit::Seconds, self.compaction_seconds.clone());
     }
 
     fn register_gauges(&mut self) {
         let registry = &mut self.registry;
         registry.register("inbox", "Inputs handled together in the last round", self.inbox.clone());
-        let help = "1 while so many workers are silent that nothing is replaced";
+        let help = "1 while so many workers are unresponsive at once that none is replaced";
         registry.register("self_suspicion", help, self.self_suspicion.clone());
         registry.register("log_entries", "Commands in the command log", self.log_entries.clone());
         registry.register("functions", "Registered functions", self.functions.clone());
-        registry.register("sandboxes_ready", "Sandboxes in service", self.sandboxes_ready.clone());
-        registry.register("sandboxes_starting", "Sandboxes being made", self.sandboxes_starting.clone());
-        registry.register("sandboxes_leaving", "Sandboxes drained or being ended", self.sandboxes_leaving.clone());
+        registry.register("sandboxes_ready", "Sandboxes that receive invocations", self.sandboxes_ready.clone());
+        registry.register("sandboxes_starting", "Sandboxes being created", self.sandboxes_starting.clone());
+        registry.register("sandboxes_leaving", "Sandboxes that drain or terminate", self.sandboxes_leaving.clone());
         registry.register("granted_slots", "Slots granted to data planes", self.granted_slots.clone());
         registry.register("waiting", "Invocations without a slot, as last reported", self.waiting.clone());
         registry.register("running", "Invocations running, as last reported", self.running.clone());
-        registry.register("nodes_ready", "Nodes in service", self.nodes_ready.clone());
-        registry.register("nodes_suspect", "Nodes whose worker is silent", self.nodes_suspect.clone());
-        registry.register("nodes_dead", "Nodes that were given up", self.nodes_dead.clone());
+        registry.register("nodes_ready", "Nodes that send heartbeats in time", self.nodes_ready.clone());
+        registry.register("nodes_suspect", "Nodes with missed heartbeats", self.nodes_suspect.clone());
+        registry.register("nodes_dead", "Nodes whose sandboxes are replaced", self.nodes_dead.clone());
         registry.register("data_planes", "Connected data planes", self.data_planes.clone());
-        registry.register("functions_unschedulable", "Functions that no node has room for", self.unschedulable.clone());
+        registry.register(
+            "functions_unschedulable",
+            "Functions that wait for room on a node",
+            self.unschedulable.clone(),
+        );
     }
 
     /// Counts the end of a creation.
@@ -157,7 +164,7 @@ impl Metrics {
         }
     }
 
-    /// Takes over the levels that the state knows.
+    /// Sets the gauges of what the state counts, at each scrape: kept up to date, they would cost every change.
     pub(crate) fn set_gauges(&self, cluster: &ClusterView) {
         let set = |gauge: &Gauge, value: usize| {
             gauge.set(i64::try_from(value).unwrap_or(i64::MAX));

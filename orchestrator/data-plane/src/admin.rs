@@ -27,8 +27,7 @@ const MAX_CONNECTIONS: usize = 256;
 struct FunctionView {
     name: String,
     function: u64,
-    /// Granted slots.
-    held: u32,
+    granted_slots: u32,
     /// Sandboxes with granted slots.
     sandboxes: usize,
     /// Free slots.
@@ -82,7 +81,7 @@ async fn functions(State(admin): State<Arc<Admin>>) -> Json<Vec<FunctionView>> {
             FunctionView {
                 name: function.name().to_string(),
                 function: function.id().0,
-                held: state.held_slots(),
+                granted_slots: state.held_slots(),
                 sandboxes,
                 free,
                 waiting: state.waiting(),

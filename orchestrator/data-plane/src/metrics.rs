@@ -97,7 +97,7 @@ impl Metrics {
     /// Reads the counters.
     pub(crate) fn counts(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let own = [("answered", read(&self.responded)), ("client-gone", read(&self.client_gone))];
+        let own = [("ok", read(&self.responded)), ("client-gone", read(&self.client_gone))];
         let refused = Cause::ALL.iter().map(|&cause| (cause.name(), read(&self.refused[cause as usize])));
         Counts {
             outcomes: own.into_iter().chain(refused).collect(),

@@ -24,12 +24,12 @@ impl Scrape {
     /// Gauges as (name, help, value), computed only when scraped.
     fn gauges(&self) -> [(&'static str, &'static str, i64); 9] {
         let plane = &self.plane;
-        let (mut waiting, mut running, mut held) = (0, 0, 0);
+        let (mut waiting, mut running, mut granted) = (0, 0, 0);
         for function in plane.functions.all() {
             let counts = function.view(|state| [state.waiting(), state.running(), state.held_slots()].map(i64::from));
             waiting += counts[0];
             running += counts[1];
-            held += counts[2];
+            granted += counts[2];
         }
         let unsent = plane.reports.backlog(plane.clock.now_us()).map_or(0, |backlog| backlog.unsent);
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
@@ -41,7 +41,7 @@ impl Scrape {
                 "Requests without a complete response, or with a large one that has not left",
                 count(plane.open_requests()),
             ),
-            ("slots_held", "Slots granted by the control plane", held),
+            ("granted_slots", "Slots granted by the control plane", granted),
             ("reports_unsent", "Unsent entries for the control plane", count(unsent)),
             ("functions", "Functions that take invocations", count(plane.functions.len())),
             ("upstream_connections_idle", "Idle connections to sandboxes", count(plane.idle.count())),
@@ -68,7 +68,7 @@ impl Scrape {
         let overload = &self.plane.overload;
         let delay = Duration::from_micros(overload.delay_us()).as_secs_f64();
         let help = "Scheduling delay of a ready task at the last measurement";
-        encode_gauge(encoder, "turn", help, &Unit::Seconds, delay)?;
+        encode_gauge(encoder, "scheduling_delay", help, &Unit::Seconds, delay)?;
         let help = "Share of requests refused because the scheduling delay is long";
         encode_gauge(encoder, "overload", help, &Unit::Ratios, overload.refused_share())
     }

@@ -126,7 +126,7 @@ impl Outage {
         for _ in 0..seconds {
             jump(1).await;
             // The data plane has ticked meanwhile.
-            self.metric("slots_held").await;
+            self.metric("granted_slots").await;
         }
     }
 
@@ -170,7 +170,7 @@ async fn warm_invocations_continue_for_as_long_as_there_is_no_control_plane() {
     }
     assert_eq!(get(outage.world.data_plane, "f", "/").await.status, 200);
     assert_eq!(outage.metric("sandboxes_failed_total").await, 0);
-    assert_eq!(outage.metric("slots_held").await, 1);
+    assert_eq!(outage.metric("granted_slots").await, 1);
 }
 
 #[tokio::test]
@@ -189,9 +189,9 @@ async fn the_grant_of_an_unreachable_sandbox_is_returned_before_its_port_may_be_
     for _ in 0..4 {
         outage.pass().await;
     }
-    assert_eq!(outage.metric("slots_held").await, 1, "a short while proves nothing");
+    assert_eq!(outage.metric("granted_slots").await, 1, "a short while proves nothing");
     jump(11).await;
-    until("it is given back", async || outage.metric("slots_held").await == 0).await;
+    until("it is given back", async || outage.metric("granted_slots").await == 0).await;
     outage.network.is_cut.store(false, Ordering::SeqCst);
     outage.sandbox.kill();
     outage.assert_is_not_used().await;
@@ -209,7 +209,7 @@ async fn a_suspended_data_plane_opens_no_connection_before_it_has_new_evidence()
     outage.assert_is_not_used().await;
     outage.lose(session).await;
     assert_eq!(outage.metric("sandboxes_failed_total").await, 0, "it was not tried");
-    assert_eq!(outage.metric("slots_held").await, 0, "it is given back");
+    assert_eq!(outage.metric("granted_slots").await, 0, "it is given back");
 }
 
 #[tokio::test]
@@ -240,7 +240,7 @@ async fn after_a_suspension_no_grant_is_returned_before_a_new_stream_can_report(
     jump(61).await;
     let mut session = outage.world.control_plane.data_plane().await;
     outage.go_on(3).await;
-    assert_eq!(outage.metric("slots_held").await, 1, "its snapshot may be on its way");
+    assert_eq!(outage.metric("granted_slots").await, 1, "its snapshot may be on its way");
     session.welcome(1, vec![Outage::function()]);
     session.delta(active(1, &outage.sandbox, 1));
     session.ack(1, |ack| ack.slots == 1).await;
@@ -259,7 +259,7 @@ async fn after_a_suspension_a_snapshot_that_never_completes_times_out() {
     session.send(wire::ToDataPlane { functions: vec![Outage::function()], sequence: 1, ..Default::default() });
     session.applied(1).await;
     outage.go_on(40).await;
-    until("what nobody can know is given back", async || outage.metric("slots_held").await == 0).await;
+    until("what nobody can know is given back", async || outage.metric("granted_slots").await == 0).await;
     session.ended().await;
     // Another stream is opened; its hello may have been written before that.
     outage.world.control_plane.data_plane().await;
@@ -270,7 +270,7 @@ async fn after_a_suspension_untrusted_grants_are_returned_without_a_control_plan
     let (outage, _old) = Outage::before().await;
     outage.world.control_plane.stop();
     jump(61).await;
-    until("it is given back", async || outage.metric("slots_held").await == 0).await;
+    until("it is given back", async || outage.metric("granted_slots").await == 0).await;
     assert_eq!(outage.metric("sandboxes_failed_total").await, 0);
 }
 
@@ -281,12 +281,12 @@ async fn probes_of_many_sandboxes_keep_up_despite_late_ticks() {
     for number in 2..=SANDBOXES {
         session.delta(active(number, &outage.sandbox, 1));
     }
-    until("it has them", async || outage.metric("slots_held").await == SANDBOXES).await;
+    until("it has them", async || outage.metric("granted_slots").await == SANDBOXES).await;
     outage.lose(session).await;
     for _ in 0..20 {
         // Not late enough for a suspension.
         jump_by(Duration::from_millis(4800)).await;
-        assert_eq!(outage.metric("slots_held").await, SANDBOXES);
+        assert_eq!(outage.metric("granted_slots").await, SANDBOXES);
     }
     assert_eq!(outage.metric("sandboxes_failed_total").await, 0);
 }
@@ -304,7 +304,7 @@ async fn a_sandbox_in_use_is_kept_even_if_all_probes_of_it_fail() {
         jump(11).await;
         // As many ticks as a probe would need.
         jump(1).await;
-        assert_eq!(outage.metric("slots_held").await, 1);
+        assert_eq!(outage.metric("granted_slots").await, 1);
     }
     outage.network.is_cut.store(false, Ordering::SeqCst);
     // Input right after a suspension would prove nothing.
@@ -352,6 +352,6 @@ async fn sandboxes_of_an_unresponsive_machine_delay_no_probe_of_others() {
     outage.go_on(40).await;
     assert!(connections() > 0, "the one that answers is looked at");
     outage.go_on(20).await;
-    until("only the others are given back", async || outage.metric("slots_held").await == 1).await;
+    until("only the others are given back", async || outage.metric("granted_slots").await == 1).await;
     assert_eq!(get(outage.world.data_plane, "f", "/").await.status, 200);
 }

@@ -29,7 +29,7 @@ async fn held_outage(sandboxes: u64, change: impl FnOnce(&mut Config)) -> Outage
     for number in 2..=sandboxes {
         session.delta(active(number, &outage.sandbox, 1));
     }
-    until("it has them", async || outage.metric("slots_held").await == sandboxes).await;
+    until("it has them", async || outage.metric("granted_slots").await == sandboxes).await;
     outage.lose(session).await;
     outage.network.is_held.send_replace(true);
     outage
@@ -42,7 +42,7 @@ async fn probes_after(outage: &Outage, seconds: u64) -> usize {
     jump(seconds).await;
     until("it looks", async || tried() > before).await;
     // By then all probes of the tick have begun.
-    outage.metric("slots_held").await;
+    outage.metric("granted_slots").await;
     tried() - before
 }
 
@@ -54,7 +54,7 @@ async fn after_a_suspension_sandboxes_are_probed_in_parts_and_all_in_time() {
     outage.go_on(12).await;
     until("all have been looked at", async || outage.network.over.load(Ordering::SeqCst) > 200).await;
     outage.go_on(60).await;
-    assert_eq!((outage.metric("slots_held").await, outage.metric("sandboxes_failed_total").await), (MANY, 0));
+    assert_eq!((outage.metric("granted_slots").await, outage.metric("sandboxes_failed_total").await), (MANY, 0));
 }
 
 #[tokio::test]

@@ -158,16 +158,16 @@ async fn the_admin_port_shows_grants_and_counts_outcomes() {
     get(world.data_plane, "nobody", "/").await;
     let functions = get(world.admin, "admin", "/v1/functions").await;
     let functions: serde_json::Value = serde_json::from_slice(&functions.body).unwrap();
-    assert_eq!((&functions[0]["name"], &functions[0]["held"]), (&"f".into(), &3.into()));
+    assert_eq!((&functions[0]["name"], &functions[0]["granted_slots"]), (&"f".into(), &3.into()));
     let metrics = get(world.admin, "admin", "/metrics").await;
     let metrics = String::from_utf8(metrics.body.to_vec()).unwrap();
     for line in [
-        "dirigent_data_plane_requests_total{outcome=\"answered\"} 1",
+        "dirigent_data_plane_requests_total{outcome=\"ok\"} 1",
         "dirigent_data_plane_requests_total{outcome=\"unknown-function\"} 1",
         "dirigent_data_plane_functions 1",
         "dirigent_data_plane_stream_connected 1",
         "dirigent_data_plane_waiting 0",
-        "dirigent_data_plane_slots_held 3",
+        "dirigent_data_plane_granted_slots 3",
         "dirigent_data_plane_execution_seconds_count 1",
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} is missing in\n{metrics}");

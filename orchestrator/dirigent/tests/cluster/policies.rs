@@ -16,7 +16,7 @@ fn start(fields: &Value) -> Cluster {
     cluster.register("f", specification(fields));
     wait_for("every sandbox to be granted to the data plane", || {
         let demand = cluster.demand(0, "f");
-        check(demand["held"] == SANDBOXES, &demand)
+        check(demand["granted_slots"] == SANDBOXES, &demand)
     });
     cluster
 }
