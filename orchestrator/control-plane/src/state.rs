@@ -93,7 +93,7 @@ pub(crate) struct State {
     /// Creations that are queued for longer than one may take.
     overdue: Overdue,
     /// Nodes that are silent together, so many that the cause may be here.
-    silent_together: BTreeSet<NodeKey>,
+    unresponsive_together: BTreeSet<NodeKey>,
     /// Operators who wait until data planes know of their change.
     replies: Replies,
     effects: Effects,
@@ -123,7 +123,7 @@ impl State {
             recovery: Recovery::default(),
             joining: Joining::default(),
             overdue: Overdue::default(),
-            silent_together: BTreeSet::new(),
+            unresponsive_together: BTreeSet::new(),
             replies: Replies::default(),
             effects: Effects::default(),
         }

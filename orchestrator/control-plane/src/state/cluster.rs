@@ -90,7 +90,7 @@ impl Cluster {
         let moved = |us: u64| us.saturating_add(late_us).min(now.us);
         self.workers.iter_mut().for_each(|worker| worker.last_heartbeat_us = moved(worker.last_heartbeat_us));
         for node in self.nodes.iter_mut() {
-            node.silent_since_us = moved(node.silent_since_us);
+            node.last_heartbeat_us = moved(node.last_heartbeat_us);
             node.ready_us = node.ready_us.map(moved);
         }
         self.data_planes.iter_mut().for_each(|known| known.left_us = moved(known.left_us));

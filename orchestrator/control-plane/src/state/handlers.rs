@@ -67,8 +67,8 @@ impl State {
 
     pub(super) fn health_handler(&mut self, now: Now) -> HealthHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster, recovery, silent_together, effects, .. } = self;
-        HealthHandler { context, cluster, recovery, silent_together, effects }
+        let Self { cluster, recovery, unresponsive_together, effects, .. } = self;
+        HealthHandler { context, cluster, recovery, unresponsive_together, effects }
     }
 
     pub(super) fn join_handler(&mut self, now: Now) -> JoinHandler<'_> {
@@ -79,8 +79,8 @@ impl State {
 
     pub(super) fn node_handler(&mut self, now: Now) -> NodeHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster, recovery, silent_together, effects, .. } = self;
-        NodeHandler { context, cluster, recovery, silent_together, effects }
+        let Self { cluster, recovery, unresponsive_together, effects, .. } = self;
+        NodeHandler { context, cluster, recovery, unresponsive_together, effects }
     }
 
     pub(super) fn operator_handler(&mut self, now: Now) -> OperatorHandler<'_> {
@@ -115,7 +115,7 @@ impl State {
 
     pub(super) fn worker_handler(&mut self, now: Now) -> WorkerHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster, recovery, silent_together, effects, .. } = self;
-        WorkerHandler { context, cluster, recovery, silent_together, effects }
+        let Self { cluster, recovery, unresponsive_together, effects, .. } = self;
+        WorkerHandler { context, cluster, recovery, unresponsive_together, effects }
     }
 }

@@ -10,6 +10,6 @@ mod overdue;
 mod properties;
 mod returning;
 mod set_back;
-mod silence;
+mod heartbeats;
 mod unschedulable;
 mod vectors;

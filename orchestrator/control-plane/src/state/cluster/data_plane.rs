@@ -21,7 +21,7 @@ pub(in crate::state) struct FunctionLoad {
     pub(super) under_way: u32,
     pub(in crate::state) cap: GrantCap,
     /// It is disconnected, or has not acknowledged a cap in time: what it holds serves nobody else, and is not waited for.
-    pub(in crate::state) silent: bool,
+    pub(in crate::state) unresponsive: bool,
 }
 
 /// The newest cap sent to one data plane for one function.
@@ -59,7 +59,7 @@ impl FunctionLoad {
 
     /// Slots it has been asked to give back and has neither given nor refused.
     pub(in crate::state) fn pending_revocation(&self) -> u32 {
-        let stands = !self.silent && (self.cap.pending || self.cap.drain);
+        let stands = !self.unresponsive && (self.cap.pending || self.cap.drain);
         self.cap.slots.filter(|_| stands).map_or(0, |slots| self.held.saturating_sub(slots))
     }
 

@@ -34,7 +34,7 @@ pub(in crate::state) struct Node {
     /// That has as many sandboxes as one may have.
     pub(super) is_worker_full: bool,
     /// When its worker was last heard of, in microseconds, once it is suspect.
-    pub(in crate::state) silent_since_us: u64,
+    pub(in crate::state) last_heartbeat_us: u64,
     pub(super) sandboxes: BTreeSet<SandboxId>,
     /// Those of them that are being made.
     pub(super) starting: u32,
@@ -71,7 +71,7 @@ impl Node {
             index: 0,
             worker: "".into(),
             is_worker_full: false,
-            silent_since_us: 0,
+            last_heartbeat_us: 0,
             ready_us: None,
             newest_ready_us: None,
             sandboxes: BTreeSet::new(),

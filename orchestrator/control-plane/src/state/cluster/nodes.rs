@@ -150,7 +150,7 @@ impl Nodes {
     /// Its worker's connection ended; the last heartbeat came at `since_us`, in microseconds.
     pub(in crate::state) fn detach(&mut self, key: NodeKey, since_us: u64) {
         self.get_mut(key).session = None;
-        self.note_silence(key, since_us);
+        self.set_last_heartbeat(key, since_us);
         self.refresh_open(key);
     }
 
@@ -248,8 +248,8 @@ impl Nodes {
     }
 
     /// Takes note of when a node's worker was last heard of.
-    pub(in crate::state) fn note_silence(&mut self, key: NodeKey, since_us: u64) {
-        self.get_mut(key).silent_since_us = since_us;
+    pub(in crate::state) fn set_last_heartbeat(&mut self, key: NodeKey, since_us: u64) {
+        self.get_mut(key).last_heartbeat_us = since_us;
     }
 }
 

@@ -92,7 +92,7 @@ impl DataPlaneHandler<'_> {
             }
             let (is_waited_for, min) = (function.demand().waiting > 0, function.registered.spec.scale.min);
             let load = function.load_mut(key);
-            (load.cap, load.silent) = (GrantCap::default(), true);
+            (load.cap, load.unresponsive) = (GrantCap::default(), true);
             if is_waited_for {
                 self.effects.touch(id, now_us);
             } else if min > 0 && has_others {

@@ -1,13 +1,13 @@
 //! The health of peers: nodes that miss heartbeats are suspect, then dead; a data plane that stays away loses its grants.
 
-mod silence;
+mod common_outage;
 
 use std::collections::BTreeSet;
 
 use policy::placement::NodeKey;
 use service::micros;
 
-use self::silence::{Silent, silent_together};
+use self::common_outage::{Unresponsive, unresponsive_together};
 use super::{
     super::{
         Origin,
@@ -29,7 +29,7 @@ pub(in crate::state) struct HealthHandler<'a> {
     pub(super) context: Context<'a>,
     pub(super) cluster: &'a mut Cluster,
     pub(super) recovery: &'a mut Recovery,
-    pub(super) silent_together: &'a mut BTreeSet<NodeKey>,
+    pub(super) unresponsive_together: &'a mut BTreeSet<NodeKey>,
     pub(super) effects: &'a mut Effects,
 }
 
@@ -39,7 +39,7 @@ impl HealthHandler<'_> {
             context: self.context,
             cluster: self.cluster,
             recovery: self.recovery,
-            silent_together: self.silent_together,
+            unresponsive_together: self.unresponsive_together,
             effects: self.effects,
         }
     }
@@ -47,32 +47,32 @@ impl HealthHandler<'_> {
     pub(in crate::state) fn check(&mut self) {
         let health = &self.context.settings.health;
         let (suspect_after, dead_after) = (micros(health.suspect_after), micros(health.dead_after));
-        self.note_common_silence(suspect_after);
-        self.suspect_silent_workers(suspect_after, dead_after);
+        self.note_common_outage(suspect_after);
+        self.suspect_unresponsive_workers(suspect_after, dead_after);
         self.suspect_disconnected_nodes(suspect_after);
         self.mark_dead_nodes(dead_after);
         self.end_grace();
     }
 
-    fn silence_us(&self, since_us: u64) -> u64 {
+    fn elapsed_us(&self, since_us: u64) -> u64 {
         self.context.now.us.saturating_sub(since_us)
     }
 
-    fn suspect_silent_workers(&mut self, suspect_after: u64, dead_after: u64) {
-        let silent: Vec<_> = self
+    fn suspect_unresponsive_workers(&mut self, suspect_after: u64, dead_after: u64) {
+        let unresponsive: Vec<_> = self
             .cluster
             .workers
             .iter()
-            .filter(|(_, worker)| self.silence_us(worker.last_heartbeat_us) >= suspect_after)
-            .filter(|(_, worker)| !worker.nodes.iter().any(|key| self.silent_together.contains(key)))
+            .filter(|(_, worker)| self.elapsed_us(worker.last_heartbeat_us) >= suspect_after)
+            .filter(|(_, worker)| !worker.nodes.iter().any(|key| self.unresponsive_together.contains(key)))
             .map(|(session, worker)| (session, worker.last_heartbeat_us, worker.nodes.clone()))
             .collect();
-        for (session, last_heartbeat_us, nodes) in silent {
+        for (session, last_heartbeat_us, nodes) in unresponsive {
             for key in nodes {
-                self.cluster.nodes.note_silence(key, last_heartbeat_us);
+                self.cluster.nodes.set_last_heartbeat(key, last_heartbeat_us);
                 self.nodes().mark_suspect(key);
             }
-            if self.silence_us(last_heartbeat_us) >= dead_after {
+            if self.elapsed_us(last_heartbeat_us) >= dead_after {
                 self.effects.close(session, "silent for too long".to_owned());
                 self.nodes().worker_left(session);
             }
@@ -83,7 +83,7 @@ impl HealthHandler<'_> {
     fn suspect_disconnected_nodes(&mut self, suspect_after: u64) {
         let left = self.cluster.nodes.iter().filter(|(key, node)| {
             let is_away = node.session().is_none() && node.state() == NodeState::Ready;
-            is_away && self.silence_us(node.silent_since_us) >= suspect_after && !self.silent_together.contains(key)
+            is_away && self.elapsed_us(node.last_heartbeat_us) >= suspect_after && !self.unresponsive_together.contains(key)
         });
         for key in left.map(|(key, _)| key).collect::<Vec<_>>() {
             self.nodes().mark_suspect(key);
@@ -96,8 +96,8 @@ impl HealthHandler<'_> {
             .nodes
             .iter()
             .filter(|(_, node)| node.state() == NodeState::Suspect && node.session().is_none())
-            .filter(|(_, node)| self.silence_us(node.silent_since_us) >= dead_after)
-            .filter(|(key, _)| !self.silent_together.contains(key))
+            .filter(|(_, node)| self.elapsed_us(node.last_heartbeat_us) >= dead_after)
+            .filter(|(key, _)| !self.unresponsive_together.contains(key))
             .map(|(key, _)| key)
             .collect();
         for key in dead {
@@ -107,43 +107,43 @@ impl HealthHandler<'_> {
 
     /// Finds the nodes that are silent together, so that the cause is likely to be here. Nothing is concluded from their
     /// silence for as long as it lasts.
-    fn note_common_silence(&mut self, suspect_after: u64) {
-        let common = self.common_silence(suspect_after);
-        let before = std::mem::replace(self.silent_together, common);
-        self.context.metrics.self_suspicion.set(i64::from(!self.silent_together.is_empty()));
-        if before.is_empty() && !self.silent_together.is_empty() {
+    fn note_common_outage(&mut self, suspect_after: u64) {
+        let common = self.common_outage(suspect_after);
+        let before = std::mem::replace(self.unresponsive_together, common);
+        self.context.metrics.self_suspicion.set(i64::from(!self.unresponsive_together.is_empty()));
+        if before.is_empty() && !self.unresponsive_together.is_empty() {
             tracing::warn!("so many nodes are silent that the cause may be here; they are not replaced");
         }
         // Nodes that were silent with the others get the time again, too: they do not all come back in one moment.
-        let over: BTreeSet<_> = before.difference(self.silent_together).copied().collect();
+        let over: BTreeSet<_> = before.difference(self.unresponsive_together).copied().collect();
         if !over.is_empty() {
-            self.forgive_silence(&over);
+            self.restart_heartbeat_timeout(&over);
         }
     }
 
     /// The nodes that are silent together. Nodes that were given up, or never heard of since this control plane began, may
     /// not exist any more, and those whose worker announced its end do what it announced: they are no evidence.
-    fn common_silence(&self, suspect_after: u64) -> BTreeSet<NodeKey> {
+    fn common_outage(&self, suspect_after: u64) -> BTreeSet<NodeKey> {
         let is_evidence =
             |node: &Node| node.state() != NodeState::Dead && !node.worker().is_empty() && !node.is_leaving();
         let evidence = || self.cluster.nodes.iter().filter(|(_, node)| is_evidence(node));
-        let contacts = evidence().map(|(node, known)| (node, self.cluster.last_contact_us(known), known.worker()));
+        let contacts = evidence().map(|(node, known)| (node, self.cluster.last_heartbeat_us(known), known.worker()));
         // No two nodes fall silent in the same moment: one that has missed half of the time counts with the others.
-        let quiet = contacts.filter(|(_, since_us, _)| self.silence_us(*since_us) >= suspect_after / 2);
-        let quiet: Vec<_> = quiet.map(|(node, since_us, worker)| Silent { since_us, node, worker }).collect();
+        let quiet = contacts.filter(|(_, since_us, _)| self.elapsed_us(*since_us) >= suspect_after / 2);
+        let quiet: Vec<_> = quiet.map(|(node, since_us, worker)| Unresponsive { since_us, node, worker }).collect();
         if quiet.is_empty() {
             return BTreeSet::new();
         }
         let has_begun = |node: &NodeKey| {
-            let contact_us = self.cluster.last_contact_us(self.cluster.nodes.get(*node));
-            self.silent_together.contains(node) || self.silence_us(contact_us) >= suspect_after
+            let contact_us = self.cluster.last_heartbeat_us(self.cluster.nodes.get(*node));
+            self.unresponsive_together.contains(node) || self.elapsed_us(contact_us) >= suspect_after
         };
-        let groups = silent_together(quiet, evidence().count(), suspect_after);
+        let groups = unresponsive_together(quiet, evidence().count(), suspect_after);
         groups.into_iter().filter(|group| group.iter().any(has_begun)).flatten().collect()
     }
 
     /// Counts the silence of these nodes from now.
-    fn forgive_silence(&mut self, over: &BTreeSet<NodeKey>) {
+    fn restart_heartbeat_timeout(&mut self, over: &BTreeSet<NodeKey>) {
         let now_us = self.context.now.us;
         let is_forgiven = |worker: &Worker| worker.nodes.iter().any(|key| over.contains(key));
         for worker in self.cluster.workers.iter_mut().filter(|worker| is_forgiven(worker)) {
@@ -152,7 +152,7 @@ impl HealthHandler<'_> {
         for key in over {
             // It may have been removed since.
             if self.cluster.nodes.contains(*key) {
-                self.cluster.nodes.note_silence(*key, now_us);
+                self.cluster.nodes.set_last_heartbeat(*key, now_us);
             }
         }
     }
@@ -186,8 +186,8 @@ impl Cluster {
     }
 
     /// When the last heartbeat of a node was received, in microseconds.
-    fn last_contact_us(&self, node: &Node) -> u64 {
+    fn last_heartbeat_us(&self, node: &Node) -> u64 {
         let worker = node.session().and_then(|session| self.workers.get(session));
-        worker.map_or(node.silent_since_us, |worker| worker.last_heartbeat_us)
+        worker.map_or(node.last_heartbeat_us, |worker| worker.last_heartbeat_us)
     }
 }

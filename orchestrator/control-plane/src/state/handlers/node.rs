@@ -22,7 +22,7 @@ pub(in crate::state) struct NodeHandler<'a> {
     pub(super) context: Context<'a>,
     pub(super) cluster: &'a mut Cluster,
     pub(super) recovery: &'a mut Recovery,
-    pub(super) silent_together: &'a BTreeSet<NodeKey>,
+    pub(super) unresponsive_together: &'a BTreeSet<NodeKey>,
     pub(super) effects: &'a mut Effects,
 }
 
@@ -43,7 +43,7 @@ impl NodeHandler<'_> {
             self.cluster.nodes.detach(key, worker.last_heartbeat_us.min(self.context.now.us));
             // Where many nodes are silent their connections end too, and that says as little; a worker that announced its
             // end has ended.
-            if self.silent_together.is_empty() || self.cluster.nodes.get(key).is_leaving() {
+            if self.unresponsive_together.is_empty() || self.cluster.nodes.get(key).is_leaving() {
                 self.mark_suspect(key);
             }
         }

@@ -88,7 +88,7 @@ struct Queues {
     /// The shortest first.
     by_length: BTreeSet<(u32, SessionId)>,
     /// What found no place in this check: of which worker, and how large. The next one like it is not looked for.
-    placeless: Map<SessionId, Vec<Resources>>,
+    unplaceable: Map<SessionId, Vec<Resources>>,
     deadline_us: u64,
 }
 
@@ -161,7 +161,7 @@ impl Cluster {
     ) -> Option<(SessionId, NodeKey)> {
         let function = self.functions.get(id)?;
         let resources = function.registered.spec.resources();
-        if queues.placeless.get(&source).is_some_and(|sizes| sizes.contains(&resources)) {
+        if queues.unplaceable.get(&source).is_some_and(|sizes| sizes.contains(&resources)) {
             return None;
         }
         let (pool, avoided) = (self.nodes.pool(), self.avoided(now, id));
@@ -170,7 +170,7 @@ impl Cluster {
         });
         // Another function may have a place on the nodes that this one avoids.
         if place.is_none() && function.backoff.avoid.iter().all(|(_, until_us)| *until_us <= now.us) {
-            queues.placeless.entry(source).or_default().push(resources);
+            queues.unplaceable.entry(source).or_default().push(resources);
         }
         place
     }
@@ -277,7 +277,7 @@ impl OverdueHandler<'_> {
             }
         }
         let by_length = by_session.iter().map(|(session, queue)| (queue.starting, *session)).collect();
-        Queues { by_session, by_length, placeless: Map::default(), deadline_us }
+        Queues { by_session, by_length, unplaceable: Map::default(), deadline_us }
     }
 
     /// Lets an overdue creation begin again, if it was overtaken and there is a place where that changes something. It keeps

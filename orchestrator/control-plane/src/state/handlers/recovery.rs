@@ -44,7 +44,7 @@ impl RecoveryHandler<'_> {
         for key in &nodes {
             cluster.nodes.set_state(*key, NodeState::Suspect);
             cluster.nodes.get_mut(*key).has_older = true;
-            cluster.nodes.note_silence(*key, now.us);
+            cluster.nodes.set_last_heartbeat(*key, now.us);
         }
         cluster.data_planes.iter_mut().for_each(|known| known.left_us = now.us);
         let until_us = now.after(settings.health.recovery_window);

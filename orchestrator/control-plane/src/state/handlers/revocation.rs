@@ -32,13 +32,13 @@ impl Cluster {
     pub(super) fn supply_in_reach(&self, id: FunctionId) -> Supply {
         let Some(function) = self.functions.known(id) else { return Supply::default() };
         let supply = function.supply();
-        if !function.loads().any(|(_, load)| load.silent) {
+        if !function.loads().any(|(_, load)| load.unresponsive) {
             return supply;
         }
         let is_out_of_reach = |id: &&SandboxId| {
             self.sandboxes.known(**id).is_some_and(|sandbox| {
                 let holder = sandbox.grant().and_then(|grant| function.load(grant.data_plane));
-                sandbox.state() == SandboxState::Ready && holder.is_some_and(|load| load.silent)
+                sandbox.state() == SandboxState::Ready && holder.is_some_and(|load| load.unresponsive)
             })
         };
         let out_of_reach = function.sandboxes().iter().filter(is_out_of_reach).count();
@@ -54,7 +54,7 @@ impl GrantHandler<'_> {
         let function = self.functions.known_mut(id)?;
         for load in function.loads_mut() {
             if load.cap.due_us.is_some_and(|due| due <= now.us) {
-                (load.cap.due_us, load.silent) = (None, true);
+                (load.cap.due_us, load.unresponsive) = (None, true);
             }
         }
         function.loads().filter_map(|(_, load)| load.cap.due_us).min()
@@ -66,7 +66,7 @@ impl GrantHandler<'_> {
         let concurrency = function.registered.spec.concurrency;
         let mut holders: Vec<_> = function
             .loads()
-            .filter(|(_, load)| load.held() > 0 && !load.silent)
+            .filter(|(_, load)| load.held() > 0 && !load.unresponsive)
             .map(|(key, load)| (load.idle(), key))
             .collect();
         holders.sort_unstable_by(|one, other| other.cmp(one));
@@ -103,7 +103,7 @@ impl GrantHandler<'_> {
         let mut missing =
             unmet.saturating_sub(function.starting().saturating_mul(concurrency)).saturating_sub(requested);
         let may_give_back = |load: &FunctionLoad| {
-            let is_asked = load.silent || load.pending_revocation() > 0;
+            let is_asked = load.unresponsive || load.pending_revocation() > 0;
             load.held() > 0 && load.waiting == 0 && !is_asked && self.now.us >= load.cap.not_before_us
         };
         let holders = function.loads().filter(|(_, load)| may_give_back(load));
@@ -151,7 +151,7 @@ impl GrantHandler<'_> {
         if load.cap.version != ack.version {
             return None;
         }
-        (load.cap.pending, load.cap.due_us, load.silent) = (false, None, false);
+        (load.cap.pending, load.cap.due_us, load.unresponsive) = (false, None, false);
         let cap = load.cap.slots.unwrap_or(u32::MAX);
         if load.held() > cap {
             // It uses more than was believed, or its slots are not idle for long enough, or it holds less than is believed

@@ -24,7 +24,7 @@ pub(in crate::state) struct WorkerHandler<'a> {
     pub(super) context: Context<'a>,
     pub(super) cluster: &'a mut Cluster,
     pub(super) recovery: &'a mut Recovery,
-    pub(super) silent_together: &'a BTreeSet<NodeKey>,
+    pub(super) unresponsive_together: &'a BTreeSet<NodeKey>,
     pub(super) effects: &'a mut Effects,
 }
 
@@ -38,7 +38,7 @@ impl WorkerHandler<'_> {
             context: self.context,
             cluster: self.cluster,
             recovery: self.recovery,
-            silent_together: self.silent_together,
+            unresponsive_together: self.unresponsive_together,
             effects: self.effects,
         }
     }

@@ -78,7 +78,7 @@ impl RecoveryHandler<'_> {
             if function.load(key).is_some() {
                 let load = function.load_mut(key);
                 (load.waiting, load.running, load.cap) = (0, 0, GrantCap::default());
-                has_returned = std::mem::take(&mut load.silent) && load.held() > 0;
+                has_returned = std::mem::take(&mut load.unresponsive) && load.held() > 0;
                 if has_returned {
                     load.cap.not_before_us = decide_us;
                 }
@@ -121,7 +121,7 @@ impl RecoveryHandler<'_> {
                 self.cluster.sandboxes.adopt_grant(&mut self.cluster.functions, id, key, slots);
                 if let Some(function) = self.cluster.functions.known_mut(function) {
                     // It may have left again since it claimed them.
-                    function.load_mut(key).silent |= is_away;
+                    function.load_mut(key).unresponsive |= is_away;
                 }
                 self.end_waiting_for_claims(id);
             }

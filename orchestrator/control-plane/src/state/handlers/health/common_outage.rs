@@ -9,7 +9,7 @@ const SELF_SUSPICION_PERCENT: usize = 30;
 
 /// A node that was not heard of for a while.
 #[derive(Clone, Copy)]
-pub(super) struct Silent<'a> {
+pub(super) struct Unresponsive<'a> {
     /// When it was last heard of, in microseconds.
     pub(super) since_us: u64,
     pub(super) node: NodeKey,
@@ -19,25 +19,25 @@ pub(super) struct Silent<'a> {
 /// Those of the `silent` that fell silent within `window_us` microseconds of so many others that together they are more
 /// than the share of the `known` nodes that means something. Nodes of one worker alone, which has one process and one
 /// link, never do.
-pub(super) fn silent_together(mut silent: Vec<Silent<'_>>, known: usize, window_us: u64) -> Vec<BTreeSet<NodeKey>> {
-    silent.sort_by_key(|one| (one.since_us, one.node));
+pub(super) fn unresponsive_together(mut unresponsive: Vec<Unresponsive<'_>>, known: usize, window_us: u64) -> Vec<BTreeSet<NodeKey>> {
+    unresponsive.sort_by_key(|one| (one.since_us, one.node));
     let mut groups = Vec::new();
     // Groups that overlap are looked at once: from where the one before ended.
     let (mut end, mut covered) = (0, 0);
     // Where the nodes that follow are of another worker than the one looked at.
     let mut other_worker = 0;
-    for begin in 0..silent.len() {
-        let first = silent[begin];
-        while silent.get(end).is_some_and(|one| one.since_us - first.since_us <= window_us) {
+    for begin in 0..unresponsive.len() {
+        let first = unresponsive[begin];
+        while unresponsive.get(end).is_some_and(|one| one.since_us - first.since_us <= window_us) {
             end += 1;
         }
         other_worker = other_worker.max(begin);
-        while silent.get(other_worker).is_some_and(|one| one.worker == first.worker) {
+        while unresponsive.get(other_worker).is_some_and(|one| one.worker == first.worker) {
             other_worker += 1;
         }
         let are_many = (end - begin) * 100 > known * SELF_SUSPICION_PERCENT;
         if are_many && other_worker < end && end > covered {
-            groups.push(silent[begin..end].iter().map(|one| one.node).collect());
+            groups.push(unresponsive[begin..end].iter().map(|one| one.node).collect());
             covered = end;
         }
     }
@@ -51,9 +51,9 @@ mod tests {
     /// Which of the nodes 0, 1, 2 … of as many workers that fell silent at these times did so together, of ten nodes.
     fn together(since_us: &[u64]) -> Vec<Vec<u32>> {
         let names: Vec<_> = (0..since_us.len()).map(|index| format!("w{index}")).collect();
-        let silent = since_us.iter().zip(&names).zip(0..);
-        let silent = silent.map(|((since_us, worker), key)| Silent { since_us: *since_us, node: NodeKey(key), worker });
-        let groups = silent_together(silent.collect(), 10, 100);
+        let unresponsive = since_us.iter().zip(&names).zip(0..);
+        let unresponsive = unresponsive.map(|((since_us, worker), key)| Unresponsive { since_us: *since_us, node: NodeKey(key), worker });
+        let groups = unresponsive_together(unresponsive.collect(), 10, 100);
         groups.iter().map(|group| group.iter().map(|key| key.0).collect()).collect()
     }
 
@@ -70,8 +70,8 @@ mod tests {
 
     #[test]
     fn the_nodes_of_one_worker_fall_silent_alone() {
-        let of = |worker, key| Silent { since_us: 5, node: NodeKey(key), worker };
-        assert!(silent_together(vec![of("a", 0), of("a", 1), of("a", 2)], 3, 100).is_empty());
-        assert_eq!(silent_together(vec![of("a", 0), of("a", 1), of("b", 2)], 3, 100).len(), 1);
+        let of = |worker, key| Unresponsive { since_us: 5, node: NodeKey(key), worker };
+        assert!(unresponsive_together(vec![of("a", 0), of("a", 1), of("a", 2)], 3, 100).is_empty());
+        assert_eq!(unresponsive_together(vec![of("a", 0), of("a", 1), of("b", 2)], 3, 100).len(), 1);
     }
 }
