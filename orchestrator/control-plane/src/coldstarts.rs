@@ -10,9 +10,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Rows that may wait to be written; the owner drops rows (and says so) rather than wait for a disk.
+/// Rows that may wait to be written. Beyond that the owner drops rows and logs it: it must not wait for a disk.
 pub(crate) const MAX_WAITING_ROWS: usize = 65_536;
-/// Rows are handed to the operating system this often.
+/// Interval at which buffered rows are written to the file.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The open file.

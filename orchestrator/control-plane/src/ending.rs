@@ -1,4 +1,4 @@
-//! How a peer's stream begins and ends, as the owner decides: the peer is let in, or told why not.
+//! Admission and end of a peer's stream: the owner decides, and the stream tells the peer the reason of a refusal.
 
 use std::sync::{Arc, OnceLock};
 
@@ -6,7 +6,7 @@ use service::LogLimiter;
 use tokio::sync::oneshot;
 use tonic::Status;
 
-/// Why a stream ends, said in its last message. Shared by the owner and the stream.
+/// Reason for the end of a stream, sent in its last message. Shared by the owner and the stream.
 #[derive(Clone, Default)]
 pub(crate) struct Ending(Arc<OnceLock<Status>>);
 
@@ -16,13 +16,14 @@ impl Ending {
         let _ = self.0.set(status);
     }
 
-    /// Why it ends, if there is a reason.
+    /// The reason, if the owner gave one.
     pub(crate) fn status(&self) -> Option<Status> {
         self.0.get().cloned()
     }
 }
 
-/// Logs why connections are ended: once a minute for each peer and reason, since who is refused asks again and again.
+/// Logs the reasons for closed connections: once a minute for each peer and reason, since a refused peer tries again
+/// and again.
 #[derive(Default)]
 pub(crate) struct Endings(LogLimiter);
 
@@ -30,28 +31,29 @@ impl Endings {
     /// A connection of a peer is ended.
     pub(crate) fn log(&mut self, part: &str, name: &str, reason: &str) {
         if self.0.should_log(&format!("{part} {name}"), reason) {
-            tracing::warn!(part, name, reason, "closing a connection; the same is said again after a minute");
+            tracing::warn!(part, name, reason, "closing a connection; repetitions are logged once a minute");
         }
     }
 }
 
-/// A peer's place at the owner.
+/// The owner's end of a peer's stream.
 pub(crate) struct Peer<O> {
-    /// What it is to be told.
+    /// Messages to the peer.
     pub(crate) outbox: O,
     pub(crate) ending: Ending,
-    /// Sent when it is let in: before that nothing is read of what it says.
+    /// Sent when it is admitted; until then its stream is not read.
     pub(crate) admitted: Option<oneshot::Sender<()>>,
 }
 
 impl<O> Peer<O> {
-    /// A peer that asks to be let in, and how its stream learns that it was: the sender is dropped if it is not.
+    /// A peer that requests admission, and the receiver by which its stream learns the outcome: an error if it is
+    /// refused.
     pub(crate) fn new(outbox: O, ending: Ending) -> (Self, oneshot::Receiver<()>) {
         let (admitted, is_admitted) = oneshot::channel();
         (Self { outbox, ending, admitted: Some(admitted) }, is_admitted)
     }
 
-    /// It is let in; nothing new when it was before.
+    /// Admits it, unless it is admitted already.
     pub(crate) fn admit(&mut self) {
         if let Some(admitted) = self.admitted.take() {
             // Its stream may have broken meanwhile.

@@ -1,6 +1,6 @@
-//! Heartbeats of workers, collected outside the owner: thousands of workers give four a second each, and none of them
-//! is worth waking the owner for. It takes them up with whatever it handles next, at the latest when it looks at who is
-//! silent.
+//! Heartbeats of workers, collected outside the owner: thousands of workers send four a second each, and none of them
+//! is worth waking the owner for. The owner takes them with whatever input it handles next, at the latest before it
+//! checks the health of workers.
 
 use std::{
     net::IpAddr,
@@ -11,7 +11,7 @@ use api::wire::WorkerHeartbeat;
 
 use crate::state::Map;
 
-/// Who may send heartbeats, and the newest of each since the owner last looked.
+/// The workers that may send heartbeats, and the newest heartbeat of each since the owner took them last.
 #[derive(Default)]
 pub(crate) struct Heartbeats(Mutex<Table>);
 
@@ -26,7 +26,8 @@ struct Table {
 pub(crate) struct Sender {
     /// Its process.
     pub(crate) instance: Option<u64>,
-    /// Where its stream comes from, if that is known: datagrams from elsewhere are not its own.
+    /// Source address of its stream, if known. A datagram from elsewhere is ignored: anybody can send one with its
+    /// name.
     pub(crate) address: Option<IpAddr>,
 }
 
@@ -44,8 +45,8 @@ impl Heartbeats {
         }
     }
 
-    /// A heartbeat came at that time of the control plane's clock, in microseconds; `from` that address if it was a
-    /// datagram, which anybody may send. False, and nothing noted, when it is no connected worker's.
+    /// Records a heartbeat that was received at `at_us` of the control plane's clock; `from` is the source address of a
+    /// datagram, which anybody may send. Returns false, and records nothing, if it is of no connected worker.
     pub(crate) fn note(&self, heartbeat: WorkerHeartbeat, from: Option<IpAddr>, at_us: u64) -> bool {
         let mut table = self.lock();
         let is_known = table.connected.get(&heartbeat.worker).is_some_and(|sender| {

@@ -30,14 +30,14 @@ use crate::owner::OwnerHandle;
 /// Largest body of a request: a specification has 64 KiB. A bulk registration is read line by line and has bounds of its
 /// own.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
-/// Connections served at once; beyond them only health checks and metrics are answered.
+/// Concurrent connections; beyond them only health checks and metrics are served.
 const MAX_CONNECTIONS: usize = 4096;
 
-/// What the handlers need.
+/// Shared by all handlers.
 #[derive(Clone)]
 pub(crate) struct Operators {
     pub(crate) owner: OwnerHandle,
-    /// Addresses told to clients of the form interface instead of the data planes' own.
+    /// Addresses that clients of the form interface get instead of the data planes' own.
     pub(crate) invoke_addresses: Arc<[String]>,
     pub(crate) access: Arc<Access>,
 }

@@ -1,4 +1,5 @@
-//! Writes the command log beside the owner: batches of commands one after the other, and in between it is compacted.
+//! Writes the command log in a task of its own, one batch of commands after the other, and compacts it in between: the
+//! owner must not wait for the disk.
 
 use std::sync::Arc;
 
@@ -13,10 +14,10 @@ use crate::{
     store::{Command, Compacted, Store, StoreError},
 };
 
-/// A batch of commands, and who waits for each.
+/// Commands with their origins, which learn when the batch is durable.
 pub(crate) type CommandBatch = Vec<(Command, Origin)>;
 
-/// What became of a batch: the index of its first command.
+/// Index of the batch's first command, or the reason why the batch is not durable.
 pub(crate) type Written = Result<(u64, CommandBatch), StoreError>;
 
 /// Has the store, while the owner has the rest.
@@ -40,7 +41,7 @@ impl LogWriter {
         (Self { store, batches, done, metrics, compaction_failed: false }, log, written)
     }
 
-    /// Runs until the owner is gone. What was handed over is still written.
+    /// Runs until the owner has ended, and writes everything that it passed on.
     pub(crate) async fn run(mut self) {
         self.count_entries();
         let mut compacts = false;
@@ -64,7 +65,7 @@ impl LogWriter {
         self.batches.recv().await.ok_or(TryRecvError::Disconnected)
     }
 
-    /// Writes a batch; `false` when nobody is left to hear of it.
+    /// Writes a batch. Returns false if the owner has ended.
     async fn write(&mut self, batch: CommandBatch) -> bool {
         let began = Instant::now();
         let commands = batch.iter().map(|(command, _)| command.clone()).collect::<Vec<_>>();

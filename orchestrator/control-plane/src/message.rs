@@ -1,8 +1,8 @@
 //! Messages of peers, converted from the wire once, where they are read.
 //!
-//! Names and addresses are checked, and numbers and texts cut at bounds that no real peer comes near: a peer that errs or
-//! lies misleads nobody about more than itself, and sums over all peers, for as long as a control plane runs, stay in their
-//! types. What the wire says with a zero or an empty text is an `Option` or an enum here.
+//! Names and addresses are checked, and numbers and texts are cut at bounds that no real peer comes near. So a faulty
+//! or malicious peer affects only what concerns itself, and sums over all peers, for as long as a control plane runs,
+//! stay in their types. A zero or an empty text that means "none" on the wire is an `Option` or an enum here.
 
 mod data_plane;
 mod worker;

@@ -1,4 +1,4 @@
-//! The one task that owns the state: it feeds inputs in, and performs the effects that come out.
+//! The one task that owns the state. It passes inputs to the state and performs the effects that result.
 
 use std::{
     net::IpAddr,
@@ -35,19 +35,18 @@ const INBOX: usize = 8192;
 /// Inputs handled before their effects are performed: batches grow with load and cost little delay.
 const MAX_INPUTS_PER_ROUND: usize = 256;
 
-/// A worker's place at the owner.
+/// The owner's end of a worker's stream.
 pub(crate) type WorkerPeer = Peer<Outbox<WorkerBatch>>;
-/// A data plane's place at the owner.
+/// The owner's end of a data plane's stream.
 pub(crate) type DataPlanePeer = Peer<Outbox<DataPlaneBatch>>;
 
-/// A worker's place, and how its heartbeats are told from others.
+/// A worker's connection, and the sender of its heartbeats.
 struct ConnectedWorker {
     peer: Box<WorkerPeer>,
     name: String,
     sender: Sender,
 }
 
-/// A data plane's place, and its name.
 struct ConnectedDataPlane {
     peer: Box<DataPlanePeer>,
     name: String,
@@ -107,11 +106,11 @@ pub(crate) struct Owner {
     heartbeats: Arc<Heartbeats>,
     workers: Map<SessionId, ConnectedWorker>,
     data_planes: Map<SessionId, ConnectedDataPlane>,
-    /// What was logged about connections that were ended.
+    /// Limits the log lines about connections that the control plane ends.
     ended: Endings,
     /// Commands that wait for the batch before them.
     commands: CommandBatch,
-    /// Whether a batch is being written.
+    /// A batch is being written; further commands are collected for the next one.
     is_writing: bool,
     log: mpsc::Sender<CommandBatch>,
     written: mpsc::Receiver<Written>,
@@ -184,7 +183,8 @@ impl Owner {
         Ok(())
     }
 
-    /// Takes up the heartbeats, before anything is concluded from silence.
+    /// Takes the received heartbeats, always before a timer runs: a worker must not seem unresponsive because its
+    /// heartbeats were not read yet.
     fn receive_heartbeats(&mut self) {
         let received = self.heartbeats.take();
         if !received.is_empty() {
@@ -273,7 +273,7 @@ impl Owner {
         }
     }
 
-    /// Ends a connection, and tells the peer why.
+    /// Ends a connection with a reason, which the peer receives.
     fn close(&mut self, session: SessionId, status: Status) {
         if let Some(ConnectedWorker { peer, name, .. }) = self.forget_worker(session) {
             self.ended.log("worker", &name, status.message());

@@ -1,8 +1,8 @@
-//! The names of the policies there are, as told to whoever named another one.
+//! Names of the policies that exist, as error messages list them.
 
 use policy::{autoscale, balance, placement};
 
-/// What a policy decides.
+/// A kind of decision that policies make.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Decides {
     Scale,
@@ -20,7 +20,7 @@ impl Decides {
         }
     }
 
-    /// Whether there is a policy of that name.
+    /// Returns true if there is a policy of that name.
     pub(crate) fn has(self, name: &str) -> bool {
         self.names().contains(&name)
     }

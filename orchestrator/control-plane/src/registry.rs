@@ -1,7 +1,8 @@
-//! The durable part of the control plane: what the commands of the log lead to.
+//! The durable part of the control plane: the result of the commands in the log.
 //!
-//! Applying a command is total: it cannot fail, reads no clock and knows no connection. So every replica that applies the
-//! same commands at the same indexes has the same registry, and what is acted on is what a replay gives.
+//! Applying a command is total: it cannot fail, reads no clock and knows no connection. So every replica that applies
+//! the same commands at the same indexes has the same registry, and decisions follow from the same state as after a
+//! replay.
 
 mod history;
 
@@ -40,7 +41,7 @@ pub(crate) struct RegisteredNode {
     pub(crate) drained: bool,
 }
 
-/// What a command has changed.
+/// Effect of a command on the registry, which the tables follow.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Change {
     /// The cluster or an epoch has begun.
@@ -66,7 +67,7 @@ pub(crate) enum Change {
 }
 
 impl Registry {
-    /// What the commands of a log lead to.
+    /// Applies the commands of a log, in order.
     pub(crate) fn replay(log: impl IntoIterator<Item = Logged>) -> Self {
         let mut registry = Self::default();
         for Logged { index, command } in log {

@@ -1,10 +1,10 @@
-//! Everything that the control plane knows and decides: one plain value with one owner.
+//! State and decisions of the control plane: one plain value with one owner.
 //!
-//! Each input is handled synchronously and leaves a list of effects. Nothing here waits, does I/O, or reads a clock, so
-//! every decision can be tested without a network.
+//! Each input is handled synchronously and results in a list of effects. Nothing here waits, does I/O, or reads a
+//! clock, so every decision can be tested without a network.
 //!
-//! [`registry`](crate::registry) is the durable part. [`cluster`] has the tables of what is believed to exist, [`handlers`]
-//! change them, one kind of event each, and [`views`] show them to operators.
+//! [`registry`](crate::registry) is the durable part. [`cluster`] has the tables of the objects that are believed to
+//! exist, [`handlers`] change them, one kind of event each, and [`views`] show them to operators.
 
 mod cluster;
 mod context;
@@ -66,16 +66,16 @@ pub(crate) struct Settings {
     pub(crate) health: Health,
     /// The port where workers may send heartbeats as datagrams, if there is one.
     pub(crate) heartbeat_port: Option<u16>,
-    /// Each creation is recorded with its steps.
+    /// Creations are recorded with their steps.
     pub(crate) records: bool,
 }
 
-/// The identity of this control plane, which every peer is sent first.
+/// The identity of this control plane, which begins the handshake with every peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Term {
     pub(crate) cluster: ClusterId,
     pub(crate) epoch: Epoch,
-    /// Tells the epoch from those of its number that copies of the log may have.
+    /// Distinguishes the epoch from those of the same number in other copies of the log.
     pub(crate) nonce: u64,
 }
 
@@ -92,9 +92,9 @@ pub(crate) struct State {
     joining: Joining,
     /// Creations that are queued for longer than one may take.
     overdue: Overdue,
-    /// Nodes that are silent together, so many that the cause may be here.
+    /// Nodes that became unresponsive at about the same time, and so many that the cause is likely to be here.
     unresponsive_together: BTreeSet<NodeKey>,
-    /// Operators who wait until data planes know of their change.
+    /// Operators whose response waits until data planes have acknowledged their change.
     replies: Replies,
     effects: Effects,
 }
@@ -129,14 +129,14 @@ impl State {
         }
     }
 
-    /// Takes over what is durable, the start of this epoch included.
+    /// Takes over the durable state, including the start of this epoch.
     pub(crate) fn load(&mut self, registry: Registry) {
         self.cluster.load(&registry, &self.settings);
         self.registry = registry;
     }
 
-    /// Peers can connect from now on: waits for those that know what is not durable. However long the start took, no peer
-    /// could be heard before.
+    /// Begins to accept peers, and waits for those that know the state that is not durable. Called when peers can
+    /// connect: the recovery window must not include the time before, in which none could report.
     pub(crate) fn recover(&mut self, now: Now) {
         self.recovery_handler(now).begin();
         // All of it is postponed.
@@ -162,7 +162,7 @@ impl State {
         self.effects.take()
     }
 
-    /// When [`Input::Time`] is needed next, in microseconds.
+    /// Time of the next [`Input::Time`], in microseconds.
     pub(crate) fn next_due_us(&self) -> Option<u64> {
         let timers = self.cluster.timers.next_due_us();
         let health = self.cluster.watches_health().then(|| self.cluster.timers.health_us());
@@ -216,8 +216,8 @@ impl State {
         }
     }
 
-    /// Commands are durable: the registry applies each, the tables follow, and the operator or peer that waits for it goes
-    /// on.
+    /// Commands are durable: the registry applies each, the tables follow, and the operator or peer that waits for it
+    /// proceeds.
     fn on_committed(&mut self, now: Now, first: u64, commands: Vec<(Command, Origin)>) {
         for ((command, origin), index) in commands.into_iter().zip(first..) {
             let change = self.registry.apply(index, command);
@@ -271,8 +271,10 @@ impl State {
         }
     }
 
-    /// Decides on the functions to which something happened, then on those that found no room, if there may be some.
+    /// Decides on the functions that the input concerns, then on those that found no room, if there may be some now.
     fn decide_touched(&mut self, now: Now) {
+        // Once for each function: a decision may go through all of its sandboxes, so one after each sandbox of a failed
+        // worker would cost the square of their number.
         let touched = self.effects.take_touched();
         for (id, read_us) in &touched {
             self.scaling_handler(now).decide(*id, *read_us);
@@ -298,17 +300,18 @@ impl State {
         if self.overdue.due_us().is_some_and(|due| due <= now.us) {
             self.overdue_handler(now).check();
         }
+        // Without peers there is nothing to check, and an idle control plane does not wake.
         if self.cluster.watches_health() && self.cluster.timers.health_us() <= now.us {
             self.cluster.timers.restart_health(now);
             self.health_handler(now).check();
         }
     }
 
-    /// Before anything is concluded from the time: if this process stood still, everything measured until now is moved by
-    /// the gap.
+    /// Before any conclusion from the time: if this process was stopped, all timers and measured times are moved by
+    /// that time. Otherwise every peer would seem to have missed its heartbeats.
     fn note_clock_jump(&mut self, now: Now) {
         let Some(late_us) = self.cluster.clock_jump_us(now.us) else { return };
-        tracing::warn!(late_us, "this process stood still: peers that were silent meanwhile get the time again");
+        tracing::warn!(late_us, "this process was stopped: all timers are moved by that time");
         self.cluster.postpone(now, late_us);
         self.replies.postpone(late_us);
         self.recovery.postpone(late_us);

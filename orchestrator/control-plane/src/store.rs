@@ -24,21 +24,21 @@ pub use self::{memory::MemoryStore, redb::RedbStore};
 pub enum Command {
     /// The cluster begins: the first command of its log.
     BeginCluster {
-        /// Which.
+        /// Id of the cluster.
         id: ClusterId,
     },
     /// A new leadership term begins.
     BeginEpoch {
-        /// Which.
+        /// Its number, greater than any before.
         epoch: Epoch,
-        /// Drawn at random: tells it from an epoch of the same number that another copy of the log has. 0 in logs of
-        /// programs that drew none.
+        /// Random number that distinguishes it from an epoch of the same number in another copy of the log. 0 in logs
+        /// of programs that drew none.
         #[serde(default)]
         nonce: u64,
     },
     /// A function is registered or updated.
     PutFunction {
-        /// What was asked for.
+        /// The complete new specification.
         spec: Box<FunctionSpec>,
     },
     /// A function as it stood when the log was compacted. It takes the place of the commands that led to it, at the
@@ -49,34 +49,34 @@ pub enum Command {
     },
     /// A function is deregistered.
     DeleteFunction {
-        /// Which.
+        /// Name of the function.
         name: FunctionName,
     },
     /// A node joined, or came back with another capacity.
     PutNode {
-        /// What its worker announced.
+        /// Name and capacity, as announced by its worker.
         node: NodeSpec,
     },
-    /// Whether sandboxes may be placed on a node.
+    /// A node is drained, or taken back into service.
     DrainNode {
-        /// Which.
+        /// Name of the node.
         name: NodeName,
-        /// `true`: none may.
+        /// If true, no sandbox may be placed on it.
         drained: bool,
     },
     /// A node left for good.
     RemoveNode {
-        /// Which.
+        /// Name of the node.
         name: NodeName,
     },
-    /// A data plane joined.
+    /// A data plane joined. Durable, so that after a restart its grants are awaited before its slots are granted again.
     PutDataPlane {
-        /// Which.
+        /// Its stable id.
         id: DataPlaneId,
     },
     /// A data plane is gone, and its slots were ended.
     RemoveDataPlane {
-        /// Which.
+        /// Its stable id.
         id: DataPlaneId,
     },
 }
@@ -96,19 +96,19 @@ pub enum StoreError {
     /// The file or its database.
     #[error("command log {path}")]
     Database {
-        /// Where it is.
+        /// Path of the file.
         path: String,
-        /// What went wrong.
+        /// Error of the database.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// An entry is not of the expected form.
     #[error("command log {path}, entry {index}: not a command of this version")]
     Entry {
-        /// Where it is.
+        /// Path of the file.
         path: String,
         /// The entry's place.
         index: u64,
-        /// What was expected.
+        /// Difference from the expected form.
         source: serde_json::Error,
     },
     /// An entry is of a form that this program does not know.
@@ -117,7 +117,7 @@ pub enum StoreError {
          one knows up to {ours}"
     )]
     Newer {
-        /// Where it is.
+        /// Path of the file.
         path: String,
         /// The entry's place.
         index: u64,
@@ -129,17 +129,17 @@ pub enum StoreError {
     /// The data directory cannot be used.
     #[error("data directory {path}")]
     Directory {
-        /// Which.
+        /// Path of the directory.
         path: String,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
-/// A future handed over a trait object.
+/// The future of a method of [`Store`], boxed so that the trait can be an object.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
 
-/// How far a compaction has come.
+/// Progress of a compaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compacted {
     /// There was nothing worth doing.
@@ -150,17 +150,17 @@ pub enum Compacted {
     Wholly,
 }
 
-/// Where the command log is kept. One writer uses it at a time.
+/// Storage of the command log. One writer uses it at a time.
 pub trait Store: Send + 'static {
-    /// Compacts the log; then every command that still matters, oldest first.
+    /// Compacts the log. Returns every command that still matters, oldest first.
     fn load(&mut self) -> StoreFuture<'_, Vec<Logged>>;
 
-    /// Writes commands with consecutive indexes after every earlier one, and answers with the first index once
-    /// all of them are durable. No index is used twice, whatever is compacted away.
+    /// Writes commands with consecutive indexes after every earlier one. Returns the first index once all of them are
+    /// durable. No index is used twice, even after compaction.
     fn append(&mut self, commands: Vec<Command>) -> StoreFuture<'_, u64>;
 
-    /// Does one step of a compaction, short enough that an append may wait for it, if so much of the log no longer
-    /// matters that it is worth it.
+    /// Does one step of a compaction, if enough of the log no longer matters to be worth it. A step is short, because
+    /// an append may have to wait for it.
     fn compact(&mut self) -> StoreFuture<'_, Compacted>;
 
     /// Commands in the log.

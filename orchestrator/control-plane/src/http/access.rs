@@ -1,8 +1,8 @@
-//! Who may change something through the operators' port, and in which form.
+//! Permission to change something through the operators' port.
 //!
-//! A page in a browser can send a form, or text, to any address without asking; what it cannot send unasked is JSON or a
-//! header of its own. A program in a sandbox can send anything, but not read the token, unless it
-//! runs as the user of the control plane.
+//! A page in a browser can send a form, or text, to any address without asking; it cannot send JSON or a header of its
+//! own unasked. A program in a sandbox can send anything, but cannot read the token unless it runs as the user of the
+//! control plane.
 
 use std::sync::Arc;
 
@@ -27,18 +27,18 @@ const FORM: [&str; 1] = ["application/x-www-form-urlencoded"];
 const FORM_PATHS: [&str; 2] = ["/", "/registerService"];
 const BULK_PATH: &str = "/v1/functions";
 
-/// What the operators' port asks of its callers.
+/// Conditions that requests must meet.
 pub(crate) struct Access {
     /// `None`: whoever reaches the port may write.
     token: Option<Token>,
-    /// Whether the form interface is served.
+    /// The form interface is served.
     form: bool,
     /// Host names with a dot by which the port may be called.
     pub(super) hosts: Vec<String>,
 }
 
 impl Access {
-    /// As configured; the token is made when there is none yet.
+    /// As configured. Creates the token if there is none yet.
     pub(crate) fn new(config: &Config) -> Result<Self, TokenError> {
         let token = config.auth.then(|| Token::read_or_create(&config.data_dir.join(TOKEN_FILE))).transpose()?;
         Ok(Self { token, form: config.form, hosts: config.hosts.clone() })
@@ -78,7 +78,7 @@ pub(super) async fn check(State(access): State<Arc<Access>>, request: Request, n
     }
 }
 
-/// A body must say that it is of a type in `expected`; where there is none, nothing needs to be said.
+/// Refuses a body whose declared type is not in `expected`. A request without a body needs no type.
 fn check_type(headers: &HeaderMap, expected: &[&str]) -> Result<(), Problem> {
     let has_length = headers.get(header::CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
     if !has_length && !headers.contains_key(header::TRANSFER_ENCODING) {

@@ -1,7 +1,7 @@
-//! Registering many functions in one request: newline-delimited JSON in, one result line each back.
+//! Registration of many functions in one request: newline-delimited JSON in, one result line each back.
 //!
-//! The body is read line by line, so that a request may be long and costs no more than its lines under way. Results are
-//! sent when all of it was read: a client that writes everything before it reads would otherwise wait for ever.
+//! The body is read line by line, so that a long request needs memory only for the lines in progress. Results are sent
+//! when all of it was read: a client that writes everything before it reads would otherwise wait for ever.
 
 use axum::{
     body::{Body, Bytes},
@@ -20,21 +20,21 @@ use super::{
 };
 use crate::state::Registration;
 
-/// Registrations of one request under way at once: enough to fill every group commit.
+/// Concurrent registrations of one request: enough to fill every group commit.
 const CONCURRENCY: usize = 1024;
 /// Longest line: a specification has 64 KiB, and JSON may write a character as six.
 const MAX_LINE_BYTES: usize = 512 * 1024;
 /// Most lines of one request: the results and the names seen so far are kept until its end.
 const MAX_LINES: usize = 250_000;
 
-/// One line of the answer, in the order of the request's lines.
+/// One line of the response, in the order of the request's lines.
 #[derive(Serialize)]
 struct LineResult {
     line: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
     status: u16,
-    /// What became of the function; absent where it was refused.
+    /// Absent if the line was refused.
     #[serde(flatten)]
     result: Option<RegistrationResult>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,7 +98,7 @@ type Line = (Result<Vec<u8>, Problem>, usize);
 /// A body being cut into lines.
 struct Lines<S> {
     body: S,
-    /// What was read and not yet cut.
+    /// Bytes that were read and belong to no complete line yet.
     read: Bytes,
     /// The line as far as it is known.
     line: Vec<u8>,

@@ -53,7 +53,7 @@ impl Fields {
         }
     }
 
-    /// Whether a switch is on; without a value it is off.
+    /// Returns true if a switch is on; without a value it is off.
     pub(super) fn flag(&self, field: &str) -> Result<bool, Problem> {
         match self.one(field) {
             None | Some("false" | "0") => Ok(false),

@@ -22,14 +22,14 @@ use crate::state::{Acknowledgement, PutOutcome, Request};
 const SWEEP_STABLE_WINDOW: Duration = Duration::from_secs(6);
 const SWEEP_PANIC_WINDOW: Duration = Duration::from_secs(2);
 
-/// What a form asks for.
+/// A registration as the form expresses it.
 struct Form {
     spec: FunctionSpec,
     /// As what versions before this one registered the same form. What they did is put right when a client repeats it.
     read_before: Vec<FunctionSpec>,
 }
 
-/// Registers one function; answers with the addresses that take invocations, separated by `;`.
+/// Registers one function. The response is the addresses that accept invocations, separated by `;`.
 pub(super) async fn register(State(operators): State<Operators>, body: Bytes) -> Result<String, Problem> {
     let Form { spec, read_before } = read(&body)?;
     functions::check_policies(&spec)?;
@@ -47,7 +47,7 @@ pub(super) async fn register(State(operators): State<Operators>, body: Bytes) ->
 async fn conflict(operators: &Operators, asked: &FunctionSpec) -> Result<Problem, Problem> {
     let name = asked.name.to_string();
     let function = operators.owner.request(|reply| Request::Show { name: name.clone(), reply }).await?;
-    // If it was deregistered since, nothing of it can be said any more.
+    // If it was deregistered since, there is nothing left to compare.
     let found = function.map(|function| differences(&function.spec, asked)).unwrap_or_default();
     let list: Vec<String> =
         found.iter().map(|difference| format!("{} {}", form_field(&difference.field), difference.problem)).collect();
@@ -121,7 +121,7 @@ fn read(body: &[u8]) -> Result<Form, Problem> {
     Ok(Form { spec, read_before })
 }
 
-/// What the form calls a field of a specification, given by its path.
+/// The form's name for a field of a specification, which is given by its path.
 fn form_field(path: &str) -> String {
     // Of the variables each has a path.
     if let Some(variable) = path.strip_prefix("env.") {

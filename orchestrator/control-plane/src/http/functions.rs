@@ -16,7 +16,7 @@ use crate::{
     state::{ChangeOutcome, FunctionView, ImageRefused, PutOutcome, Registration, Request},
 };
 
-/// Functions in one page unless asked otherwise.
+/// Default number of functions in one page.
 const PAGE: usize = 100;
 /// Most functions in one page.
 const LARGEST_PAGE: usize = 10_000;
@@ -71,7 +71,7 @@ struct Registered {
     result: RegistrationResult,
 }
 
-/// What became of a function that was registered, as an answer says it.
+/// Result of a registration, as responses show it.
 #[derive(Serialize)]
 pub(super) struct RegistrationResult {
     result: &'static str,
@@ -123,7 +123,7 @@ pub(super) fn check_policies(spec: &FunctionSpec) -> Result<(), Problem> {
     check_policy("balance", spec.balance.as_deref(), Decides::Balance)
 }
 
-/// Checks that the policy that a specification names looks at its keep-alive, if it has one.
+/// Checks that the policy of a specification uses its keep-alive, if it has one.
 fn check_keep_alive(spec: &FunctionSpec) -> Result<(), Problem> {
     let named = spec.scale.policy.as_deref().and_then(policy::autoscale::find);
     match named.filter(|policy| spec.scale.keep_alive.is_some() && !policy.uses_keep_alive) {

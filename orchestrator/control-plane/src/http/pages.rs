@@ -22,7 +22,7 @@ pub(super) async fn status(State(operators): State<Operators>) -> Result<Json<Cl
     Ok(Json(*cluster(&operators).await?))
 }
 
-/// 200 as long as the state's owner answers.
+/// 200 while the state's owner responds.
 pub(super) async fn healthz(State(operators): State<Operators>) -> Result<&'static str, Problem> {
     is_recovered(&operators).await.map(|_| "ok\n")
 }

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::owner::Stopped;
 
-/// What went wrong with a request.
+/// An error response to a request.
 #[derive(Debug, Serialize)]
 pub(super) struct Problem {
-    /// Which kind of problem it is, for programs: one name for each.
+    /// One URN for each kind of problem, so that programs can tell them apart.
     #[serde(rename = "type")]
     kind: &'static str,
     status: u16,
@@ -21,7 +21,7 @@ pub(super) struct Problem {
     /// The field of the request that is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
-    /// Where in the request's body the mistake is, from 1.
+    /// Position of the mistake in the request's body, from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     line: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,7 +60,7 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, format!("no node is named {name:?}"))
     }
 
-    /// The sentence that says what is wrong, and the field that it is about.
+    /// The explanation, and the field that it concerns.
     pub(super) fn into_detail(self) -> (String, Option<String>) {
         (self.detail, self.field)
     }
@@ -84,7 +84,7 @@ fn kind(status: StatusCode) -> &'static str {
         StatusCode::NOT_FOUND => "urn:dirigent:problem:not-found",
         StatusCode::CONFLICT => "urn:dirigent:problem:conflict",
         StatusCode::SERVICE_UNAVAILABLE => "urn:dirigent:problem:unavailable",
-        // RFC 9457, 4.2.1: the status says all there is to say.
+        // RFC 9457, 4.2.1: `about:blank` where the status alone describes the problem.
         _ => "about:blank",
     }
 }

@@ -1,5 +1,5 @@
-//! Which parameters the pages of `/v1` take: one that a page does not know is refused as a field of a specification is,
-//! because whoever gave it expects it to do something.
+//! Query parameters of `/v1`. An unknown parameter is refused, like an unknown field of a specification: its sender
+//! expects it to have an effect.
 
 use axum::{
     extract::Request,

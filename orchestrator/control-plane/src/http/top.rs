@@ -8,7 +8,7 @@ use axum::{
 use super::{Operators, fields::Fields, problem::Problem};
 use crate::state::{Request, TopView};
 
-/// Functions shown unless asked otherwise: a screen of them.
+/// Default number of functions: a screenful.
 const FUNCTIONS: usize = 30;
 /// Most functions shown.
 const MOST_FUNCTIONS: usize = 1000;

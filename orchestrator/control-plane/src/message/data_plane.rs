@@ -16,18 +16,18 @@ const MAX_INVOCATIONS: u32 = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct DataPlaneHello {
     pub(crate) id: DataPlaneId,
-    /// Its process, drawn at random; `None` from programs that do not say.
+    /// Random number of its process; `None` from older programs.
     pub(crate) instance: Option<u64>,
-    /// Where it takes invocations.
+    /// Address on which it accepts invocations.
     pub(crate) address: Option<SocketAddr>,
-    /// The cluster it belongs to; `None` before its first welcome.
+    /// The cluster it belongs to; `None` before its first handshake.
     pub(crate) cluster: Option<String>,
-    /// The newest epoch it was in, and the greatest index of the log among what it was told.
+    /// The newest epoch it was in, and the greatest log index that it received.
     pub(crate) known: Knowledge,
     pub(crate) held: Vec<HeldGrant>,
 }
 
-/// Slots that a data plane says it holds.
+/// Slots that a data plane claims to hold.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct HeldGrant {
     pub(crate) function: FunctionId,
@@ -38,7 +38,7 @@ pub(crate) struct HeldGrant {
 /// A later message of a data plane.
 #[derive(Debug, Default)]
 pub(crate) struct DataPlaneMessage {
-    /// When it was read, in microseconds of the control plane's clock.
+    /// Time at which it was read, in microseconds of the control plane's clock.
     pub(crate) read_us: u64,
     pub(crate) demand: Vec<Demand>,
     pub(crate) samples: Vec<FunctionSample>,
@@ -57,7 +57,7 @@ pub(crate) struct Demand {
     pub(crate) running: u32,
 }
 
-/// What one data plane measured of one function.
+/// Measurements of one function at one data plane.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct FunctionSample {
     pub(crate) function: FunctionId,
@@ -76,8 +76,8 @@ pub(crate) struct GrantAck {
     pub(crate) version: Option<u64>,
     /// From reading that change to writing this, in microseconds.
     pub(crate) own_us: u64,
-    /// When the change was handed to the connection, in microseconds of the control plane's clock. The connection knows it,
-    /// once; it is not part of the message.
+    /// Time at which the change was passed to the connection, in microseconds of the control plane's clock. Filled in
+    /// by the stream, which alone knows it, for the first acknowledgement of a change.
     pub(crate) published_us: Option<u64>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct EndpointFailure {
     pub(crate) sandbox: SandboxId,
     pub(crate) function: FunctionId,
     pub(crate) cause: String,
-    /// It worked, but did not end an invocation in time whose client had left.
+    /// It worked, but did not end an invocation in time after the client had left.
     pub(crate) is_retired: bool,
     /// Other invocations run there: it is to be deleted once they have ended.
     pub(crate) drains: bool,
@@ -104,7 +104,7 @@ pub(crate) struct CapAck {
 
 impl DataPlaneHello {
     /// # Errors
-    /// What about a hello cannot be.
+    /// The reason why no data plane can have sent this.
     pub(crate) fn check(hello: wire::DataPlaneHello) -> Result<Self, String> {
         check_name("data plane", &hello.data_plane)?;
         Ok(Self {

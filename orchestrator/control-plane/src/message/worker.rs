@@ -20,7 +20,7 @@ const MAX_NODES: usize = 10_000;
 pub(crate) const MAX_SANDBOXES: usize = 1 << 18;
 /// Steps of a creation, and the longest name of one.
 const MAX_STEPS: usize = 16;
-/// The reason of a failure whose worker gives none.
+/// Reason of a failure for which the worker gives none.
 const NO_REASON: &str = "its worker gives no reason";
 /// See [`MAX_STEPS`].
 const MAX_STEP_BYTES: usize = 32;
@@ -29,12 +29,12 @@ const MAX_STEP_BYTES: usize = 32;
 #[derive(Debug)]
 pub(crate) struct WorkerHello {
     pub(crate) name: String,
-    /// Its process, drawn at random; `None` from programs that do not say.
+    /// Random number of its process; `None` from older programs.
     pub(crate) instance: Option<u64>,
     pub(crate) runtime: String,
-    /// Where its admin pages are.
+    /// Address of its admin port.
     pub(crate) admin: Option<SocketAddr>,
-    /// The cluster it belongs to; `None` before its first welcome.
+    /// The cluster it belongs to; `None` before its first handshake.
     pub(crate) cluster: Option<String>,
     /// The newest epoch it was in. What its sandboxes are of is checked against the log one by one.
     pub(crate) known: Knowledge,
@@ -71,12 +71,12 @@ pub(crate) enum HeldState {
 pub(crate) struct SandboxReport {
     pub(crate) id: SandboxId,
     pub(crate) event: SandboxEvent,
-    /// When its creation was handed to the worker's connection, in microseconds of the control plane's clock. The connection
-    /// knows it, once; it is not part of the message.
+    /// Time at which the creation was passed to the worker's connection, in microseconds of the control plane's clock.
+    /// Filled in by the stream, which alone knows it, for the first event of a creation.
     pub(crate) dispatched_us: Option<u64>,
 }
 
-/// What happened to a sandbox.
+/// Change of a sandbox, as its worker reports it.
 #[derive(Debug)]
 pub(crate) enum SandboxEvent {
     Progress(CreationProgress),
@@ -94,7 +94,7 @@ pub(crate) enum SandboxEvent {
     },
 }
 
-/// Whether a creation that could not begin at once has begun.
+/// Progress of a creation that could not begin at once.
 #[derive(Clone, Debug)]
 pub(crate) enum CreationProgress {
     /// It waits for others of its worker, or for the resource that is named.
@@ -125,7 +125,7 @@ pub(crate) struct Step {
     pub(crate) us: u64,
 }
 
-/// Why a sandbox ended.
+/// Reason for the end of a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EndReason {
     /// As commanded.
@@ -142,7 +142,7 @@ pub(crate) enum EndReason {
 
 impl WorkerHello {
     /// # Errors
-    /// What about a hello cannot be.
+    /// The reason why no worker can have sent this.
     pub(crate) fn check(hello: wire::WorkerHello) -> Result<Self, String> {
         check_name("worker", &hello.worker)?;
         if hello.nodes.len() > MAX_NODES {
@@ -201,7 +201,7 @@ impl SandboxReport {
         Some(Self { id, event: SandboxEvent::of(report.event?), dispatched_us: None })
     }
 
-    /// Returns false while the creation is still under way.
+    /// Returns false while the creation continues.
     pub(crate) fn ends_creation(&self) -> bool {
         !matches!(self.event, SandboxEvent::Progress(_))
     }

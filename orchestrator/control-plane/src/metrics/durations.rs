@@ -11,7 +11,7 @@ const PARTS: usize = 4;
 /// Bounded buckets; one more takes the rest.
 const BOUNDED: usize = PARTS * (DOUBLINGS + 1);
 
-/// How often which durations occurred.
+/// Counts of durations, by size.
 #[derive(Debug)]
 pub(crate) struct Durations {
     buckets: [AtomicU64; BOUNDED + 1],
@@ -41,7 +41,8 @@ impl Durations {
         counts.filter(|(_, count)| *count > 0).map(|(bucket, count)| (bound_us(bucket), count)).collect()
     }
 
-    /// Sum in seconds, and the count of each doubling with its upper bound in seconds: what Prometheus is told.
+    /// Sum in seconds, and the count of each doubling with its upper bound in seconds: the histogram that Prometheus
+    /// reads.
     pub(crate) fn by_doubling(&self) -> (f64, Vec<(f64, u64)>) {
         #[allow(clippy::cast_precision_loss, reason = "a sum of microseconds is exact to 285 years")]
         let seconds = |us: u64| us as f64 / 1e6;

@@ -1,4 +1,4 @@
-//! How long each phase of a creation took, over all functions, and how long inputs waited: one histogram each.
+//! Histograms of the phases of all creations, and of the time that inputs wait for the owner.
 
 use std::{fmt, sync::Arc};
 
@@ -15,7 +15,7 @@ use super::durations::Durations;
 pub(crate) const PHASES: [&str; 8] =
     ["decide", "place", "dispatch", "create", "ready", "publish", "net_worker", "net_dataplane"];
 
-/// How long each phase of one creation took, in microseconds; `None` for those that it did not reach.
+/// Durations of the phases of one creation, in microseconds; `None` for those that it did not reach.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Phases {
     pub(crate) decide_us: Option<u64>,

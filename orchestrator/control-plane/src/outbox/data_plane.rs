@@ -12,7 +12,8 @@ use crate::state::{CapChange, DataPlaneChange, EndpointChange, Map, ProblemChang
 /// Functions in one message of a snapshot: some 100 kB.
 const MAX_FUNCTIONS_PER_MESSAGE: usize = 1000;
 
-/// What is to be sent to a data plane.
+/// Unsent changes for one data plane. Only the newest change of each object is kept, so that a slow data plane costs
+/// bounded memory.
 pub(crate) struct DataPlaneBatch {
     clock: Clock,
     welcome: Option<Welcome>,
@@ -25,7 +26,7 @@ pub(crate) struct DataPlaneBatch {
     endpoints: BTreeMap<SandboxId, EndpointChange>,
     caps: BTreeMap<FunctionId, CapChange>,
     problems: BTreeMap<FunctionId, ProblemChange>,
-    /// When each endpoint was handed to the connection, in microseconds, until it is acknowledged.
+    /// Time at which each endpoint was passed to the connection, in microseconds, until it is acknowledged.
     published: Map<SandboxId, u64>,
 }
 
@@ -73,7 +74,7 @@ impl DataPlaneBatch {
         }
     }
 
-    /// When a sandbox's newest change was handed to the connection, in microseconds; known once.
+    /// Takes the time, in microseconds, at which a sandbox's newest change was passed to the connection.
     pub(crate) fn take_published(&mut self, sandbox: SandboxId) -> Option<u64> {
         self.published.remove(&sandbox)
     }
@@ -173,7 +174,7 @@ fn problem_to_wire(change: ProblemChange) -> wire::CreationProblem {
         Some(problem) => {
             wire::CreationProblem { function: function.0, permanent: problem.is_permanent, message: problem.message }
         }
-        // An empty message says that it is over.
+        // An empty message means that the problem is over.
         None => wire::CreationProblem { function: function.0, permanent: false, message: String::new() },
     }
 }

@@ -17,7 +17,8 @@ const MAX_SPECIFICATIONS_PER_MESSAGE: usize = 256;
 /// A message with so many bytes of specifications gets no further one.
 const MAX_SPECIFICATION_BYTES_PER_MESSAGE: usize = 256 * 1024;
 
-/// What is to be sent to a worker.
+/// Unsent commands for one worker. Only the newest command of each sandbox is kept, so that a slow worker costs bounded
+/// memory.
 pub(crate) struct WorkerBatch {
     clock: Clock,
     welcome: Option<Welcome>,
@@ -26,7 +27,7 @@ pub(crate) struct WorkerBatch {
     commands: BTreeMap<SandboxId, Command>,
     /// Revisions whose specification was sent on this stream.
     sent: Revisions<()>,
-    /// When each creation was handed to the connection, in microseconds, until its event comes.
+    /// Time at which each creation was passed to the connection, in microseconds, until its event comes.
     dispatched: Map<SandboxId, u64>,
 }
 
@@ -61,7 +62,7 @@ impl WorkerBatch {
         }
     }
 
-    /// When a sandbox's creation was handed to the connection, in microseconds; known once.
+    /// Takes the time, in microseconds, at which a sandbox's creation was passed to the connection.
     pub(crate) fn take_dispatched(&mut self, sandbox: SandboxId) -> Option<u64> {
         self.dispatched.remove(&sandbox)
     }

@@ -1,10 +1,10 @@
-//! The epochs that this command log has begun: a peer is believed only if all that it knows is of this very log.
+//! The epochs that this command log has begun. A peer is admitted only if everything that it knows is of this very log.
 //!
-//! A log may be set back to an older copy, or lose its end, and go on from there: then it gives out the same indexes, and
-//! so the same ids and revisions, for other things. But within one epoch, told by its nonce from each of the same number
-//! in another copy, one control plane wrote one sequence of commands. So epoch, nonce and the greatest index that a peer
-//! knows of name one prefix of one log, and this log either has it or not ("log matching": Ongaro and Ousterhout, In
-//! Search of an Understandable Consensus Algorithm, USENIX ATC 2014, section 5.3).
+//! A log may be set back to an older copy, or lose its end, and continue from there: then it assigns the same indexes,
+//! and so the same ids and revisions, to other things. But within one epoch, which its nonce distinguishes from each of
+//! the same number in another copy, one control plane wrote one sequence of commands. So epoch, nonce and the greatest
+//! index that a peer knows of name one prefix of one log, and this log either has it or not ("log matching": Ongaro and
+//! Ousterhout, In Search of an Understandable Consensus Algorithm, USENIX ATC 2014, section 5.3).
 
 use std::collections::VecDeque;
 
@@ -14,13 +14,13 @@ use thiserror::Error;
 
 use crate::store::MAX_EPOCHS;
 
-/// How much of a log a peer knows.
+/// The part of a log that a peer knows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Knowledge {
     /// The newest epoch it was in; 0 for none.
     pub(crate) epoch: Epoch,
     pub(crate) nonce: u64,
-    /// The greatest index among what it was told.
+    /// The greatest index that it received.
     pub(crate) index: u64,
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum NotInLog {
     NoNonce(Epoch),
 }
 
-/// What has happened, and what can be done about it.
+/// Likely cause and remedy, for operators.
 pub(crate) const WHY: &str = "the log was set back to an older copy or has lost its end. What changed since that copy is lost: register \
                    it again. A data plane forgets what it knew and begins anew; a worker does so once it has no sandboxes: \
                    start it anew to end them";
@@ -70,7 +70,7 @@ impl History {
     }
 
     /// # Errors
-    /// When a peer knows something that is not of this log.
+    /// The peer knows something that is not in this log.
     pub(crate) fn check(&self, known: Knowledge) -> Result<(), NotInLog> {
         let Knowledge { epoch, nonce, index } = known;
         match self.end(known) {
@@ -81,8 +81,7 @@ impl History {
         }
     }
 
-    /// The greatest index of this log that was known in the epoch that somebody was in; `None` if this log has not begun
-    /// that one.
+    /// The greatest index of this log that was known in an epoch; `None` if this log has not begun it.
     pub(crate) fn end(&self, Knowledge { epoch, nonce, .. }: Knowledge) -> Option<u64> {
         if epoch == Epoch::default() {
             return Some(0);

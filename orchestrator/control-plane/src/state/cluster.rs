@@ -1,8 +1,8 @@
-//! The tables of what the control plane believes exists: functions, sandboxes, nodes, workers, data planes, and the times
-//! at which something is due.
+//! The tables of the objects that the control plane believes to exist: functions, sandboxes, nodes, workers, data
+//! planes, and the times at which something is due.
 //!
-//! A sandbox is counted in several tables: by its function, its node, the totals, and the timers. Its state and its grant
-//! are private to this module, so that only the methods here change them, each in all of these tables at once.
+//! A sandbox is counted in several tables: by its function, its node, the totals, and the timers. Its state and its
+//! grant are private to this module, so that only the methods here change them, each in all of these tables at once.
 
 mod activity;
 #[cfg(test)]
@@ -70,7 +70,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Adds what is durable. Peers report the rest.
+    /// Adds the durable objects. Peers report the others.
     pub(super) fn load(&mut self, registry: &Registry, settings: &Settings) {
         for (name, RegisteredNode { capacity, drained }) in registry.nodes() {
             let key = self.nodes.put(&NodeSpec { name: name.clone(), capacity: *capacity });
@@ -84,7 +84,7 @@ impl Cluster {
         }
     }
 
-    /// Moves what was measured until now by the `late_us` microseconds for which this process stood still.
+    /// Moves all measured times and timers by the `late_us` microseconds for which this process was stopped.
     pub(super) fn postpone(&mut self, now: Now, late_us: u64) {
         self.timers.restart_health(now);
         let moved = |us: u64| us.saturating_add(late_us).min(now.us);
@@ -143,8 +143,8 @@ impl Cluster {
         }
     }
 
-    /// Removes a sandbox that nobody holds, and releases its resources. A function that was deregistered is removed with
-    /// its last sandbox.
+    /// Removes a sandbox without a grant, and releases its resources. A deregistered function is removed with its last
+    /// sandbox.
     pub(super) fn remove_sandbox(&mut self, id: SandboxId) {
         let Some(sandbox) = self.sandboxes.remove(id) else { return };
         debug_assert!(sandbox.grant().is_none(), "its grant is ended before");

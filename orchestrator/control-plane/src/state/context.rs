@@ -1,4 +1,4 @@
-//! What every handler may read.
+//! The part of the state that every handler may read.
 
 use super::{Settings, Term, effects::Welcome};
 use crate::{metrics::Metrics, now::Now, registry::Registry};

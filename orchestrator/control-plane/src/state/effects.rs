@@ -1,7 +1,7 @@
-//! What an input leads to: effects for the owner task to perform, and functions to decide on before the input is over.
+//! The outcome of an input: effects for the owner task to perform, and functions to decide on before the input is over.
 //!
-//! Handlers note the functions and decide nothing, so that each changes no more than what its input is about, and a
-//! function to which much happens at once is decided on once.
+//! Handlers note the functions and decide nothing, so that each changes no more than its event requires, and a function
+//! with several events in one input is decided on once.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -19,21 +19,21 @@ use crate::store::Command;
 /// One effect. The owner task performs them in order.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// Tell a worker something.
+    /// Send a change to a worker.
     ToWorker { session: SessionId, change: WorkerChange },
-    /// Tell a data plane something.
+    /// Send a change to a data plane.
     ToDataPlane { session: SessionId, change: DataPlaneChange },
     /// Write a command to the log; the state applies it once it is durable.
     Append { command: Command, origin: Origin },
     /// Respond to an operator.
     Reply(Response),
-    /// Write down how a creation went.
+    /// Write a row of `coldstarts.csv`.
     Record(Box<ColdStart>),
     /// End a connection, for the reason given.
     Close { session: SessionId, reason: String },
     /// Refuse a peer whose name, or that of one of its nodes, another process has.
     RefuseName { session: SessionId, reason: String },
-    /// Refuse a peer that knows things of another cluster than `ours`, or of another history of it, for the reason given.
+    /// Refuse a peer whose ids are of another cluster than `ours`, or of another history of it, for the reason given.
     RefuseStranger { session: SessionId, ours: ClusterId, reason: String },
 }
 
@@ -41,16 +41,16 @@ pub(crate) enum Effect {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Welcome {
     pub(crate) term: Term,
-    /// Where it may send heartbeats as datagrams, if it may.
+    /// Port to which a worker may send heartbeats as datagrams.
     pub(crate) heartbeat_port: Option<u16>,
 }
 
-/// A change of what a worker should know.
+/// Content of a message to a worker.
 #[derive(Debug)]
 pub(crate) enum WorkerChange {
     /// It is admitted, and commands follow.
     Welcome(Welcome),
-    /// A sandbox to create, on the node at this place of the worker's hello, and of what.
+    /// A sandbox to create, on the node at position `node` of the worker's hello.
     Create { sandbox: SandboxId, node: u32, registered: Arc<Registered> },
     /// A sandbox to end.
     Delete(SandboxId),
@@ -59,7 +59,7 @@ pub(crate) enum WorkerChange {
     DataPlanesChanged(u64),
 }
 
-/// A change of what a data plane should know.
+/// Content of a message to a data plane.
 #[derive(Debug)]
 pub(crate) enum DataPlaneChange {
     /// It is admitted, and a snapshot follows.
@@ -86,7 +86,7 @@ pub(crate) struct EndpointChange {
     pub(crate) endpoint: Option<Endpoint>,
 }
 
-/// Where a sandbox takes invocations.
+/// Address, slots and state of a sandbox, as its data plane needs them.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     pub(crate) revision: Revision,
@@ -94,7 +94,8 @@ pub(crate) struct Endpoint {
     /// Slots granted to the data plane.
     pub(crate) slots: u32,
     pub(crate) state: EndpointState,
-    /// When it became ready, in microseconds of the control plane's clock; `None` when that was before this control plane.
+    /// Time at which it became ready, in microseconds of the control plane's clock; `None` if that was before this
+    /// control plane.
     pub(crate) ready_us: Option<u64>,
 }
 
@@ -110,7 +111,7 @@ pub(crate) struct CapChange {
     pub(crate) drain: bool,
 }
 
-/// Whether sandboxes of a function can be created.
+/// Beginning or end of a problem that prevents creations of a function.
 #[derive(Clone, Debug)]
 pub(crate) struct ProblemChange {
     pub(crate) function: FunctionId,
@@ -118,7 +119,7 @@ pub(crate) struct ProblemChange {
     pub(crate) problem: Option<CreationProblem>,
 }
 
-/// Why sandboxes of a function cannot be created.
+/// Reason why sandboxes of a function cannot be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CreationProblem {
     pub(crate) message: String,
@@ -126,7 +127,7 @@ pub(crate) struct CreationProblem {
     pub(crate) is_permanent: bool,
 }
 
-/// Everything that the input at hand leads to so far.
+/// The outcome of the current input so far.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
     list: Vec<Effect>,
@@ -142,7 +143,7 @@ impl Effects {
         self.list.push(effect);
     }
 
-    /// Takes what is to be performed, in order.
+    /// Takes the effects to perform, in order.
     pub(super) fn take(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.list)
     }

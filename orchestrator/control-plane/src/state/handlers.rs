@@ -1,9 +1,10 @@
-//! One handler for each kind of event. A handler borrows what it may change: besides the tables, whose indexes only their
-//! own methods change, that is the part of the state that is its concern. What it may only read is in its [`Context`].
+//! One handler for each kind of event. A handler borrows exactly what it may change, so that the compiler enforces who
+//! may change what: some tables, or all of them where an event concerns sandboxes, which are counted in several. Other
+//! state is readable through its [`Context`].
 //!
-//! A handler makes the narrower ones that it needs out of what it borrows: [`grant`] and [`backoff`] have the
-//! narrowest, then come [`sandbox`], [`creation`], [`recovery`], and [`node`]. The others are made
-//! here, each for one input or timer.
+//! A handler creates the narrower ones that it needs from its own borrows: [`grant`] and [`backoff`] have the
+//! narrowest, then come [`sandbox`], [`creation`], [`recovery`], and [`node`]. The others are created here, each for
+//! one input or timer.
 
 mod backoff;
 mod creation;

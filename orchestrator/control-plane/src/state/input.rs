@@ -10,10 +10,10 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct SessionId(pub(crate) u64);
 
-/// The peer or operator that waits for a command to be durable.
+/// The peer or operator that waits until a command is durable.
 #[derive(Debug)]
 pub(crate) enum Origin {
-    /// Nobody: the state itself decided it.
+    /// None: the command follows from a decision of the state.
     State,
     /// An operator who registers a function.
     Put(Reply<PutResult>),

@@ -1,4 +1,4 @@
-//! After a restart: the peers that have to report before anything is decided, and the grants that they claim.
+//! State of a restart: the peers that have to report before anything is decided, and the grants that they claim.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +8,14 @@ use policy::placement::NodeKey;
 use super::{Map, Now, cluster::DataPlaneKey};
 use crate::message::HeldGrant;
 
-/// Sandboxes that are remembered as given up or broken before a worker has reported them, at most: more than a cluster
-/// has. With one more, none is granted that nobody claims.
+/// Most sandboxes that are remembered as given up or broken before a worker has reported them: more than a cluster has.
+/// Once there is one more, no unclaimed sandbox is granted.
 const MAX_GIVEN_UP: usize = 65_536;
 
-/// What is known of the time before the restart but not yet confirmed.
+/// State of the time before the restart that is not confirmed yet.
 #[derive(Default)]
 pub(super) struct Recovery {
-    /// Decisions wait until then at most, in microseconds; `None` once they are made.
+    /// Latest time until which decisions wait, in microseconds; `None` once they are made.
     until_us: Option<u64>,
     /// Nodes whose worker has not reported.
     nodes: BTreeSet<NodeKey>,
@@ -25,11 +25,11 @@ pub(super) struct Recovery {
     postponed: BTreeSet<FunctionId>,
     /// Slots that data planes hold of sandboxes that no worker has reported yet.
     claims: Map<SandboxId, (DataPlaneKey, HeldGrant)>,
-    /// Claimed, but given up with the worker that may have it, or broken: ended should they turn up, since who claimed
-    /// them may not have heard of it. At most [`MAX_GIVEN_UP`].
+    /// Claimed, but given up with the worker that may have it, or broken. Ended if a worker reports it, since its
+    /// holder may not know. At most [`MAX_GIVEN_UP`].
     given_up: BTreeSet<SandboxId>,
-    /// A data plane ended meanwhile, or not every sandbox that was given up is remembered: what nobody claims may still run
-    /// what somebody began.
+    /// A data plane has ended, or not every given-up sandbox is remembered: invocations may still run in unclaimed
+    /// sandboxes.
     holders_lost: bool,
     /// Workers were not told of a change of the data planes.
     withholds_data_plane_index: bool,
@@ -70,12 +70,12 @@ impl Recovery {
         claims
     }
 
-    /// Returns true if a sandbox that nobody claims may still run invocations that somebody began.
+    /// Returns true if invocations may still run in unclaimed sandboxes.
     pub(super) fn has_lost_holders(&self) -> bool {
         self.holders_lost
     }
 
-    /// Whether deciding on a function has to wait; it is decided on when the waiting is over.
+    /// Returns true if the decision on a function has to wait; it follows when the wait is over.
     pub(super) fn postpones(&mut self, id: FunctionId) -> bool {
         let waits = self.until_us.is_some();
         if waits {
@@ -84,7 +84,7 @@ impl Recovery {
         waits
     }
 
-    /// Decisions wait for so much longer.
+    /// Extends the wait by the time for which this process was stopped.
     pub(super) fn postpone(&mut self, by_us: u64) {
         self.until_us = self.until_us.map(|until| until.saturating_add(by_us));
     }
@@ -93,12 +93,12 @@ impl Recovery {
         self.until_us
     }
 
-    /// Whether workers may still report sandboxes that this control plane does not know.
+    /// Returns true if workers may still report sandboxes that this control plane does not know.
     pub(super) fn expects_sandboxes(&self) -> bool {
         !self.nodes.is_empty()
     }
 
-    /// Whether some data plane may hold slots that it has not reported.
+    /// Returns true if some data plane may hold slots that it has not reported.
     pub(super) fn awaits_data_planes(&self) -> bool {
         !self.data_planes.is_empty()
     }
@@ -107,8 +107,8 @@ impl Recovery {
         self.data_planes.contains(&key)
     }
 
-    /// A data plane is a new process, which cannot know what its predecessor held, or is no more: that of which the
-    /// predecessor said that it holds it ends, and if it has not said so, whatever nobody claims.
+    /// A data plane is gone, or is a new process, which cannot know the grants of its predecessor. Sandboxes that the
+    /// predecessor claimed are ended; if it has claimed none yet, all unclaimed ones are.
     pub(super) fn holder_lost(&mut self, key: DataPlaneKey) {
         self.holders_lost |= self.awaits(key);
         let claimed: Vec<_> = self.claims.iter().filter(|(_, claim)| claim.0 == key).map(|(id, _)| *id).collect();
@@ -118,12 +118,12 @@ impl Recovery {
         }
     }
 
-    /// Whether a sandbox of the time before the restart, as found on its worker, may be granted at once.
+    /// Returns true if a sandbox of the time before the restart, as found on its worker, may be granted at once.
     pub(super) fn trusts_unclaimed(&self) -> bool {
         !self.awaits_data_planes() && !self.holders_lost
     }
 
-    /// A data plane says that it holds slots of a sandbox. False when another one has said so before.
+    /// A data plane claims slots of a sandbox. Returns false if another one has claimed it before.
     #[must_use]
     pub(super) fn claim(&mut self, data_plane: DataPlaneKey, grant: HeldGrant) -> bool {
         let claim = self.claims.entry(grant.sandbox).or_insert((data_plane, grant));
@@ -134,8 +134,8 @@ impl Recovery {
         is_first
     }
 
-    /// A data plane says that a sandbox does not work which no worker has reported yet. Of what another one claims it
-    /// knows nothing.
+    /// A data plane reports that a sandbox does not work that no worker has reported yet. Ignored if another one claims
+    /// it, about which this one knows nothing.
     pub(super) fn note_broken(&mut self, data_plane: DataPlaneKey, sandbox: SandboxId) {
         if self.claims.get(&sandbox).is_some_and(|(holder, _)| *holder != data_plane) {
             return;
@@ -144,7 +144,7 @@ impl Recovery {
         self.give_up(sandbox);
     }
 
-    /// A sandbox ends should a worker report it: what somebody began there may still run.
+    /// Ends a sandbox if a worker reports it: invocations may still run there.
     pub(super) fn give_up(&mut self, sandbox: SandboxId) {
         if self.given_up.len() < MAX_GIVEN_UP {
             self.given_up.insert(sandbox);
@@ -153,12 +153,12 @@ impl Recovery {
         }
     }
 
-    /// Whether a sandbox was given up while a data plane claimed it, or does not work.
+    /// Returns true if a sandbox was given up while a data plane claimed it, or does not work.
     pub(super) fn was_given_up(&self, sandbox: SandboxId) -> bool {
         self.given_up.contains(&sandbox)
     }
 
-    /// Whether a data plane has said that it holds slots of a sandbox that no worker had reported.
+    /// Returns true if a data plane has claimed slots of a sandbox that no worker had reported.
     pub(super) fn is_claimed(&self, sandbox: SandboxId) -> bool {
         self.claims.contains_key(&sandbox)
     }

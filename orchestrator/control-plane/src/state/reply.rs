@@ -1,4 +1,4 @@
-//! The way back to an operator who waits for a response: one of the type that was asked for.
+//! Typed replies to operators' requests.
 
 use std::fmt::{Debug, Formatter, Result};
 
@@ -7,7 +7,7 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 /// Takes the response to one request.
 pub(crate) struct Reply<T>(Sender<T>);
 
-/// A response with the way to who waits for it.
+/// A response, to be delivered with the other effects.
 pub(crate) struct Response(Box<dyn FnOnce() + Send>);
 
 impl<T: Send + 'static> Reply<T> {
@@ -18,7 +18,7 @@ impl<T: Send + 'static> Reply<T> {
 
     /// The response, to be delivered with the other effects.
     pub(super) fn with(self, value: T) -> Response {
-        // Who asked may have gone away.
+        // The operator may have disconnected.
         Response(Box::new(move || drop(self.0.send(value))))
     }
 }

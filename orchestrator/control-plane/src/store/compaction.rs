@@ -30,7 +30,7 @@ pub(crate) trait Entries {
     fn erase(&mut self, index: u64) -> Result<(), StoreError>;
 }
 
-/// Where a node's commands are.
+/// Places of a node's commands in the log.
 #[derive(Clone, Copy)]
 struct NodeEntries {
     put: u64,
@@ -42,7 +42,7 @@ struct NodeEntries {
 pub(crate) struct Snapshot {
     /// Everything up to this index is taken in.
     covers: u64,
-    /// Whether there is a command that began the cluster. The first one counts.
+    /// A command that began the cluster was seen. The first one counts.
     has_cluster: bool,
     /// The newest epochs and where they began, oldest first.
     epochs: VecDeque<(Epoch, u64)>,
@@ -72,7 +72,7 @@ impl Snapshot {
         count as u64 + self.drained_nodes + single
     }
 
-    /// Whether a log of so many entries is to be compacted while it is written.
+    /// Returns true if a log of so many entries is to be compacted while it is written.
     pub(super) fn is_outgrown(&self, entries: u64) -> bool {
         entries > MIN_ENTRIES.max(GROWTH * self.len())
     }

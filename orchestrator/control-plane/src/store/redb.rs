@@ -17,7 +17,7 @@ use super::{Command, Compacted, Logged, Store, StoreError, StoreFuture};
 
 /// Name of the file within the data directory.
 const FILE: &str = "commands.redb";
-/// Permissions of a directory that is made for it: nobody else looks into it.
+/// Permissions of a directory that is created for it: only its owner may read it.
 const DIRECTORY_MODE: u32 = 0o700;
 
 /// A command log in a file.
@@ -31,7 +31,7 @@ impl RedbStore {
     /// registered with environment variables, and so with passwords.
     ///
     /// # Errors
-    /// When the directory or file cannot be used, for example because another control plane has it open.
+    /// The directory or file cannot be used, for example because another control plane has it open.
     pub fn open(directory: &Path) -> Result<Self, StoreError> {
         let refused = |source| StoreError::Directory { path: directory.display().to_string(), source };
         make(directory).map_err(refused)?;

@@ -1,4 +1,4 @@
-//! What functions have done since this control plane began, and which did something lately.
+//! Activity of functions: counters since this control plane began, and the functions that were active lately.
 //!
 //! Kept for `GET /v1/top`: choosing the most active functions must not look at all of them, since the owner task makes
 //! no decision meanwhile.
@@ -37,7 +37,7 @@ pub(in crate::state) struct Activity {
 /// A hundred thousand idle functions have one each.
 const _: () = assert!(size_of::<Activity>() <= 24);
 
-/// Who was active in which second, oldest first. Only a function's newest entry counts.
+/// Functions by the second of their activity, oldest first. Only a function's newest entry counts.
 #[derive(Debug, Default)]
 pub(in crate::state) struct Recent {
     entries: VecDeque<(u32, FunctionId)>,

@@ -1,4 +1,4 @@
-//! Data planes, and what they report and hold of each function.
+//! Data planes, with their demand and grants of each function.
 
 use std::net::SocketAddr;
 
@@ -10,17 +10,19 @@ use super::super::{Map, SessionId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(in crate::state) struct DataPlaneKey(pub(in crate::state) u32);
 
-/// What one data plane says of one function, and what it holds of it.
+/// Load of one function at one data plane: its reported demand, and the slots granted to it.
 #[derive(Clone, Debug, Default)]
 pub(in crate::state) struct FunctionLoad {
     pub(in crate::state) waiting: u32,
     pub(in crate::state) running: u32,
     /// Slots granted to it.
     pub(super) held: u32,
-    /// Slots granted to it that it has not acknowledged: they will serve part of `waiting`.
+    /// Slots granted to it that it has not acknowledged. They will serve part of `waiting`, so that waiting invocations
+    /// are not counted twice.
     pub(super) under_way: u32,
     pub(in crate::state) cap: GrantCap,
-    /// It is disconnected, or has not acknowledged a cap in time: what it holds serves nobody else, and is not waited for.
+    /// It is disconnected, or has not acknowledged a cap in time: its slots serve no other data plane, and are not
+    /// waited for.
     pub(in crate::state) unresponsive: bool,
 }
 
@@ -31,13 +33,13 @@ pub(in crate::state) struct GrantCap {
     pub(in crate::state) version: Option<u64>,
     /// Slots it should hold at most, while the cap is in force.
     pub(in crate::state) slots: Option<u32>,
-    /// It was also to give busy sandboxes back, as they become free.
+    /// Busy slots are to be returned too, as they become free.
     pub(in crate::state) drain: bool,
     /// It has not acknowledged it yet.
     pub(in crate::state) pending: bool,
-    /// While somebody waits for what was asked back: when it should have acknowledged, in microseconds.
+    /// Deadline of the acknowledgement, in microseconds, while other data planes wait for the revoked slots.
     pub(in crate::state) due_us: Option<u64>,
-    /// No further cap before this time, in microseconds: it just refused one.
+    /// No further cap before this time, in microseconds, because the last one brought no slots back.
     pub(in crate::state) not_before_us: u64,
 }
 
@@ -52,12 +54,12 @@ impl FunctionLoad {
         self.held
     }
 
-    /// Invocations that wait and that nothing sent so far will serve.
+    /// Waiting invocations that no grant sent so far will serve.
     pub(in crate::state) fn unmet(&self) -> u32 {
         self.waiting.saturating_sub(self.under_way)
     }
 
-    /// Slots it has been asked to give back and has neither given nor refused.
+    /// Slots of a pending revocation, neither returned nor refused yet.
     pub(in crate::state) fn pending_revocation(&self) -> u32 {
         let stands = !self.unresponsive && (self.cap.pending || self.cap.drain);
         self.cap.slots.filter(|_| stands).map_or(0, |slots| self.held.saturating_sub(slots))
@@ -74,15 +76,15 @@ impl FunctionLoad {
 pub(in crate::state) struct DataPlane {
     pub(in crate::state) id: DataPlaneId,
     pub(in crate::state) session: Option<SessionId>,
-    /// Where it takes invocations.
+    /// Address on which it accepts invocations.
     pub(in crate::state) address: Option<SocketAddr>,
     /// The greatest function change it has applied.
     pub(in crate::state) applied: u64,
-    /// When it vanished, in microseconds.
+    /// Time at which its stream ended, in microseconds.
     pub(in crate::state) left_us: u64,
     /// The process that is or was connected.
     pub(in crate::state) instance: Option<u64>,
-    /// It is being given up: what it says it holds after that is news.
+    /// Its removal is being written to the log. If it connects again, it is treated as a new data plane.
     pub(in crate::state) leaving: bool,
 }
 
@@ -149,7 +151,7 @@ impl DataPlanes {
         self.sessions.get(&session).copied()
     }
 
-    /// A version greater than all before; versions order deltas and limits within an epoch.
+    /// A version greater than all before; versions order endpoint changes and caps within an epoch.
     pub(in crate::state) fn next_version(&mut self) -> u64 {
         self.next_version += 1;
         self.next_version

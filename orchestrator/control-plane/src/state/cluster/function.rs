@@ -1,4 +1,4 @@
-//! Functions: their specification, demand, supply, and what went wrong with them.
+//! Functions: specification, demand, supply, and creation failures.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -19,33 +19,34 @@ use super::{
 /// Creations of a function that failed lately.
 #[derive(Debug, Default)]
 pub(in crate::state) struct CreationBackoff {
-    /// Failures since a sandbox was made that lasted, or was of use until it was given up.
+    /// Failures since the last success: a sandbox that stayed ready for long enough, or that was used and then
+    /// returned.
     pub(in crate::state) failures: u32,
-    /// When the newest sandbox was commanded, in microseconds.
+    /// Time at which the newest creation was dispatched, in microseconds.
     pub(in crate::state) made_us: u64,
-    /// When one failed last, in microseconds.
+    /// Time of the newest failure, in microseconds.
     pub(in crate::state) failed_us: Option<u64>,
     /// No attempt before this time, in microseconds.
     pub(in crate::state) not_before_us: u64,
     /// The newest failure, in words.
     pub(in crate::state) last_error: Option<String>,
-    /// Since the newest sandbox was commanded, another one found no room: that is newer than any failure.
+    /// A later creation found no room, which `last_error` does not show.
     pub(in crate::state) found_no_room: bool,
     /// Another attempt cannot succeed, as far as the worker can tell.
     pub(in crate::state) permanent: bool,
     /// Nodes that failed it, newest last, and until when each is avoided, in microseconds.
     pub(in crate::state) avoid: Vec<(NodeKey, u64)>,
-    /// Data planes were told.
+    /// Data planes were sent the problem.
     pub(in crate::state) announced: bool,
 }
 
 /// One registered function.
 pub(in crate::state) struct Function {
-    /// Shared with commands that are under way.
+    /// Shared with commands in outboxes.
     pub(in crate::state) registered: Arc<Registered>,
     pub(in crate::state) autoscaler: Autoscaler,
     pub(super) sandboxes: BTreeSet<SandboxId>,
-    /// Ready sandboxes that are granted to nobody.
+    /// Ready sandboxes without a grant.
     pub(super) free: BTreeSet<SandboxId>,
     pub(super) ready: u32,
     pub(super) starting: u32,
@@ -54,13 +55,13 @@ pub(in crate::state) struct Function {
     pub(in crate::state) desired: u32,
     pub(in crate::state) backoff: CreationBackoff,
     pub(in crate::state) activity: Activity,
-    /// When it is next decided on without an event.
+    /// Time of its next decision without an event, in microseconds.
     pub(super) due_us: Option<u64>,
     /// Not scaled down before this time: after a restart, one stable window.
     pub(in crate::state) hold_until_us: u64,
     /// Deregistered; kept until its last sandbox is no more.
     pub(in crate::state) removed: bool,
-    /// Why no sandbox of it is made: the log has it from before there was a bound that its specification exceeds.
+    /// Reason why no sandbox of it is created: the specification exceeds a bound that is newer than its registration.
     pub(in crate::state) unfit: Option<String>,
 }
 
@@ -143,18 +144,19 @@ impl Function {
         function
     }
 
-    /// Checks the size of the specification: what is in the log may be older than the bound. What was taken then and only
-    /// would not be registered now goes on to work.
+    /// Checks the size of the specification: the registration may be older than the bound. A specification that exceeds
+    /// only bounds of other kinds continues to work.
     pub(in crate::state) fn check(&mut self) {
         let spec = &self.registered.spec;
         self.unfit = spec.check_size().err().map(|error| {
-            tracing::warn!(function = %spec.name, %error, "no sandbox of it is made until it is registered again");
+            tracing::warn!(function = %spec.name, %error, "no sandbox of it is created until it is registered again");
             format!("{error}: register the function again, it was before there was this bound")
         });
     }
 
-    /// What data planes know of it. Of a specification that exceeds a bound they get what is within it: a message stays as
-    /// small, and a time as short, as they expect, and its sandboxes that exist serve as before.
+    /// Its configuration as data planes receive it. If the specification exceeds a bound, they get the part within it:
+    /// they rely on the bound for the size of messages and the length of times, and existing sandboxes must serve as
+    /// before.
     pub(in crate::state) fn config(&self) -> Arc<Registered> {
         if self.unfit.is_none() {
             return self.registered.clone();
@@ -174,7 +176,7 @@ impl Function {
         Arc::new(Registered { id: *id, revision: *revision, spec: bounded })
     }
 
-    /// Why no sandbox can be made, as data planes are to know it, if so.
+    /// Reason why no sandbox can be created, as sent to data planes.
     pub(in crate::state) fn creation_problem(&self) -> Option<CreationProblem> {
         let backoff = &self.backoff;
         match &self.unfit {
@@ -202,12 +204,12 @@ impl Function {
         self.ready
     }
 
-    /// Number of sandboxes that are being made.
+    /// Number of sandboxes that are starting.
     pub(in crate::state) fn starting(&self) -> u32 {
         self.starting
     }
 
-    /// When it is next decided on without an event, in microseconds.
+    /// Time of its next decision without an event, in microseconds.
     pub(in crate::state) fn due_us(&self) -> Option<u64> {
         self.due_us
     }
@@ -231,7 +233,7 @@ impl Function {
         Supply { ready: self.ready, starting: self.starting, concurrency: self.registered.spec.concurrency }
     }
 
-    /// Sandboxes that are known and neither in service nor being made.
+    /// Number of sandboxes that are neither ready nor starting.
     pub(in crate::state) fn leaving(&self) -> u32 {
         let total = u32::try_from(self.sandboxes.len()).unwrap_or(u32::MAX);
         total.saturating_sub(self.ready + self.starting)
@@ -241,8 +243,8 @@ impl Function {
         self.loads.iter().find(|(key, _)| *key == data_plane).map(|(_, load)| load)
     }
 
-    /// Whether the slots of a further sandbox can be counted with those that a data plane holds. What cannot is granted to
-    /// nobody: a sum that wrapped would be wrong from then on.
+    /// Returns true if the slots of a further sandbox can be counted with those that a data plane holds. Otherwise
+    /// nothing is granted to it: a sum that wrapped would stay wrong.
     pub(in crate::state) fn may_hold(&self, data_plane: DataPlaneKey, slots: u32) -> bool {
         self.load(data_plane).is_none_or(|load| load.held.checked_add(slots).is_some())
     }
@@ -251,7 +253,7 @@ impl Function {
         self.loads.iter_mut().find(|(key, _)| *key == data_plane).map(|(_, load)| load)
     }
 
-    /// What a data plane reported, or nothing yet.
+    /// The load at a data plane, created if there is none.
     pub(in crate::state) fn load_mut(&mut self, data_plane: DataPlaneKey) -> &mut FunctionLoad {
         let place = self.loads.iter().position(|(key, _)| *key == data_plane).unwrap_or_else(|| {
             self.loads.push((data_plane, FunctionLoad::default()));

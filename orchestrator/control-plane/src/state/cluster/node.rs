@@ -6,14 +6,14 @@ use model::{FunctionId, NodeName, NodeSpec, Resources, SandboxId};
 
 use super::{super::SessionId, data_plane::DataPlaneKey, offer::Service};
 
-/// Whether a node may be used.
+/// Health of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::state) enum NodeState {
     /// Its worker is connected and sends heartbeats.
     Ready,
-    /// Its worker is silent or disconnected.
+    /// Its worker is unresponsive or disconnected.
     Suspect,
-    /// Silent for so long that its sandboxes were given up, or never seen since a restart.
+    /// Unresponsive for so long that its sandboxes were given up; or not connected since a restart.
     Dead,
 }
 
@@ -25,34 +25,34 @@ pub(in crate::state) struct Node {
     pub(super) state: NodeState,
     /// No sandbox may be placed on it, by an operator's order.
     pub(super) drained: bool,
-    /// Its worker said that it ends.
+    /// Its worker has announced its shutdown.
     pub(super) leaving: bool,
     pub(super) session: Option<SessionId>,
     /// Its place in its worker's hello.
     pub(super) index: u32,
     pub(super) worker: Arc<str>,
-    /// That has as many sandboxes as one may have.
+    /// The worker has as many sandboxes as one may have.
     pub(super) is_worker_full: bool,
-    /// When its worker was last heard of, in microseconds, once it is suspect.
+    /// Time of its worker's last heartbeat, in microseconds; kept up to date only from the moment it is suspect.
     pub(in crate::state) last_heartbeat_us: u64,
     pub(super) sandboxes: BTreeSet<SandboxId>,
-    /// Those of them that are being made.
+    /// Number of them that are starting.
     pub(super) starting: u32,
-    /// When a sandbox became ready there last, in microseconds.
+    /// Time at which a sandbox became ready there last, in microseconds.
     pub(in crate::state) ready_us: Option<u64>,
-    /// When the newest creation that has become ready there was commanded, in microseconds.
+    /// Time at which the newest of the creations that have become ready there was dispatched, in microseconds.
     pub(in crate::state) newest_ready_us: Option<u64>,
-    /// Given up with it while granted: who held them may not know, and what was begun there may still run. They are ended
-    /// when it returns, never granted again.
+    /// Given up with the node while granted. Their holder may not know, and their invocations may still run, so they
+    /// are ended when the node returns and never granted again.
     pub(in crate::state) given_up: BTreeSet<SandboxId>,
-    /// Given up with it while nobody held them: they may be taken over when it returns.
+    /// Given up with the node while not granted: they may be taken over when it returns.
     pub(in crate::state) left_behind: BTreeSet<SandboxId>,
-    /// It was there before this control plane and has not reported since: what it names of older epochs may be true.
+    /// It is older than this control plane and has not reported since, so it may have sandboxes of older epochs.
     pub(in crate::state) has_older: bool,
     /// A data plane that cannot claim them may hold older sandboxes: the log lost it, or it was removed before the worker had
     /// received the deletions.
     pub(in crate::state) holders_lost: bool,
-    /// Functions that it failed since the last success, a few at most.
+    /// Functions whose creations failed there since the last success, a few at most.
     pub(super) failed: Vec<FunctionId>,
     /// The data plane that last could not reach a sandbox of it, and until when that counts, in microseconds.
     pub(super) out_of_reach: Option<(DataPlaneKey, u64)>,
@@ -97,7 +97,7 @@ impl Node {
         self.drained
     }
 
-    /// Returns true if its worker said that it shuts down.
+    /// Returns true if its worker has announced its shutdown.
     pub(in crate::state) fn is_leaving(&self) -> bool {
         self.leaving
     }
@@ -122,7 +122,7 @@ impl Node {
         &self.sandboxes
     }
 
-    /// Number of sandboxes that are being made there.
+    /// Number of sandboxes that are starting there.
     pub(in crate::state) fn starting(&self) -> u32 {
         self.starting
     }

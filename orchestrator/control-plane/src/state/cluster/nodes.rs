@@ -15,7 +15,7 @@ use super::{
 
 /// A node that has failed so many functions, and none succeeded since, is believed to fail them all.
 const FAILED_FUNCTIONS: usize = 3;
-/// Failing nodes that placement avoids at most: it looks through the list for each node it considers.
+/// Failing nodes that placement avoids at most: it searches the list for each node it considers.
 const MAX_FAILING_NODES: usize = 8;
 
 /// All nodes, by dense key.
@@ -39,7 +39,7 @@ impl Nodes {
         self.nodes[key.0 as usize].as_mut().expect("a key in use names a node")
     }
 
-    /// Whether a key that was kept still names a node.
+    /// Returns true if a stored key still names a node.
     pub(in crate::state) fn contains(&self, key: NodeKey) -> bool {
         self.nodes.get(key.0 as usize).is_some_and(Option::is_some)
     }
@@ -87,7 +87,7 @@ impl Nodes {
         &self.pool
     }
 
-    /// What is in service, and what is not: goes through all nodes.
+    /// The capacity in service, and the reasons why other nodes are not. Goes through all nodes.
     pub(in crate::state) fn offer(&self) -> Offer {
         Offer::of(self.iter().map(|(_, node)| (node.service(), node.capacity)))
     }
@@ -101,7 +101,7 @@ impl Nodes {
         }
     }
 
-    /// Opens or closes a node for placement, as its state, its worker and its operator say.
+    /// Opens or closes a node for placement, according to its state, its worker and its operator.
     fn refresh_open(&mut self, key: NodeKey) {
         let open = self.get(key).service() == Service::In;
         self.pool.set_open(key, open);
@@ -213,7 +213,7 @@ impl Nodes {
         self.failing.iter()
     }
 
-    /// A node could not make a sandbox of a function. One function alone says more about itself than about the node.
+    /// A creation of a function failed on a node. Only failures of several functions are attributed to the node.
     pub(in crate::state) fn creation_failed(&mut self, key: NodeKey, function: FunctionId, avoided_until_us: u64) {
         let failed = &mut self.get_mut(key).failed;
         if failed.len() < FAILED_FUNCTIONS && !failed.contains(&function) {
@@ -228,8 +228,8 @@ impl Nodes {
         }
     }
 
-    /// A data plane cannot reach a sandbox of a node. Whether another one said so too before `now_us`; this word counts
-    /// until `until_us`.
+    /// A data plane cannot reach a sandbox of a node. Returns true if another data plane reported the same and its
+    /// report still counts at `now_us`; this report counts until `until_us`.
     pub(in crate::state) fn note_out_of_reach(
         &mut self,
         key: NodeKey,
@@ -247,7 +247,7 @@ impl Nodes {
         self.failing.retain(|(failing, _)| *failing != key);
     }
 
-    /// Takes note of when a node's worker was last heard of.
+    /// Sets the time of the last heartbeat of a node's worker.
     pub(in crate::state) fn set_last_heartbeat(&mut self, key: NodeKey, since_us: u64) {
         self.get_mut(key).last_heartbeat_us = since_us;
     }

@@ -1,8 +1,8 @@
-//! What all nodes offer together, and why some offer nothing: for those that find no room on any.
+//! Explains why no node has room: the largest node in service, and the reasons why the others are out of service.
 
 use model::Resources;
 
-/// Whether sandboxes may be placed on a node, and what keeps it out of service first.
+/// In service, or the first reason why no sandbox may be placed on a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::state) enum Service {
     In,
@@ -21,7 +21,7 @@ pub(in crate::state) struct Offer {
     missing: Missing,
 }
 
-/// How many nodes are out of service, by the reason.
+/// Number of nodes out of service, by reason.
 #[derive(Debug, Default)]
 struct Missing {
     worker_full: u32,
@@ -45,7 +45,7 @@ impl Offer {
         offer
     }
 
-    /// Why no sandbox of this size finds room, in words.
+    /// The reason why no sandbox of this size finds room, for operators.
     pub(in crate::state) fn no_room(&self, wanted: Resources) -> String {
         let size = |of: Resources| format!("{} MiB and {} millicores", of.memory_mib, of.cpu_millicores);
         if self.is_empty {

@@ -17,11 +17,11 @@ pub(in crate::state) enum SandboxState {
     Ready,
     /// Ready, but its node is suspect.
     Suspended,
-    /// Found after a restart; some data plane that has not reported yet may hold its slots, so nobody else may.
+    /// Found after a restart. A data plane that has not reported yet may hold its slots, so it is granted to no other.
     Unclaimed,
     /// Leaving service: its data plane gives its slots back.
     Draining,
-    /// Its worker was told to end it.
+    /// Its worker was commanded to end it.
     Terminating,
 }
 
@@ -30,7 +30,7 @@ pub(in crate::state) enum SandboxState {
 pub(in crate::state) struct Grant {
     pub(in crate::state) data_plane: DataPlaneKey,
     pub(in crate::state) slots: u32,
-    /// Whether the data plane has said that it knows.
+    /// The data plane has confirmed that it holds them.
     pub(in crate::state) acknowledged: bool,
 }
 
@@ -40,23 +40,26 @@ pub(in crate::state) struct Sandbox {
     pub(super) function: FunctionId,
     pub(in crate::state) revision: Revision,
     pub(super) node: NodeKey,
+    /// Reserved on its node. Kept here because the function's specification may change before they are released.
     pub(super) resources: Resources,
     pub(in crate::state) concurrency: u32,
     pub(super) state: SandboxState,
     pub(in crate::state) address: Option<SocketAddr>,
-    /// While it is being made: the deadline for that, in microseconds.
+    /// Deadline of its creation, in microseconds.
     pub(super) creation_due_us: u64,
-    /// When its creation was commanded, in microseconds; `None` when that was before this control plane.
+    /// Time of the command to create it, in microseconds; `None` if an earlier control plane gave it.
     pub(in crate::state) commanded_us: Option<u64>,
-    /// While its creation is queued behind others of its worker: by when it should have begun, in microseconds.
+    /// Time by which its creation should have begun, in microseconds, while it is queued behind others of its worker.
     pub(in crate::state) queued_until_us: Option<u64>,
-    /// The resource that it waits for, if it waits for something else than its place in the queue.
+    /// The resource that its creation waits for, if it waits for more than its place in the queue.
     pub(in crate::state) queued_for: Option<Box<str>>,
     /// An invocation in it does not end, so it is drained.
     pub(in crate::state) retired: bool,
-    /// When it became ready, in microseconds; `None` while it is being made, or when that was before this control plane.
+    /// Time at which it became ready, in microseconds; `None` while it is starting, or if that was before this control
+    /// plane.
     pub(in crate::state) ready_us: Option<u64>,
-    /// For how long this process has stood still since then, in microseconds: nothing that happened meanwhile was observed.
+    /// Time for which this process was stopped since then, in microseconds. It does not count as service: no end of the
+    /// sandbox could be observed.
     pub(in crate::state) missed_us: u64,
     pub(super) grant: Option<Grant>,
     /// Version of the newest change of it that was sent to a data plane.
@@ -64,7 +67,7 @@ pub(in crate::state) struct Sandbox {
     pub(in crate::state) timing: Option<Box<Timing>>,
 }
 
-/// How a creation ended.
+/// Result of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CreationOutcome {
     /// A data plane acknowledged the sandbox.
@@ -85,21 +88,22 @@ impl CreationOutcome {
     }
 }
 
-/// When each step of a creation happened, in microseconds of the control plane's clock; durations as reported.
+/// Times of the steps of a creation, in microseconds of the control plane's clock; durations as reported.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timing {
     pub(crate) requested_us: u64,
     pub(crate) decided_us: u64,
     pub(crate) placed_us: u64,
     pub(crate) dispatched_us: Option<u64>,
-    /// When the worker's report was read.
+    /// Time at which the worker's report was read.
     pub(crate) ready_us: Option<u64>,
     pub(crate) worker_own_us: u64,
     pub(crate) create_us: u64,
     pub(crate) probe_us: u64,
     /// Empty unless creations are recorded.
     pub(crate) steps: Vec<Step>,
-    /// When the endpoint was sent, and for how long it was on its way and back, without the data plane's own time.
+    /// Time at which the endpoint was sent, and the round trip from then to its acknowledgement without the data
+    /// plane's own time.
     pub(crate) published_us: Option<u64>,
     pub(crate) net_dataplane_us: Option<u64>,
 }
@@ -203,13 +207,13 @@ impl Sandbox {
         self.grant
     }
 
-    /// Whether it may be granted.
+    /// Returns true if it may be granted.
     pub(in crate::state) fn is_free(&self) -> bool {
         self.state == SandboxState::Ready && self.grant.is_none()
     }
 
-    /// This process stood still for so long: its creation has so much longer, or it was in service so much shorter, as far
-    /// as is known.
+    /// Accounts for a stop of this process: a creation gets that much longer, and a sandbox was in service for that
+    /// much less, as far as is known.
     pub(in crate::state) fn note_standstill(&mut self, by_us: u64) {
         if self.ready_us.is_some() {
             self.missed_us = self.missed_us.saturating_add(by_us);
@@ -218,17 +222,17 @@ impl Sandbox {
         self.queued_until_us = self.queued_until_us.map(|until_us| until_us.saturating_add(by_us));
     }
 
-    /// Whether it is drained because an invocation in it does not end.
+    /// Returns true if it is drained because an invocation in it does not end.
     pub(in crate::state) fn drains_retired(&self) -> bool {
         self.retired && self.state == SandboxState::Draining
     }
 
-    /// Whether a data plane holds its slots.
+    /// Returns true if its slots are granted to that data plane.
     pub(in crate::state) fn is_granted_to(&self, data_plane: DataPlaneKey) -> bool {
         self.grant.is_some_and(|grant| grant.data_plane == data_plane)
     }
 
-    /// Whether invocations may run in it, as far as is known here.
+    /// Returns true if invocations may run in it, as far as is known here.
     pub(in crate::state) fn may_be_held(&self) -> bool {
         let leaves_or_unknown =
             matches!(self.state, SandboxState::Unclaimed | SandboxState::Draining | SandboxState::Terminating);

@@ -79,7 +79,7 @@ impl Sandboxes {
         self.set_grant(functions, id, Grant { data_plane, slots, acknowledged: false });
     }
 
-    /// Records a grant that exists already, as its holder says.
+    /// Records an existing grant, as claimed by its holder.
     pub(in crate::state) fn adopt_grant(
         &mut self,
         functions: &mut Functions,
@@ -118,7 +118,7 @@ impl Sandboxes {
         }
     }
 
-    /// Ends the grant of a sandbox, if it has one: nobody holds its slots any more.
+    /// Ends the grant of a sandbox, if it has one.
     pub(in crate::state) fn end_grant(&mut self, functions: &mut Functions, id: SandboxId) {
         let Some(sandbox) = self.known_mut(id) else { return };
         let Some(grant) = sandbox.grant.take() else { return };
@@ -128,7 +128,7 @@ impl Sandboxes {
             function.note_free(id, is_free);
             let load = function.load_mut(grant.data_plane);
             load.held -= grant.slots;
-            // It runs nothing in slots that it does not hold, and may say so only with its next sample.
+            // Nothing can run in slots that it does not hold, though it may report this only with its next sample.
             load.running = load.running.min(load.held);
             if !grant.acknowledged {
                 load.under_way -= grant.slots;

@@ -6,10 +6,10 @@ use model::{FunctionId, SandboxId};
 
 use super::super::Now;
 
-/// Interval between two checks of the health of workers and data planes: a small part of the shortest silence that matters.
+/// Interval between two checks of the health of workers and data planes: a small part of the shortest time-out.
 const HEALTH_INTERVAL_US: u64 = 100_000;
 
-/// What is due for a sandbox.
+/// An event that is due for a sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::state) enum SandboxTimer {
     /// Its creation has taken as long as it may.
@@ -55,7 +55,7 @@ impl Timers {
         self.sandboxes = postponed.map(|(due, id, timer)| (due.saturating_add(by_us), id, timer)).collect();
     }
 
-    /// When the health of peers is checked next, in microseconds.
+    /// Time of the next health check of peers, in microseconds.
     pub(in crate::state) fn health_us(&self) -> u64 {
         self.health_us
     }
@@ -79,7 +79,7 @@ impl Timers {
         self.sandboxes.contains(&(due, sandbox, timer))
     }
 
-    /// When the first function or sandbox is due, in microseconds.
+    /// Time at which the first function or sandbox is due, in microseconds.
     pub(in crate::state) fn next_due_us(&self) -> Option<u64> {
         let function = self.functions.first().map(|(due, _)| *due);
         let sandbox = self.sandboxes.first().map(|(due, ..)| *due);

@@ -1,8 +1,8 @@
 //! Functions with demand that no node has room for, in the order in which they are tried again.
 //!
-//! Which of them is next is decided in [`policy::adaptive_lifo`].
-//! Functions are kept by the size of their sandboxes: where a small one has room a large one may have none, and what
-//! one of a size did not find the others of that size need not look for.
+//! [`policy::adaptive_lifo`] decides which of them is next. Functions are kept by the size of their sandboxes: where a
+//! small one has room a large one may have none, and if one of a size found no room, the others of that size need not
+//! be tried.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -114,8 +114,8 @@ impl Unschedulable {
         Some(entry)
     }
 
-    /// Who is tried next, of those that need less than what of the sizes `missed` found no room, and the order from then on if
-    /// it is served.
+    /// The function that is tried next, of those that need less than the sizes `missed`, which found no room; and the
+    /// order from then on if it is served.
     fn next(&self, now: Now, missed: &[Resources]) -> Option<(FunctionId, AdaptiveLifo)> {
         let lines = self.lines.iter().filter(|(size, _)| !missed.iter().any(|missed| is_within(*missed, **size)));
         let lines = lines.map(|(_, line)| line);
@@ -134,7 +134,7 @@ fn key(size: Resources) -> (u64, u64) {
     (size.cpu_millicores, size.memory_mib)
 }
 
-/// Whether a sandbox of `size` needs as much as one that found no room.
+/// Returns true if a sandbox of `size` needs at least as much as one that found no room.
 fn is_within(missed: Resources, (cpu_millicores, memory_mib): (u64, u64)) -> bool {
     missed.cpu_millicores <= cpu_millicores && missed.memory_mib <= memory_mib
 }
@@ -214,7 +214,7 @@ mod tests {
         (2..4).for_each(|id| unschedulable.note(at(late), FunctionId(id), size(100, 100)));
         let (first, order) = unschedulable.next(at(late + 9), &[]).unwrap();
         assert_eq!(first, FunctionId(1));
-        // It would be the newest one's turn if all had waited for as long.
+        // The newest one would be next if all had waited for as long.
         unschedulable.order = order;
         assert_eq!(
             next(&unschedulable, at(late + 9), &[size(900, 900)]),

@@ -12,12 +12,12 @@ pub(in crate::state) struct Worker {
     pub(in crate::state) name: Arc<str>,
     /// Its process.
     pub(in crate::state) instance: Option<u64>,
-    /// What it makes sandboxes of.
+    /// Its runtime: `process` or `hollow`.
     pub(in crate::state) runtime: Arc<str>,
-    /// Where its operators' pages are.
+    /// Address of its admin port.
     pub(in crate::state) admin: Option<SocketAddr>,
     pub(in crate::state) nodes: Vec<NodeKey>,
-    /// When it last sent a heartbeat, in microseconds.
+    /// Time of its last heartbeat, in microseconds.
     pub(in crate::state) last_heartbeat_us: u64,
 }
 

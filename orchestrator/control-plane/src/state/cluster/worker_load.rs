@@ -1,6 +1,6 @@
-//! How many sandboxes each worker has, on all of its nodes together: no more than its next hello may name.
+//! Number of sandboxes of each worker, on all of its nodes together: at most as many as its next hello may name.
 //!
-//! A worker that named more would be refused, and what it has would be lost.
+//! A hello that named more would be refused, and the worker's sandboxes would be lost.
 
 use std::sync::Arc;
 

@@ -21,25 +21,25 @@ use super::super::{
 const INITIAL_BACKOFF: Duration = Duration::from_millis(100);
 /// Longest wait between attempts.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
-/// Attempts before a permanent failure is believed and waiting invocations are told.
+/// Attempts before a failure that the worker calls permanent is believed, and waiting invocations fail.
 const PERMANENT_AFTER: u32 = 3;
 /// Nodes that failed a function and are avoided for its next sandboxes.
 const MAX_AVOIDED_NODES: usize = 4;
-/// For how long a node is avoided after it has failed: then it is tried once more.
+/// Time for which a node is avoided after it failed; then it is tried once more.
 const AVOIDED_FOR: Duration = Duration::from_secs(30);
-/// A sandbox that has been ready for so long was a success: the longest back-off, so that a function whose sandboxes
-/// live shorter never comes out of it.
+/// Time in service after which a creation was a success: the longest back-off, so that a function whose sandboxes live
+/// shorter never comes out of it.
 const PROVEN_AFTER: Duration = MAX_BACKOFF;
-/// From so many failures on one sandbox is made at a time, and no sooner after the one before than [`PACE`]: more of
-/// them would most likely fail as well.
+/// From this number of failures on, one sandbox is created at a time, and no sooner than [`PACE`] after the one before:
+/// more of them would most likely fail as well.
 pub(super) const PACED_FROM: u32 = 5;
 /// See [`PACED_FROM`].
 const PACE: Duration = Duration::from_secs(1);
 
-/// Why a creation failed.
+/// Reason for a failed creation.
 pub(super) struct Failure {
     pub(super) message: String,
-    /// Another attempt cannot succeed, as far as the worker can tell.
+    /// Another attempt cannot succeed, according to the worker.
     pub(super) is_permanent: bool,
 }
 
@@ -49,7 +49,7 @@ impl Failure {
     }
 }
 
-/// Who says that a sandbox in service ended or broke.
+/// Reporter of the end or failure of a sandbox in service.
 #[derive(Clone, Copy)]
 pub(super) enum Source {
     /// Its worker, or this control plane.
@@ -97,14 +97,15 @@ impl<'a> BackoffHandler<'a> {
 }
 
 impl BackoffHandler<'_> {
-    /// A creation of a function failed on a node: the next attempt waits, and is made elsewhere.
+    /// A creation of a function failed on a node: the next attempt waits, and takes place elsewhere.
     pub(super) fn on_creation_failed(&mut self, id: FunctionId, node: NodeKey, failure: Failure) {
         self.blame_node(id, node);
         self.note_failure(id, node, failure);
     }
 
-    /// A sandbox in service ended by itself or broke, for this `cause`: soon after it was ready, that is a failure of its
-    /// creation. A node is blamed for what a data plane says only when a second data plane says so, where there is one.
+    /// A sandbox in service exited or broke, for this `cause`. Soon after it was ready, that counts as a failure of its
+    /// creation. A report of a data plane counts against the node only when a second data plane confirms it, if there
+    /// is one: the fault may be on the first one's own path.
     pub(super) fn on_end_of_service(&mut self, sandbox: SandboxId, source: Source, cause: &str) {
         let Some(found) = self.sandboxes.known(sandbox) else { return };
         let Some(lived_us) = lived_us(found, self.context.now) else { return };
@@ -125,14 +126,14 @@ impl BackoffHandler<'_> {
         }
     }
 
-    /// Returns true if a second data plane says that it cannot reach a node, or if there is no other one to say so.
+    /// Returns true if a second data plane reports that it cannot reach a node, or if there is no second one.
     fn is_out_of_reach(&mut self, node: NodeKey, by: DataPlaneKey) -> bool {
         let now = self.context.now;
         let is_confirmed = self.nodes.note_out_of_reach(node, by, now.us, now.after(AVOIDED_FOR));
         is_confirmed || self.data_planes.connected().all(|(key, ..)| key == by)
     }
 
-    /// A node has failed a function, by its own fault as far as is known.
+    /// A creation failed because of its node, as far as is known.
     fn blame_node(&mut self, id: FunctionId, node: NodeKey) {
         self.nodes.creation_failed(node, id, self.context.now.after(AVOIDED_FOR));
     }
@@ -185,9 +186,9 @@ impl BackoffHandler<'_> {
         }
     }
 
-    /// A sandbox is ended as it was decided here. If a data plane had it and gave it back, and nothing of its function
-    /// failed since it was ready, its creation was a success however short it lived: functions whose sandboxes are given up
-    /// sooner than [`PROVEN_AFTER`] would never come out of their failures.
+    /// A sandbox is ended by a decision of this control plane. If a data plane used and returned it, and nothing of its
+    /// function failed since it was ready, its creation was a success however short it lived: functions whose sandboxes
+    /// are scaled down sooner than [`PROVEN_AFTER`] would never come out of the back-off.
     pub(super) fn on_orderly_end(&mut self, sandbox: SandboxId) {
         let Some(found) = self.sandboxes.known(sandbox) else { return };
         let was_granted = found.version.is_some() && found.grant().is_none();
@@ -206,7 +207,7 @@ impl BackoffHandler<'_> {
         }
     }
 
-    /// Creations of a function work again, or deserve another attempt.
+    /// Ends the announced problem of a function: creations work again, or another attempt is due.
     pub(super) fn end(&mut self, id: FunctionId) {
         let Some(function) = self.functions.known_mut(id) else { return };
         if std::mem::take(&mut function.backoff.announced) {
@@ -215,15 +216,15 @@ impl BackoffHandler<'_> {
         }
     }
 
-    /// Tells data planes why sandboxes of a function cannot be made; `None` if they can.
+    /// Sends data planes the problem that prevents creations of a function; `None` if there is none.
     pub(super) fn announce(&mut self, function: FunctionId, problem: Option<CreationProblem>) {
         let change = ProblemChange { function, problem };
         self.effects.send_to_every_data_plane(self.data_planes, || DataPlaneChange::Problem(change.clone()));
     }
 }
 
-/// For how long a sandbox was in service, in microseconds; `None` when it is not, or is leaving. One of the time before
-/// a restart has been for as long as anybody can tell.
+/// Time for which a sandbox was in service, in microseconds; `None` if it is not, or is leaving. For a sandbox of the
+/// time before a restart that time is unknown, so it counts as long.
 fn lived_us(sandbox: &Sandbox, now: Now) -> Option<u64> {
     match sandbox.state() {
         SandboxState::Starting => Some(0),

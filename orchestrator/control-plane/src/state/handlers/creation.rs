@@ -1,4 +1,4 @@
-//! Commands to create sandboxes.
+//! Creates sandboxes: chooses a node, reserves its resources and sends the command.
 
 use std::time::Duration;
 
@@ -20,13 +20,13 @@ use super::{
 /// Between two log lines about a lack of room: while there is none, every decision meets it.
 const NO_ROOM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What decisions on sandboxes depend on besides the tables.
+/// State of the decisions on sandboxes besides the tables.
 pub(in crate::state) struct Scaler {
     /// Sandboxes commanded in this epoch so far.
     pub(in crate::state) sandboxes_commanded: u64,
     /// Of the placement policies.
     rng: Pcg64,
-    /// When a lack of room was logged last, in microseconds.
+    /// Time at which a lack of room was logged last, in microseconds.
     no_room_logged_us: Option<u64>,
 }
 
@@ -60,7 +60,7 @@ impl CreationHandler<'_> {
         SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
     }
 
-    /// Places one sandbox and tells its worker to create it; `false` when no node has room.
+    /// Places one sandbox and commands its creation. Returns false if no node has room.
     pub(super) fn create(&mut self, id: FunctionId, read_us: u64) -> bool {
         let now = self.context.now;
         let decided_us = now.measured_us();
@@ -75,21 +75,22 @@ impl CreationHandler<'_> {
         self.command(id, node, Timing { requested_us: read_us.min(decided_us), decided_us, ..Timing::default() })
     }
 
-    /// Commands a sandbox on `node` in the place of `old`, if there is room. It keeps the time of its request.
+    /// Creates a sandbox on `node` in the place of `old`, if there is room. It keeps the time of its request.
     pub(super) fn replace(&mut self, old: SandboxId, node: NodeKey) -> bool {
         let decided_us = self.context.now.measured_us();
         let Some(sandbox) = self.cluster.sandboxes.known(old) else { return false };
         let function = sandbox.function();
         let requested_us = sandbox.timing.as_ref().map_or(decided_us, |timing| timing.requested_us);
         let is_commanded = self.command(function, node, Timing { requested_us, decided_us, ..Timing::default() });
+        // Only now: the old one is not given up before there is room for its successor.
         if is_commanded {
             self.sandboxes().delete(old);
         }
         is_commanded
     }
 
-    /// Tells the worker of `node` to create a sandbox there; `false` when the node has no room. `timing` says when it was
-    /// requested and decided.
+    /// Commands the creation of a sandbox on `node`. Returns false if it has no room. `timing` has the times of the
+    /// request and of the decision.
     fn command(&mut self, id: FunctionId, node: NodeKey, timing: Timing) -> bool {
         let now = self.context.now;
         let Some(function) = self.cluster.functions.known(id) else { return false };
@@ -120,7 +121,8 @@ impl CreationHandler<'_> {
 }
 
 impl Cluster {
-    /// Nodes that failed a function lately, or whatever was placed on them.
+    /// Nodes to avoid: those where creations of the function failed lately, and those where creations of several
+    /// functions did.
     pub(super) fn avoided(&self, now: Now, id: FunctionId) -> Vec<NodeKey> {
         let of_function = self.functions.known(id).into_iter().flat_map(|function| &function.backoff.avoid);
         let avoided = self.nodes.failing().chain(of_function).filter(|(_, until_us)| now.us < *until_us);

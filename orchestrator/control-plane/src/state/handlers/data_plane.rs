@@ -51,6 +51,7 @@ impl DataPlaneHandler<'_> {
         }
         if let Some(known) = self.cluster.data_planes.get_mut(key) {
             known.address = hello.address;
+            // It gets a new snapshot, which it has not acknowledged.
             known.applied = 0;
             known.instance = hello.instance;
         }
@@ -74,8 +75,8 @@ impl DataPlaneHandler<'_> {
         problems.into_iter().for_each(|problem| send(DataPlaneChange::Problem(problem)));
     }
 
-    /// A data plane's connection ended. It will not give back what it was asked for over that connection, and what it holds
-    /// serves its own clients only: others need successors, also to keep a lower bound.
+    /// A data plane's connection ended. Revocations sent over it are lost, and its slots serve only its own clients:
+    /// other data planes need further sandboxes, also to keep a lower bound.
     pub(in crate::state) fn on_disconnect(&mut self, session: SessionId) {
         // A peer that was never admitted holds nothing.
         let Some(key) = self.cluster.data_planes.detach(session) else { return };
@@ -107,8 +108,8 @@ impl DataPlaneHandler<'_> {
         // The log may name one twice: one that left, came back, and left again.
         let Some(key) = self.cluster.data_planes.find(id) else { return };
         if let Some(session) = self.cluster.data_planes.get(key).and_then(|known| known.session) {
-            // It came back on another connection after it was given up: it has to say again what it holds.
-            self.effects.close(session, "it was given up meanwhile".to_owned());
+            // It connected again after its removal was decided, so it has to report its grants again.
+            self.effects.close(session, "it was removed because it was away for too long".to_owned());
             self.on_disconnect(session);
         }
         let held = self.cluster.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
@@ -116,7 +117,7 @@ impl DataPlaneHandler<'_> {
             self.sandboxes().delete(id);
             self.grants().end_grant(id);
         }
-        // It may hold sandboxes that nobody else claims, and cannot be asked.
+        // It may hold sandboxes without a claim, and cannot report them any more.
         self.recovery.holder_lost(key);
         tracing::warn!(data_plane = %id, "gone: the sandboxes it held are ended");
         self.recovery.data_plane_reported(key);
@@ -142,7 +143,7 @@ impl DataPlaneHandler<'_> {
             let touched = self.on_demand(key, demand);
             self.effects.touch_all(touched, read_us);
         }
-        // Before the acknowledgements, which give back what does not work: it would be granted again.
+        // Before the acknowledgements, which return broken sandboxes: those would be granted again.
         for failure in &message.failures {
             let touched = self.on_endpoint_failure(key, failure);
             self.effects.touch_all(touched, read_us);
@@ -156,6 +157,7 @@ impl DataPlaneHandler<'_> {
             self.effects.touch_all(touched, read_us);
         }
         if let (Some(applied), Some(known)) = (message.applied, self.cluster.data_planes.get_mut(key)) {
+            // No more than there is: a faulty data plane must not acknowledge changes of the future.
             known.applied = known.applied.max(applied.min(self.context.registry.function_index()));
         }
     }
@@ -189,12 +191,13 @@ impl DataPlaneHandler<'_> {
         decides.then_some(*id)
     }
 
-    /// A data plane says how many slots of a sandbox it holds. Returns the function, if a decision may follow from it.
+    /// A data plane reports the slots of a sandbox that it holds. Returns the function, if a decision may follow from
+    /// it.
     fn on_grant_ack(&mut self, key: DataPlaneKey, ack: &GrantAck, read_us: u64) -> Option<FunctionId> {
         let id = ack.sandbox;
         let sandbox = self.cluster.sandboxes.get(id).filter(|sandbox| sandbox.is_granted_to(key))?;
-        // What was sent before the newest delta was read says nothing about it, also when it gives the slots back: with the
-        // newest one they were granted again, and that is acknowledged too.
+        // An acknowledgement of an older change is void, also when it returns the slots: the newest change granted them
+        // again, and will be acknowledged too.
         if sandbox.version != ack.version {
             return None;
         }
@@ -218,10 +221,10 @@ impl DataPlaneHandler<'_> {
         None
     }
 
-    /// A data plane saw that a sandbox does not work: the sandbox is deleted, also when nobody holds it, because what was
-    /// held when it broke may have been given back since, or not be claimed yet after a restart. A data plane knows nothing
-    /// of what another one holds. Either way it is told to forget the sandbox, which it does not do of its own accord,
-    /// unless other invocations run in what it holds: then the sandbox is drained.
+    /// A data plane found that a sandbox does not work. The sandbox is deleted even without a grant, because the grant
+    /// may have been returned since, or may not be claimed yet after a restart; but not if another data plane holds it,
+    /// about which this one knows nothing. In either case the data plane is told that the sandbox is gone, because it
+    /// never forgets one by itself, unless other invocations run in what it holds: then the sandbox is drained.
     fn on_endpoint_failure(&mut self, key: DataPlaneKey, failure: &EndpointFailure) -> Option<FunctionId> {
         let id = failure.sandbox;
         let Some(sandbox) = self.cluster.sandboxes.get(id) else {
@@ -257,7 +260,7 @@ impl DataPlaneHandler<'_> {
         let id = failure.sandbox;
         let is_expected = id.epoch() < self.context.term.epoch && self.recovery.expects_sandboxes();
         match (is_expected, failure.drains) {
-            // The data plane said that it holds it: granted when its worker has reported it, and reported broken again.
+            // The data plane claimed it: it is granted when its worker has reported it, and then reported broken again.
             (true, true) => return,
             (true, false) => self.recovery.note_broken(key, id),
             (false, _) => self.recovery().give_up_unknown(&[id]),

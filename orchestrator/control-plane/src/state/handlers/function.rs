@@ -55,9 +55,10 @@ impl FunctionHandler<'_> {
         function.registered = registered;
         let was_unfit = function.unfit.is_some();
         function.check();
+        // Only if the bound is met now: otherwise waiting invocations would be left to their deadlines.
         let fits_again = was_unfit && function.unfit.is_none();
         if needs_new_sandboxes {
-            // What went wrong with another program says nothing about this one.
+            // Failures of another program do not predict those of this one.
             function.backoff.failures = 0;
             function.backoff.last_error = None;
             function.backoff.not_before_us = 0;
@@ -83,6 +84,7 @@ impl FunctionHandler<'_> {
         self.cluster.decide_again_at(id, None);
         let Some(function) = self.cluster.functions.known_mut(id) else { return };
         function.removed = true;
+        // A copy, because draining may remove them from the function's set.
         let sandboxes = function.sandboxes().clone();
         if sandboxes.is_empty() {
             self.cluster.remove_function(id);

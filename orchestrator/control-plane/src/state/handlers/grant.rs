@@ -1,7 +1,7 @@
 //! Grants of sandboxes to data planes.
 //!
-//! All slots of a sandbox are granted to one data plane at a time, so that their sum never exceeds its concurrency. A slot
-//! is free again only after its holder has said so.
+//! All slots of a sandbox are granted to one data plane at a time, so that their sum never exceeds its concurrency. A
+//! slot is free again only after its holder has acknowledged that.
 
 use model::{EndpointState, FunctionId, MAX_CONCURRENCY, SandboxId};
 
@@ -12,7 +12,7 @@ use super::super::{
     effects::{DataPlaneChange, Effects, Endpoint, EndpointChange},
 };
 
-/// Changes who holds which sandbox.
+/// Grants sandboxes to data planes, and revokes grants.
 pub(in crate::state) struct GrantHandler<'a> {
     pub(super) now: Now,
     pub(super) functions: &'a mut Functions,
@@ -38,7 +38,7 @@ impl GrantHandler<'_> {
         }
     }
 
-    /// Grants free sandboxes of a function that nobody waits for, so that the next invocation finds them.
+    /// Grants the remaining free sandboxes of a function, so that the next invocation finds them.
     pub(super) fn grant_in_advance(&mut self, id: FunctionId) {
         while let Some(sandbox) = self.first_free(id)
             && let Some(holder) = self.standby(id)
@@ -64,7 +64,8 @@ impl GrantHandler<'_> {
             .map(|(_, key)| key)
     }
 
-    /// The connected data plane that holds the fewest slots of a function: it keeps a sandbox that nobody waits for.
+    /// The connected data plane that holds the fewest slots of a function; it gets sandboxes that no invocation waits
+    /// for.
     fn standby(&self, id: FunctionId) -> Option<DataPlaneKey> {
         let function = self.functions.known(id)?;
         let held = |key| function.load(key).map_or(0, |load| load.held());
@@ -76,7 +77,7 @@ impl GrantHandler<'_> {
         self.sandboxes.grant(self.functions, id, holder);
         if let Some(function_id) = self.sandboxes.function_of(id) {
             let load = self.functions.known(function_id).and_then(|function| function.load(holder));
-            // A cap that is in force would make the data plane give back what it is granted.
+            // Under a cap the data plane would return the new grant at once.
             if load.is_some_and(|load| load.cap.slots.is_some_and(|slots| load.held() > slots)) {
                 self.lift_cap(function_id, holder);
             }
@@ -96,14 +97,14 @@ impl GrantHandler<'_> {
         self.effects.send_to_data_plane(self.data_planes, grant.data_plane, DataPlaneChange::Endpoint(change));
     }
 
-    /// Tells a data plane that a sandbox does not exist which it says it holds.
+    /// Tells a data plane that a sandbox that it claims to hold does not exist.
     pub(super) fn send_gone(&mut self, key: DataPlaneKey, function: FunctionId, sandbox: SandboxId) {
         let version = self.data_planes.next_version();
         let change = EndpointChange { sandbox, function, version, endpoint: None };
         self.effects.send_to_data_plane(self.data_planes, key, DataPlaneChange::Endpoint(change));
     }
 
-    /// Takes a sandbox that has ended from its holder, without asking.
+    /// Ends the grant of a sandbox that does not exist any more, without waiting for its holder.
     pub(super) fn withdraw(&mut self, id: SandboxId) {
         self.send_endpoint(id, EndpointState::Gone);
         self.end_grant(id);

@@ -20,11 +20,11 @@ use super::{
 };
 use crate::store::Command;
 
-/// A check that comes this much too late, in microseconds, was held up with the whole process: nothing was received
-/// meanwhile, whoever sent it. A third of the shortest silence that means something.
+/// Lateness of a check, in microseconds, from which the whole process must have been stopped: nothing was received
+/// meanwhile. A third of the shortest time-out, so that no conclusion is drawn before.
 const CLOCK_JUMP_US: u64 = 500_000;
 
-/// Concludes from the silence of peers.
+/// Marks unresponsive peers.
 pub(in crate::state) struct HealthHandler<'a> {
     pub(super) context: Context<'a>,
     pub(super) cluster: &'a mut Cluster,
@@ -73,17 +73,19 @@ impl HealthHandler<'_> {
                 self.nodes().mark_suspect(key);
             }
             if self.elapsed_us(last_heartbeat_us) >= dead_after {
-                self.effects.close(session, "silent for too long".to_owned());
+                self.effects.close(session, "its heartbeats are missing for too long".to_owned());
                 self.nodes().worker_left(session);
             }
         }
     }
 
-    /// Nodes whose connection ended while others were silent together.
+    /// Marks nodes as suspect whose connection ended during a common outage that is over.
     fn suspect_disconnected_nodes(&mut self, suspect_after: u64) {
         let left = self.cluster.nodes.iter().filter(|(key, node)| {
             let is_away = node.session().is_none() && node.state() == NodeState::Ready;
-            is_away && self.elapsed_us(node.last_heartbeat_us) >= suspect_after && !self.unresponsive_together.contains(key)
+            is_away
+                && self.elapsed_us(node.last_heartbeat_us) >= suspect_after
+                && !self.unresponsive_together.contains(key)
         });
         for key in left.map(|(key, _)| key).collect::<Vec<_>>() {
             self.nodes().mark_suspect(key);
@@ -105,30 +107,31 @@ impl HealthHandler<'_> {
         }
     }
 
-    /// Finds the nodes that are silent together, so that the cause is likely to be here. Nothing is concluded from their
-    /// silence for as long as it lasts.
+    /// Finds nodes that became unresponsive together, so that the cause is likely to be here. They are neither suspect
+    /// nor dead for as long as it lasts.
     fn note_common_outage(&mut self, suspect_after: u64) {
         let common = self.common_outage(suspect_after);
         let before = std::mem::replace(self.unresponsive_together, common);
         self.context.metrics.self_suspicion.set(i64::from(!self.unresponsive_together.is_empty()));
         if before.is_empty() && !self.unresponsive_together.is_empty() {
-            tracing::warn!("so many nodes are silent that the cause may be here; they are not replaced");
+            tracing::warn!("so many nodes are unresponsive that the cause may be here; they are not replaced");
         }
-        // Nodes that were silent with the others get the time again, too: they do not all come back in one moment.
+        // After a common outage all of its nodes get the whole time-out again: they do not come back in one moment.
         let over: BTreeSet<_> = before.difference(self.unresponsive_together).copied().collect();
         if !over.is_empty() {
             self.restart_heartbeat_timeout(&over);
         }
     }
 
-    /// The nodes that are silent together. Nodes that were given up, or never heard of since this control plane began, may
-    /// not exist any more, and those whose worker announced its end do what it announced: they are no evidence.
+    /// The nodes that are unresponsive together. Dead nodes, and those that have not connected since this control plane
+    /// began, may not exist any more, and those that shut down do so on purpose: none of these is evidence.
     fn common_outage(&self, suspect_after: u64) -> BTreeSet<NodeKey> {
         let is_evidence =
             |node: &Node| node.state() != NodeState::Dead && !node.worker().is_empty() && !node.is_leaving();
         let evidence = || self.cluster.nodes.iter().filter(|(_, node)| is_evidence(node));
         let contacts = evidence().map(|(node, known)| (node, self.cluster.last_heartbeat_us(known), known.worker()));
-        // No two nodes fall silent in the same moment: one that has missed half of the time counts with the others.
+        // Even nodes with one cause miss different heartbeats first: half of the time-out is enough to count with the
+        // others.
         let quiet = contacts.filter(|(_, since_us, _)| self.elapsed_us(*since_us) >= suspect_after / 2);
         let quiet: Vec<_> = quiet.map(|(node, since_us, worker)| Unresponsive { since_us, node, worker }).collect();
         if quiet.is_empty() {
@@ -142,7 +145,7 @@ impl HealthHandler<'_> {
         groups.into_iter().filter(|group| group.iter().any(has_begun)).flatten().collect()
     }
 
-    /// Counts the silence of these nodes from now.
+    /// Restarts the time-out of these nodes.
     fn restart_heartbeat_timeout(&mut self, over: &BTreeSet<NodeKey>) {
         let now_us = self.context.now.us;
         let is_forgiven = |worker: &Worker| worker.nodes.iter().any(|key| over.contains(key));
@@ -157,8 +160,8 @@ impl HealthHandler<'_> {
         }
     }
 
-    /// A data plane that stays away loses what it holds, once that is durable: until then it may come back, and after
-    /// that it is a new one, here and for the next control plane.
+    /// Removes data planes that stay away, once that is durable. Until then one may come back with its grants; after
+    /// that it is a new one, for this control plane and the next.
     fn end_grace(&mut self) {
         let grace = micros(self.context.settings.health.data_plane_grace);
         let now_us = self.context.now.us;
@@ -172,20 +175,20 @@ impl HealthHandler<'_> {
 }
 
 impl Cluster {
-    /// For how long this process stood still before `now_us`, in microseconds, if it did.
+    /// Time for which this process was stopped before `now_us`, in microseconds, if it was.
     pub(in crate::state) fn clock_jump_us(&self, now_us: u64) -> Option<u64> {
         let late_us = now_us.saturating_sub(self.timers.health_us());
         (self.watches_health() && late_us >= CLOCK_JUMP_US).then_some(late_us)
     }
 
-    /// Returns true if there is a peer whose silence would mean something.
+    /// Returns true if there is a peer whose heartbeats or connection are monitored.
     pub(in crate::state) fn watches_health(&self) -> bool {
         self.workers.len() > 0
             || self.data_planes.iter().next().is_some()
             || self.nodes.iter().any(|(_, node)| node.state() == NodeState::Suspect)
     }
 
-    /// When the last heartbeat of a node was received, in microseconds.
+    /// Time of a node's last heartbeat, in microseconds.
     fn last_heartbeat_us(&self, node: &Node) -> u64 {
         let worker = node.session().and_then(|session| self.workers.get(session));
         worker.map_or(node.last_heartbeat_us, |worker| worker.last_heartbeat_us)

@@ -46,9 +46,9 @@ enum Attempt {
     AfterCommands,
 }
 
-/// Why a peer is not admitted.
+/// Reason why a peer is not admitted.
 enum Refusal {
-    /// What it knows means something else here.
+    /// Its ids, from another cluster or another history of this one, mean something else here.
     Stranger(String),
     /// Another process has its name, or that of one of its nodes.
     Name(String),
@@ -167,7 +167,7 @@ impl JoinHandler<'_> {
         self.check_cluster(hello.cluster.as_deref(), hello.known)?;
         let name = &hello.name;
         let old = self.cluster.workers.by_name(name).filter(|(old, _)| *old != session);
-        // Also one that is silent: it may stand still and go on. The stream of one that does not ends soon enough.
+        // Also if that process is unresponsive: it may continue. If it does not, its stream is closed soon enough.
         if old.is_some_and(|(_, worker)| !is_same_process(worker.instance, hello.instance)) {
             return Err(name_conflict("worker", name));
         }
@@ -195,8 +195,8 @@ impl JoinHandler<'_> {
     }
 }
 
-/// Returns true if a peer that connects is the process that is connected, whose old stream is broken then. A process that
-/// does not say is never taken for another.
+/// Returns true if a peer that connects is the process that is connected, whose old stream is broken then. A peer
+/// without a process number is never taken for another.
 fn is_same_process(known: Option<u64>, instance: Option<u64>) -> bool {
     known.is_some() && known == instance
 }

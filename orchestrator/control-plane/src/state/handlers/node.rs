@@ -41,8 +41,8 @@ impl NodeHandler<'_> {
         let Some(worker) = self.cluster.workers.detach(session) else { return };
         for key in worker.nodes {
             self.cluster.nodes.detach(key, worker.last_heartbeat_us.min(self.context.now.us));
-            // Where many nodes are silent their connections end too, and that says as little; a worker that announced its
-            // end has ended.
+            // In a common outage connections end too, which proves as little as missed heartbeats; but a worker that
+            // announced its shutdown has ended.
             if self.unresponsive_together.is_empty() || self.cluster.nodes.get(key).is_leaving() {
                 self.mark_suspect(key);
             }
@@ -87,6 +87,7 @@ impl NodeHandler<'_> {
         for id in self.cluster.sandboxes_on(key) {
             let may_be_held = self.cluster.sandboxes.known(id).is_some_and(|sandbox| sandbox.may_be_held());
             let node = self.cluster.nodes.get_mut(key);
+            // Its worker may still run, out of reach, and return with what is given up here.
             let kept = if may_be_held { &mut node.given_up } else { &mut node.left_behind };
             kept.insert(id);
             self.sandboxes().forget_and_touch(id, CreationOutcome::Failed);
@@ -114,7 +115,8 @@ impl NodeHandler<'_> {
     pub(in crate::state) fn remove(&mut self, name: &str) {
         let Some(key) = self.cluster.nodes.find(name) else { return };
         if let Some(session) = self.cluster.nodes.get(key).session() {
-            // Its worker connected after the request: the node is removed as the log says, and may be announced again.
+            // Its worker connected after the request. The log decides: the node is removed, and its worker may announce
+            // it again.
             self.effects.close(session, format!("its node {name:?} was removed"));
             self.worker_left(session);
         }

@@ -15,13 +15,13 @@ use super::super::{
 };
 use crate::{registry::Change, store::Command};
 
-/// A registration gets its response after this time even if some data plane has not acknowledged it, in microseconds. The
-/// response says so: the operator needs to know soon that it is durable, and a data plane may hang for long.
+/// Longest wait for data planes to acknowledge a registration, in microseconds. After that the response says that some
+/// have not: the operator must soon learn that it is durable, and a data plane may hang for long.
 const REPLY_TIMEOUT_US: u64 = 1_000_000;
 /// The runtime whose sandboxes are processes, as workers name it.
 const PROCESS_RUNTIME: &str = "process";
 
-/// Something an operator wants, and the way back.
+/// A request of an operator, with the reply to respond to.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Register or update a function. With `only_over`, one that is registered differently is left alone, but with one of
@@ -33,7 +33,7 @@ pub(crate) enum Request {
     List { after: Option<String>, limit: usize, reply: Reply<Vec<FunctionView>> },
     /// One function, if there is one of that name.
     Show { name: String, reply: Reply<Option<Box<FunctionView>>> },
-    /// Whether data planes know a function: the response comes once they do, or after [`REPLY_TIMEOUT_US`].
+    /// Wait until every connected data plane has acknowledged a function, for [`REPLY_TIMEOUT_US`] at most.
     Acknowledged { name: String, reply: Reply<Acknowledgement> },
     /// All nodes.
     Nodes { reply: Reply<Vec<NodeView>> },
@@ -41,15 +41,16 @@ pub(crate) enum Request {
     DrainNode { name: String, drained: bool, reply: Reply<ChangeOutcome> },
     /// Forget a node that no worker serves.
     RemoveNode { name: String, reply: Reply<ChangeOutcome> },
-    /// Whether the state has been rebuilt after the last start; asked often, so nothing is counted for it.
+    /// Returns true once the state has been rebuilt after the start. Separate from `Status` because health checks ask
+    /// often, and counting would cost time.
     Recovered { reply: Reply<bool> },
     /// The cluster in numbers.
     Status { reply: Reply<Box<ClusterView>> },
-    /// What the cluster is busy with, and at most `limit` functions.
+    /// A snapshot of the cluster's activity, with at most `limit` functions.
     Top { limit: usize, reply: Reply<Box<TopView>> },
 }
 
-/// How a registration ended.
+/// Result of a registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PutOutcome {
     /// It is new.
@@ -80,13 +81,13 @@ pub(crate) struct Registration {
     pub(crate) is_known: bool,
 }
 
-/// No connected worker can run the image, as the message says.
+/// No connected worker can run the image; the text says which images can be run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImageRefused(pub(crate) String);
 
 pub(crate) type PutResult = Result<Registration, ImageRefused>;
 
-/// Whether every connected data plane has acknowledged a function, and there is one at least.
+/// Acknowledgements of a function by the connected data planes; complete only if there is one at least.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Acknowledgement {
     NoSuchFunction,
@@ -94,7 +95,7 @@ pub(crate) enum Acknowledgement {
     Complete,
 }
 
-/// How a change of something that is named ended.
+/// Result of a change of a named object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ChangeOutcome {
     Done,
@@ -258,12 +259,12 @@ impl Replies {
         }
     }
 
-    /// When the first response is due at the latest, in microseconds.
+    /// Deadline of the first response, in microseconds.
     pub(in crate::state) fn due_us(&self) -> Option<u64> {
         self.0.front().map(|reply| reply.deadline_us)
     }
 
-    /// Moves all deadlines by a time for which this process stood still.
+    /// Moves all deadlines by the time for which this process was stopped.
     pub(in crate::state) fn postpone(&mut self, by_us: u64) {
         self.0.iter_mut().for_each(|reply| reply.deadline_us = reply.deadline_us.saturating_add(by_us));
     }

@@ -25,7 +25,7 @@ use super::{
 /// Checks in each `creation_deadline`: a creation begins again soon after it was overtaken, and a check goes through all
 /// workers and all creations that are overdue.
 const OVERDUE_CHECKS: u64 = 4;
-/// Creations that one check lets begin again at most, so that it holds up nobody else for more than some milliseconds.
+/// Most creations that one check restarts, so that it delays other inputs by some milliseconds at most.
 const MAX_PER_CHECK: usize = 256;
 /// A check that had more to do is continued after this time.
 const CONTINUE_AFTER: Duration = Duration::from_millis(100);
@@ -35,9 +35,9 @@ const CONTINUE_AFTER: Duration = Duration::from_millis(100);
 pub(in crate::state) struct Overdue {
     /// In the order in which they were commanded. One that has begun or ended meanwhile stays until the next check.
     creations: BTreeSet<SandboxId>,
-    /// When they are checked next, in microseconds; `None` while there are none.
+    /// Time of the next check, in microseconds; `None` while there are none.
     check_us: Option<u64>,
-    /// When they were checked last, in microseconds.
+    /// Time of the last check, in microseconds.
     checked_us: u64,
 }
 
@@ -47,7 +47,7 @@ impl Overdue {
         self.check_us.is_some() && self.creations.contains(&id)
     }
 
-    /// When [`OverdueHandler::check`] is due, in microseconds.
+    /// Time at which [`OverdueHandler::check`] is due, in microseconds.
     pub(in crate::state) fn due_us(&self) -> Option<u64> {
         self.check_us
     }
@@ -57,13 +57,14 @@ impl Overdue {
 #[derive(Default)]
 struct Queue {
     nodes: Vec<NodeKey>,
-    /// The place in `nodes` where room is looked for next.
+    /// Position in `nodes` at which the next search for room begins.
     next: usize,
     /// Creations that were commanded and are not ready.
     starting: u32,
     /// Some of them have waited for too long and were overtaken.
     has_overdue: bool,
-    /// When its last creation became ready, and when the newest one of these was commanded, in microseconds.
+    /// Time at which its last creation became ready, and time at which the newest of those was dispatched, in
+    /// microseconds.
     last_ready_us: Option<u64>,
     newest_ready_us: Option<u64>,
     /// Its overdue creations that this check lets begin again elsewhere.
@@ -71,12 +72,12 @@ struct Queue {
 }
 
 impl Queue {
-    /// Whether none of its creations has become ready for as long as one may take.
+    /// Returns true if none of its creations has become ready for the longest time that one may take.
     fn is_stuck(&self, now: Now, deadline_us: u64) -> bool {
         self.last_ready_us.unwrap_or(0).saturating_add(deadline_us) <= now.us
     }
 
-    /// Whether a creation that should have begun by `queued_until_us` does not get its turn here.
+    /// Returns true if a creation that should have begun by `queued_until_us` is overtaken here.
     fn passes_over(&self, now: Now, queued_until_us: u64, deadline_us: u64) -> bool {
         self.newest_ready_us > Some(queued_until_us) || self.is_stuck(now, deadline_us)
     }
@@ -87,13 +88,14 @@ struct Queues {
     by_session: Map<SessionId, Queue>,
     /// The shortest first.
     by_length: BTreeSet<(u32, SessionId)>,
-    /// What found no place in this check: of which worker, and how large. The next one like it is not looked for.
+    /// Sizes of sandboxes that found no place in this check, by the worker they would leave. Others like them are not
+    /// tried.
     unplaceable: Map<SessionId, Vec<Resources>>,
     deadline_us: u64,
 }
 
 impl Queues {
-    /// Whether a creation that should have begun by `queued_until_us` does not get its turn at a worker.
+    /// Returns true if a creation that should have begun by `queued_until_us` is overtaken at a worker.
     fn passes_over(&self, now: Now, source: SessionId, queued_until_us: u64) -> bool {
         let queue = self.by_session.get(&source);
         queue.is_some_and(|queue| queue.passes_over(now, queued_until_us, self.deadline_us))
@@ -117,14 +119,14 @@ impl Queues {
         others.flat_map(|(_, session)| nodes(*session)).find(|(_, node)| can_have(*node))
     }
 
-    /// The nodes of a worker, from the one whose turn it is.
+    /// The nodes of a worker, beginning with the next one.
     fn nodes_of(&self, session: SessionId) -> impl Iterator<Item = NodeKey> {
         let queue = self.by_session.get(&session);
         let (nodes, next) = queue.map_or((&[][..], 0), |queue| (queue.nodes.as_slice(), queue.next));
         nodes.iter().cycle().skip(next).take(nodes.len()).copied()
     }
 
-    /// The next creation looks for room on the node after.
+    /// The next search for room begins with the node after.
     fn pass_node(&mut self, session: SessionId) {
         if let Some(queue) = self.by_session.get_mut(&session) {
             queue.next = (queue.next + 1) % queue.nodes.len().max(1);
@@ -151,7 +153,7 @@ impl Cluster {
         Some((sandbox.node(), sandbox.queued_until_us?))
     }
 
-    /// Where a creation of a function that is overdue at `source` may begin again.
+    /// The place where a creation of a function that is overdue at `source` may begin again.
     fn place_elsewhere(
         &self,
         now: Now,
@@ -175,8 +177,8 @@ impl Cluster {
         place
     }
 
-    /// Whether nothing but room keeps a function from having one of its creations made elsewhere now. Where one is made at a
-    /// time, that is this one.
+    /// Returns true if a creation of a function may begin again elsewhere, given a place. While its creations are
+    /// paced, there is one at a time, which is the one in question.
     fn may_create(&self, now: Now, id: FunctionId) -> bool {
         self.functions.get(id).is_some_and(|function| {
             let backoff = &function.backoff;
@@ -194,7 +196,7 @@ impl Cluster {
     }
 }
 
-/// Lets overdue creations begin again.
+/// Restarts overdue creations.
 pub(in crate::state) struct OverdueHandler<'a> {
     pub(super) context: Context<'a>,
     pub(super) cluster: &'a mut Cluster,
@@ -208,8 +210,8 @@ impl OverdueHandler<'_> {
         CreationHandler { context: self.context, cluster: self.cluster, scaler: self.scaler, effects: self.effects }
     }
 
-    /// A creation took too long. One that has begun is given up, and counts as failed; one that is still queued behind
-    /// others says nothing about its function or its node.
+    /// A creation took too long. If it has begun, it is given up and counts as failed; if it is still queued behind
+    /// others, its function and its node are not to blame.
     pub(in crate::state) fn on_creation_deadline(&mut self, id: SandboxId) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
         debug_assert_eq!(sandbox.state(), SandboxState::Starting, "the timer goes with the state");
@@ -280,8 +282,8 @@ impl OverdueHandler<'_> {
         Queues { by_session, by_length, unplaceable: Map::default(), deadline_us }
     }
 
-    /// Lets an overdue creation begin again, if it was overtaken and there is a place where that changes something. It keeps
-    /// the time at which it was asked for.
+    /// Restarts an overdue creation elsewhere, if it was overtaken and there is a place where that helps. It keeps the
+    /// time of its request.
     fn begin_again(&mut self, old: SandboxId, queues: &mut Queues) -> bool {
         let now = self.context.now;
         let Some((node, queued_until_us)) = self.cluster.queued_since(old) else { return false };

@@ -1,4 +1,4 @@
-//! After a restart, and whenever a peer returns: what it has is compared with what is believed.
+//! Reconciliation of reports with the tables, after a restart and whenever a peer returns.
 
 mod adoption;
 mod grants;
@@ -50,6 +50,7 @@ impl RecoveryHandler<'_> {
         let until_us = now.after(settings.health.recovery_window);
         recovery.begin(until_us, nodes, cluster.data_planes.iter().map(|(key, _)| key));
         for (id, function) in cluster.functions.iter_mut() {
+            // One stable window, until the autoscaler has seen as much demand as before the restart.
             function.hold_until_us = now.after(function.registered.spec.scale.stable_window);
             effects.touch(id, now.us);
         }
@@ -90,8 +91,8 @@ impl RecoveryHandler<'_> {
         self.resolve_unclaimed();
     }
 
-    /// Once every data plane and node has reported or was given up, sandboxes that nobody claims are free, and claims of
-    /// sandboxes that nobody has are over.
+    /// Resolves sandboxes and claims once every data plane and node has reported or was given up: unclaimed sandboxes
+    /// are free, and claims of sandboxes that no worker has are void.
     pub(super) fn resolve_unclaimed(&mut self) {
         if !self.recovery.expects_sandboxes() {
             for (data_plane, HeldGrant { function, sandbox, .. }) in self.recovery.take_claims() {
@@ -115,7 +116,7 @@ impl RecoveryHandler<'_> {
         }
     }
 
-    /// It is known now who holds a sandbox that was found after a restart, if anybody does.
+    /// The holder of a sandbox that was found after a restart is known now, if there is one.
     fn end_waiting_for_claims(&mut self, id: SandboxId) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
         match sandbox.state() {

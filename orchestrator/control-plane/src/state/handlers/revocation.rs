@@ -1,5 +1,5 @@
-//! Revocation of grants: data planes are asked to give back a surplus, and slots that others wait for. They may refuse to
-//! give back what they use, and one that does not respond is not waited for.
+//! Revocation of grants: data planes are requested to return a surplus, and slots for which invocations wait elsewhere.
+//! They may refuse to return busy slots, and one that does not respond is not waited for.
 
 use model::{FunctionId, SandboxId};
 use policy::autoscale::{Decision, Supply};
@@ -13,14 +13,14 @@ use super::{
 };
 use crate::message::CapAck;
 
-/// Shortest time between a cap that brought no slots back and the next one.
+/// Shortest time between a cap that brought no slots back and the next one, in microseconds.
 const REVOCATION_RETRY_US: u64 = 1_000_000;
 
-/// A data plane acknowledges a cap within this time, also when it is busy; after that it is not counted on.
+/// Time within which even a busy data plane acknowledges a cap, in microseconds; after that it counts as unresponsive.
 const REVOCATION_TIMEOUT_US: u64 = 250_000;
 
-/// A data plane is to keep at most `slots`, and give back the others that are idle for long enough; busy ones too, as they
-/// become free, if `drain`.
+/// Bound on the slots that a data plane keeps: it returns the others that are idle for long enough; with `drain` also
+/// busy ones, as they become free.
 struct RevocationRequest {
     slots: u32,
     min_idle_ms: u64,
@@ -47,7 +47,7 @@ impl Cluster {
 }
 
 impl GrantHandler<'_> {
-    /// Marks data planes as silent that should have acknowledged a cap by now. Returns when the next one should have, in
+    /// Marks data planes as unresponsive that have not acknowledged a cap in time. Returns the next deadline, in
     /// microseconds.
     pub(super) fn note_unacknowledged(&mut self, id: FunctionId) -> Option<u64> {
         let now = self.now;
@@ -69,6 +69,7 @@ impl GrantHandler<'_> {
             .filter(|(_, load)| load.held() > 0 && !load.unresponsive)
             .map(|(key, load)| (load.idle(), key))
             .collect();
+        // The key breaks ties, so that a seed replays the same choice.
         holders.sort_unstable_by(|one, other| other.cmp(one));
         let mut left = surplus;
         for (_, key) in holders {
@@ -146,7 +147,7 @@ impl GrantHandler<'_> {
     /// A data plane has obeyed a cap as far as it could. Returns the function, as a decision follows.
     pub(super) fn on_cap_ack(&mut self, key: DataPlaneKey, ack: &CapAck) -> Option<FunctionId> {
         let id = ack.function;
-        // The function may be gone, and a load is not made for what a data plane says of it.
+        // The function may be gone, and an acknowledgement alone is no reason to track a load.
         let load = self.functions.get_mut(id)?.reported_load_mut(key)?;
         if load.cap.version != ack.version {
             return None;
@@ -154,15 +155,15 @@ impl GrantHandler<'_> {
         (load.cap.pending, load.cap.due_us, load.unresponsive) = (false, None, false);
         let cap = load.cap.slots.unwrap_or(u32::MAX);
         if load.held() > cap {
-            // It uses more than was believed, or its slots are not idle for long enough, or it holds less than is believed
-            // here: whatever the reason, the same cap would bring the same response now.
+            // It uses more slots than expected, or they are not idle for long enough, or it holds fewer than the tables
+            // say: in each case the same cap would bring the same response now.
             load.cap.not_before_us = self.now.us + REVOCATION_RETRY_US;
         }
         if ack.slots > cap && !load.cap.drain {
             load.running = load.running.max(ack.slots.saturating_sub(load.waiting));
         }
-        // A cap that was met ends at the data plane, and slots granted meanwhile are not given back for it: it ends here as
-        // well, or they would be counted on for ever.
+        // A cap that was met ends at the data plane, and slots granted later are not returned for it. It must end here
+        // as well, or the returns would be expected for ever.
         if !load.cap.drain || ack.slots <= cap {
             (load.cap.slots, load.cap.drain) = (None, false);
         }

@@ -33,8 +33,8 @@ impl SandboxHandler<'_> {
         BackoffHandler::of(self.context, self.cluster, self.effects)
     }
 
-    /// Tells its worker to end a sandbox. It stays in the tables, and its resources reserved, until the worker reports that
-    /// it has ended.
+    /// Commands its worker to end a sandbox. It stays in the tables, and its resources reserved, until the worker
+    /// reports its end: its processes use them until then.
     pub(super) fn delete(&mut self, id: SandboxId) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
         if sandbox.state() == SandboxState::Terminating {
@@ -48,7 +48,7 @@ impl SandboxHandler<'_> {
         }
     }
 
-    /// Forgets a sandbox that has ended: its holder is told, and its resources are free.
+    /// Removes a sandbox that has ended: tells its holder, and releases its resources.
     pub(super) fn forget(&mut self, id: SandboxId, outcome: CreationOutcome) {
         self.grants().withdraw(id);
         self.end_creation(id, outcome);
@@ -71,13 +71,13 @@ impl SandboxHandler<'_> {
         }
     }
 
-    /// Takes a sandbox out of service: its holder gives it back when its invocations have ended, then the sandbox ends.
+    /// Takes a sandbox out of service: its holder returns it when its invocations have ended, then the sandbox ends.
     pub(super) fn drain(&mut self, id: SandboxId) {
         self.drain_within(id, self.context.settings.health.drain_deadline);
     }
 
-    /// Takes a sandbox out of service in which an invocation does not end. Whatever began before takes the function's
-    /// time-out at most. Too many such sandboxes leave less room for others, and none is ended for another.
+    /// Takes a sandbox out of service in which an invocation does not end. All invocations that began before end within
+    /// the function's time-out. Too many such sandboxes leave less room for others, and none is ended for another.
     pub(super) fn drain_retired(&mut self, id: SandboxId) {
         let Some(sandbox) = self.cluster.sandboxes.known_mut(id) else { return };
         sandbox.retired = true;
@@ -106,7 +106,7 @@ impl SandboxHandler<'_> {
         }
     }
 
-    /// A drain took too long: invocations that still run there have had their time.
+    /// A drain exceeded its deadline: the sandbox is ended although invocations still run in it.
     pub(in crate::state) fn on_drain_deadline(&mut self, id: SandboxId) {
         // It may have ended since the timer was set.
         if self.cluster.sandboxes.state_of(id) == Some(SandboxState::Draining) {

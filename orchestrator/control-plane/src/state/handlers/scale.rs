@@ -1,4 +1,4 @@
-//! Decisions on how many sandboxes a function has: the difference is created, or given up.
+//! Decisions on the number of sandboxes of a function: the difference is created, or revoked and ended.
 
 use std::time::Duration;
 
@@ -70,11 +70,13 @@ impl ScalingHandler<'_> {
         function.desired = decision.sandboxes;
         let have = supply.ready + supply.starting;
         let mut again_us = decision.again_in_ms.map(|ms| now.after(Duration::from_millis(ms)));
-        // What is to be given up though it is in use is not granted again, or whoever waits would get it back for ever.
+        // Slots that are to be returned although they are busy are not granted again, or the waiting data plane would
+        // get them back for ever.
         if have <= decision.sandboxes || !decision.drain {
             self.grants().grant_to_waiting(id);
         }
-        // Slots that are idle elsewhere come first; when no sandbox may be made, busy ones come as they are free.
+        // Idle slots of other data planes come first; when no sandbox may be created, busy ones follow as they become
+        // free.
         let has_others = self.cluster.data_planes.connected().nth(1).is_some();
         let coming = if has_others { self.grants().request_revocations(id, decision.sandboxes <= have) } else { 0 };
         again_us = earlier(again_us, self.grants().note_unacknowledged(id));
@@ -86,7 +88,7 @@ impl ScalingHandler<'_> {
             self.cluster.unschedulable.forget(id);
             self.shrink(id, have - decision.sandboxes, &decision)
         };
-        // What is free now is wanted, though perhaps nobody waits for it.
+        // Sandboxes that are free now are needed, even if no invocation waits for them.
         self.grants().grant_to_waiting(id);
         self.grants().grant_in_advance(id);
         self.cluster.decide_again_at(id, earlier(again_us, blocked_until_us));
@@ -105,7 +107,7 @@ impl ScalingHandler<'_> {
         }
     }
 
-    /// How many of `missing` sandboxes may be made until there are as many as the function's bound, those out of reach
+    /// The part of `missing` sandboxes that may be created without exceeding the function's bound, those out of reach
     /// included.
     fn below_bound(&mut self, id: FunctionId, missing: u32) -> u32 {
         let Some(function) = self.cluster.functions.known(id) else { return 0 };
@@ -146,7 +148,7 @@ impl ScalingHandler<'_> {
         if now.us < function.backoff.not_before_us {
             let again = Some(function.backoff.not_before_us);
             if function.backoff.permanent {
-                // Invocations that have begun to wait since it was announced are told as well.
+                // Also invocations that began to wait after the announcement must fail.
                 let message = function.backoff.last_error.clone().unwrap_or_default();
                 self.backoff().announce(id, Some(CreationProblem { message, is_permanent: true }));
             }
@@ -160,10 +162,11 @@ impl ScalingHandler<'_> {
         for made in 0..missing {
             if made == MAX_PER_DECISION {
                 self.cluster.unschedulable.forget(id);
-                // With the next input: others are decided on before.
+                // With the next input, so that other functions are decided on in between.
                 return Some(now.us + 1);
             }
             if !self.creations().create(id, read_us) {
+                // It was served: what it still wants begins to wait now, behind others.
                 if made > 0 {
                     self.cluster.unschedulable.forget(id);
                 }
@@ -190,13 +193,14 @@ impl ScalingHandler<'_> {
         }
     }
 
-    /// Gives up `surplus` sandboxes. Returns when to decide again, if that is not possible now.
+    /// Ends `surplus` sandboxes. Returns the time of the next decision, if that is not possible now.
     fn shrink(&mut self, id: FunctionId, surplus: u32, decision: &Decision) -> Option<u64> {
         let now = self.context.now;
         let function = self.cluster.functions.known(id)?;
         if surplus == 0 {
             return None;
         }
+        // The autoscaler's windows are empty after a restart, so what it sees is less than the demand.
         if now.us < function.hold_until_us {
             return Some(function.hold_until_us);
         }
@@ -209,7 +213,7 @@ impl ScalingHandler<'_> {
             self.sandboxes().delete(sandbox);
             left -= 1;
         }
-        // Creations are cancelled only when giving up every ready sandbox would not be enough, or the policy says so.
+        // Creations are cancelled only if ending every ready sandbox is not enough, or if the policy demands it.
         let cancelled = if decision.drain { left.min(starting) } else { left.saturating_sub(ready) };
         for sandbox in self.cluster.youngest_starting(id, cancelled) {
             self.sandboxes().delete(sandbox);

@@ -48,6 +48,7 @@ impl WorkerHandler<'_> {
         let name: Arc<str> = hello.name.as_str().into();
         if let Some((old, _)) = self.cluster.workers.by_name(&name) {
             self.effects.close(old, format!("worker {name} connected again"));
+            // Before the new session takes its nodes over, or this would detach them again.
             self.nodes().worker_left(old);
         }
         let nodes = hello.nodes.iter().zip(0..);

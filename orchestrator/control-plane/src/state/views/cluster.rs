@@ -14,7 +14,7 @@ pub(crate) struct ClusterView {
     pub(crate) cluster: String,
     pub(crate) epoch: u32,
     pub(crate) leader: bool,
-    /// Whether the state has been rebuilt after the last start.
+    /// The state has been rebuilt after the last start.
     pub(crate) recovered: bool,
     pub(crate) uptime_ms: u64,
     pub(crate) functions: usize,

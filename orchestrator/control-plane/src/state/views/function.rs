@@ -28,9 +28,9 @@ pub(crate) struct FunctionView {
     pub(crate) desired: u32,
     /// Sandboxes in service.
     pub(crate) ready: u32,
-    /// Sandboxes being made.
+    /// Sandboxes starting.
     pub(crate) starting: u32,
-    /// Sandboxes suspended, draining or being ended.
+    /// Sandboxes suspended, draining or terminating.
     pub(crate) leaving: u32,
     /// Invocations waiting for a slot, as last reported.
     pub(crate) waiting: u32,
@@ -54,7 +54,7 @@ pub(crate) struct EndpointView {
     pub(crate) state: &'static str,
     /// The data plane that holds its slots.
     pub(crate) data_plane: Option<String>,
-    /// Where its worker's pages are, for example its log.
+    /// Admin address of its worker, for example for its log.
     pub(crate) worker_admin: Option<String>,
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct NodeView {
     /// Nothing new is placed on it.
     pub(crate) drained: bool,
     pub(crate) worker: String,
-    /// Where its worker's pages are, while it is connected.
+    /// Admin address of its worker, while that is connected.
     pub(crate) worker_admin: Option<String>,
     pub(crate) capacity: Resources,
     pub(crate) reserved: Resources,

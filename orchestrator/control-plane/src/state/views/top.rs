@@ -1,4 +1,4 @@
-//! The response to `GET /v1/top`: counts since this control plane began, so that two of them tell the rates in between.
+//! The response to `GET /v1/top`: counts since this control plane began. Rates are differences between two responses.
 
 use std::{cell::LazyCell, ops::Deref};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::metrics::Durations;
 
-/// Nodes shown: the most loaded ones tell whether there is room.
+/// Nodes shown: the most loaded ones show whether there is room.
 const MAX_NODES: usize = 10;
 
 /// A snapshot of what the cluster is busy with.

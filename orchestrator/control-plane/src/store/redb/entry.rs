@@ -42,7 +42,7 @@ pub(super) fn encode(command: &Command) -> serde_json::Result<Vec<u8>> {
 pub(super) fn decode(path: &Path, index: u64, bytes: &[u8]) -> Result<Command, StoreError> {
     let entry = serde_json::from_slice::<Entry>(bytes).or_else(|source| {
         let again = serde_json::from_slice(bytes).and_then(|value| serde_json::from_value(known_part(value)));
-        // What is wrong is told by the entry as it stands.
+        // The error of the entry as it is stored describes the mistake.
         again.map_err(|_| StoreError::Entry { path: path.display().to_string(), index, source })
     });
     let theirs = entry.as_ref().map_or_else(|_| version_of(bytes), |entry| entry.version);
@@ -52,7 +52,7 @@ pub(super) fn decode(path: &Path, index: u64, bytes: &[u8]) -> Result<Command, S
     entry.map(|entry| entry.command)
 }
 
-/// The version of an entry of whatever else.
+/// The version of an entry of unknown form; 0 if it has none.
 fn version_of(bytes: &[u8]) -> u32 {
     let entry: Option<Value> = serde_json::from_slice(bytes).ok();
     let version = entry.as_ref().and_then(|entry| entry["version"].as_u64()).unwrap_or(0);
@@ -82,12 +82,12 @@ fn keep_known<T: DeserializeOwned>(value: &mut Value) {
 /// Names of the fields that a struct is read from.
 fn fields_of<T: DeserializeOwned>() -> &'static [&'static str] {
     let mut fields: &[&str] = &[];
-    // Nothing can be read from it: it only hears what is asked for.
+    // It contains nothing: only the requested names matter.
     let _ = T::deserialize(Asked(&mut fields));
     fields
 }
 
-/// Takes note of the fields that are asked for.
+/// Records the fields that a type requests.
 struct Asked<'a>(&'a mut &'static [&'static str]);
 
 impl<'de> Deserializer<'de> for Asked<'_> {

@@ -45,7 +45,7 @@ pub(super) struct LogFile {
     entries: u64,
     /// The greatest index used.
     newest: u64,
-    /// The index up to which a compaction is under way.
+    /// Index at which the current compaction ends: entries added since then belong to the next one.
     compacts_to: Option<u64>,
 }
 
@@ -144,7 +144,7 @@ impl LogFile {
         Ok(first)
     }
 
-    /// Whether there is a step to do.
+    /// Returns true if a compaction step is due.
     pub(super) fn wants_compaction(&self) -> bool {
         self.compacts_to.is_some() || self.snapshot.is_outgrown(self.entries)
     }
@@ -152,7 +152,7 @@ impl LogFile {
     /// Takes the next few entries of the tail into the snapshot, in one transaction.
     ///
     /// # Errors
-    /// When the file cannot be read or written. The log is then as it was, and the next compaction begins anew.
+    /// The file cannot be read or written. The log is then unchanged, and the next compaction starts over.
     pub(super) fn compact(&mut self) -> Result<Compacted, StoreError> {
         let to = *self.compacts_to.get_or_insert(self.newest);
         let mut snapshot = std::mem::take(&mut self.snapshot);
@@ -205,7 +205,7 @@ impl LogFile {
         Ok(LogTable { table: write.open_table(LOG).map_err(|error| self.error(error))?, path: &self.path })
     }
 
-    /// Notes the greatest index used, which the entries alone may not tell any more.
+    /// Stores the greatest index used, which may be that of an entry that was compacted away.
     fn note_newest(&self, write: &WriteTransaction) -> Result<(), StoreError> {
         let mut indexes = write.open_table(INDEXES).map_err(|error| self.error(error))?;
         indexes.insert(NEWEST, self.newest).map_err(|error| self.error(error))?;
@@ -288,7 +288,7 @@ impl Entries for Loaded {
     }
 }
 
-/// Opens or creates a file that nobody else reads, also one that was made with other permissions.
+/// Opens or creates a file that only its owner may read, even if it had other permissions before.
 fn open_private(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)?;
     if file.metadata()?.permissions().mode() & 0o777 & !MODE != 0 {

@@ -1,30 +1,33 @@
-//! Nodes that fall silent together: so many at once say more about the control plane, or its network, than about them.
+//! Nodes that become unresponsive together: so many at once point to the control plane, or its network, as the cause.
 
 use std::collections::BTreeSet;
 
 use policy::placement::NodeKey;
 
-/// When more than this share of the nodes falls silent together, in percent, the cause is likely to be here.
+/// Share of the nodes, in percent; if more become unresponsive together, the cause is likely to be here.
 const SELF_SUSPICION_PERCENT: usize = 30;
 
-/// A node that was not heard of for a while.
+/// A node whose heartbeats are missing.
 #[derive(Clone, Copy)]
 pub(super) struct Unresponsive<'a> {
-    /// When it was last heard of, in microseconds.
+    /// Time of its last heartbeat, in microseconds.
     pub(super) since_us: u64,
     pub(super) node: NodeKey,
     pub(super) worker: &'a str,
 }
 
-/// Those of the `silent` that fell silent within `window_us` microseconds of so many others that together they are more
-/// than the share of the `known` nodes that means something. Nodes of one worker alone, which has one process and one
-/// link, never do.
-pub(super) fn unresponsive_together(mut unresponsive: Vec<Unresponsive<'_>>, known: usize, window_us: u64) -> Vec<BTreeSet<NodeKey>> {
+/// Groups of nodes whose last heartbeats are within `window_us` microseconds and that are more than the decisive share
+/// of all `known` nodes. Nodes of one worker alone never form one, because a worker has one process and one link.
+pub(super) fn unresponsive_together(
+    mut unresponsive: Vec<Unresponsive<'_>>,
+    known: usize,
+    window_us: u64,
+) -> Vec<BTreeSet<NodeKey>> {
     unresponsive.sort_by_key(|one| (one.since_us, one.node));
     let mut groups = Vec::new();
-    // Groups that overlap are looked at once: from where the one before ended.
+    // The scan is linear: the end of a group only moves forward, and a group within the one before is skipped.
     let (mut end, mut covered) = (0, 0);
-    // Where the nodes that follow are of another worker than the one looked at.
+    // First node after `begin` that is of another worker.
     let mut other_worker = 0;
     for begin in 0..unresponsive.len() {
         let first = unresponsive[begin];
@@ -48,11 +51,15 @@ pub(super) fn unresponsive_together(mut unresponsive: Vec<Unresponsive<'_>>, kno
 mod tests {
     use super::*;
 
-    /// Which of the nodes 0, 1, 2 … of as many workers that fell silent at these times did so together, of ten nodes.
+    /// Groups among ten nodes, of which nodes 0, 1, 2 … of one worker each had their last heartbeats at these times.
     fn together(since_us: &[u64]) -> Vec<Vec<u32>> {
         let names: Vec<_> = (0..since_us.len()).map(|index| format!("w{index}")).collect();
         let unresponsive = since_us.iter().zip(&names).zip(0..);
-        let unresponsive = unresponsive.map(|((since_us, worker), key)| Unresponsive { since_us: *since_us, node: NodeKey(key), worker });
+        let unresponsive = unresponsive.map(|((since_us, worker), key)| Unresponsive {
+            since_us: *since_us,
+            node: NodeKey(key),
+            worker,
+        });
         let groups = unresponsive_together(unresponsive.collect(), 10, 100);
         groups.iter().map(|group| group.iter().map(|key| key.0).collect()).collect()
     }

@@ -17,13 +17,14 @@ use crate::{
 };
 
 impl RecoveryHandler<'_> {
-    /// Takes over a sandbox if its function still wants such ones, or lets what may run in it finish; ends it otherwise.
+    /// Takes over a sandbox if its function still needs it, or lets invocations that may run in it finish; ends it
+    /// otherwise.
     pub(super) fn adopt(&mut self, session: SessionId, node: NodeKey, held: &HeldSandbox) {
         let now = self.context.now;
         let id = held.id;
         if !self.may_exist(node, id) {
             let name = &self.cluster.nodes.get(node).name;
-            tracing::warn!(sandbox = %id, node = %name, "it says it has a sandbox that it was never commanded to make");
+            tracing::warn!(sandbox = %id, node = %name, "a worker reports a sandbox that it was never commanded to create");
             return self.effects.send_to_worker(session, WorkerChange::Delete(id));
         }
         self.cluster.nodes.get_mut(node).left_behind.remove(&id);
@@ -52,16 +53,17 @@ impl RecoveryHandler<'_> {
         self.effects.touch(held.function, now.us);
     }
 
-    /// Whether a sandbox that is not believed in may be on a node: it was given up with that, or is of an older epoch, of
-    /// which the node has not reported yet. Anything else its worker made up, and others may have it.
+    /// Returns true if a sandbox that is not in the tables may exist on a node: it was given up with the node, or is of
+    /// an older epoch, of which the node has not reported yet. Any other id is a mistake of the worker, and may name
+    /// another's sandbox.
     fn may_exist(&self, node: NodeKey, id: SandboxId) -> bool {
         let node = self.cluster.nodes.get(node);
         let is_older = id.epoch() < self.context.term.epoch;
         node.left_behind.contains(&id) || node.given_up.contains(&id) || (node.has_older && is_older)
     }
 
-    /// A data plane held sandboxes that are not known, and is told that they are gone: what it began there may still run
-    /// should the nodes return that have them, so they end then. Few nodes, if any, may have such ones.
+    /// A data plane held sandboxes that are not known, and is told that they are gone. Its invocations may still run
+    /// there if the nodes that have them return, so they are ended then. Few nodes, if any, may have such sandboxes.
     pub(in crate::state::handlers) fn give_up_unknown(&mut self, ids: &[SandboxId]) {
         if ids.is_empty() {
             return;
@@ -75,7 +77,7 @@ impl RecoveryHandler<'_> {
         }
     }
 
-    /// The state of a sandbox that was found; `None` when nothing may run in it and nobody wants it.
+    /// The state of a sandbox that was found; `None` if nothing may run in it and its function does not need it.
     fn state_of_found(&self, node: NodeKey, held: &HeldSandbox) -> Option<SandboxState> {
         let id = held.id;
         let is_older = id.epoch() < self.context.term.epoch;
@@ -103,9 +105,9 @@ impl RecoveryHandler<'_> {
         self.cluster.functions.insert(Function::deregistered(id, held.revision, policy));
     }
 
-    /// Notes that sandboxes of a worker which nobody claims may be held by a data plane that cannot claim them: one that
-    /// joined after what this log has of the worker's epoch, or one that was removed without the worker knowing of it, so
-    /// that it may not have received the deletion of what that one held.
+    /// Notes that unclaimed sandboxes of a worker may be held by a data plane that cannot claim them: one that joined
+    /// after the part of the worker's epoch that this log has, or one whose removal the worker does not know, so that
+    /// the worker may not have received the deletion of its sandboxes.
     pub(super) fn note_lost_holders(&mut self, nodes: &[NodeKey], hello: &WorkerHello) {
         let end = self.context.registry.epochs().end(hello.known).unwrap_or(0);
         let removal = self.context.registry.data_plane_removal_index();
@@ -131,9 +133,9 @@ impl RecoveryHandler<'_> {
         }
     }
 
-    /// What a worker holds and this log knows of; the rest ends. A worker that was in an epoch of this log may have made
-    /// sandboxes of what was registered then and is lost, and still have them in a later epoch, in which it missed that they
-    /// were to end.
+    /// Deletes the sandboxes of a worker that are not of this log, and returns the others. A worker that was in an
+    /// epoch of this log may have created sandboxes of registrations that were lost since, and may still have them in a
+    /// later epoch because it missed the commands to delete them.
     pub(super) fn end_unknown(&mut self, session: SessionId, hello: &WorkerHello) -> Vec<HeldSandbox> {
         let known = hello.known;
         let end = self.context.registry.epochs().end(known).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! A data plane that connects says what it holds.
+//! Reconciliation of grants with the report of a data plane that connects.
 
 use std::collections::BTreeSet;
 
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::message::HeldGrant;
 
-/// A data plane that has returned says within this time what it runs: until then its busy slots look idle, and would be
-/// revoked first.
+/// Time within which a data plane that has returned reports its running invocations. Until then its busy slots look
+/// idle, and would be revoked first.
 const RETURN_GRACE_US: u64 = 250_000;
 
 impl RecoveryHandler<'_> {
-    /// A data plane connects and says what it holds. A new process knows nothing of the invocations that its predecessor
-    /// began, and these may still run: what was granted to the predecessor is ended, never granted again.
+    /// A data plane connects and reports its grants. A new process knows nothing of the invocations that its
+    /// predecessor began, and these may still run: grants of the predecessor are ended, never granted again.
     pub(in crate::state::handlers) fn on_data_plane_reported(
         &mut self,
         key: DataPlaneKey,
@@ -33,8 +33,8 @@ impl RecoveryHandler<'_> {
         self.effects.touch_all(touched, self.context.now.us);
     }
 
-    /// Compares what a data plane says it holds with what is believed. Returns the functions of what it does not hold any
-    /// more, and those with free sandboxes. Functions of which it held something while it was away are decided on a little
+    /// Compares the reported grants of a data plane with the tables. Returns the functions of grants that have ended,
+    /// and those with free sandboxes. Functions of which it held something while it was away are decided on a little
     /// later.
     fn reconcile_grants(&mut self, key: DataPlaneKey, held: &[HeldGrant], is_new_process: bool) -> Vec<FunctionId> {
         let mut touched = self.end_lost_grants(key, held, is_new_process);
@@ -93,7 +93,8 @@ impl RecoveryHandler<'_> {
         with_free
     }
 
-    /// A data plane holds slots of a sandbox: confirms the grant, records it, or says that the sandbox does not exist.
+    /// A data plane claims slots of a sandbox: confirms the grant, records it, or replies that the sandbox does not
+    /// exist.
     pub(super) fn confirm_grant(&mut self, key: DataPlaneKey, held: &HeldGrant) {
         let HeldGrant { sandbox: id, function, slots } = *held;
         let Some(sandbox) = self.cluster.sandboxes.get(id) else {

@@ -1,4 +1,4 @@
-//! A worker that connects says which sandboxes it has.
+//! Reconciliation of sandboxes with the report of a worker that connects.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ use super::{
 use crate::message::{HeldSandbox, HeldState, WorkerHello};
 
 impl RecoveryHandler<'_> {
-    /// A worker connects and says what it has on its nodes.
+    /// A worker connects and reports the sandboxes on its nodes.
     pub(in crate::state::handlers) fn on_worker_reported(
         &mut self,
         session: SessionId,
@@ -31,13 +31,13 @@ impl RecoveryHandler<'_> {
         self.finish();
     }
 
-    /// Compares what a worker has with what is believed.
+    /// Compares the reported sandboxes with the tables.
     fn reconcile_sandboxes(&mut self, session: SessionId, nodes: &[NodeKey], held: &[HeldSandbox]) {
         let named: BTreeSet<SandboxId> = held.iter().map(|held| held.id).collect();
         let believed = nodes.iter().flat_map(|key| self.cluster.nodes.get(*key).sandboxes().iter().copied());
         let lost: Vec<_> = believed.filter(|id| !named.contains(id)).collect();
         for id in lost {
-            // It ended while the worker was away, or the command never arrived.
+            // It ended while the worker was away, or the command to create it never arrived.
             self.sandboxes().forget_and_touch(id, CreationOutcome::Failed);
         }
         for key in nodes {
@@ -60,7 +60,7 @@ impl RecoveryHandler<'_> {
         };
         if !nodes.contains(&sandbox.node()) {
             let name = &self.cluster.nodes.get(node).name;
-            tracing::warn!(sandbox = %id, node = %name, "a worker says it has a sandbox of another node");
+            tracing::warn!(sandbox = %id, node = %name, "a worker reports a sandbox of another node");
             return self.effects.send_to_worker(session, WorkerChange::Delete(id));
         }
         match sandbox.state() {

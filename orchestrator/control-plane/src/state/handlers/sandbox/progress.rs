@@ -1,4 +1,4 @@
-//! What becomes of a creation: queued, begun, ready, failed, or given up.
+//! Progress of a creation: queued, begun, ready, failed, or given up.
 
 use std::net::SocketAddr;
 
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::message::{CreationProgress, EndReason, SandboxReady, Step};
 
-/// How a creation went, once it has ended.
+/// Result of a creation that has ended, for metrics and records.
 pub(super) struct CreationReport<'a> {
     pub(super) id: SandboxId,
     pub(super) timing: &'a Timing,
@@ -42,7 +42,7 @@ impl SandboxHandler<'_> {
         }
     }
 
-    /// A worker that connects says whether a creation is queued: an earlier message about that may have been lost.
+    /// A worker that connects reports which creations are queued: an earlier message about that may have been lost.
     pub(in crate::state::handlers) fn on_creation_found(&mut self, id: SandboxId, is_queued: bool) {
         let believed = self.cluster.sandboxes.known(id).map(|sandbox| sandbox.queued_until_us.is_some());
         if believed.is_some_and(|believed| believed != is_queued) {
@@ -101,7 +101,7 @@ impl SandboxHandler<'_> {
         let (function, node, was_starting) =
             (sandbox.function(), sandbox.node(), sandbox.state() == SandboxState::Starting);
         if !was_starting {
-            tracing::warn!(sandbox = %id, cause = failure.message, "a worker says that a sandbox in service has failed");
+            tracing::warn!(sandbox = %id, cause = failure.message, "a worker reports a failed creation for a sandbox in service");
             self.backoff().on_end_of_service(id, Source::Worker, &failure.message);
         }
         self.forget(id, CreationOutcome::Failed);
@@ -113,7 +113,7 @@ impl SandboxHandler<'_> {
         self.effects.touch(function, self.context.now.us);
     }
 
-    /// A creation has failed, though its worker did not say so. A sandbox that was ready only ends.
+    /// Ends a creation whose worker has not reported a failure. A sandbox that was ready only ends.
     pub(in crate::state::handlers) fn give_up_creation(&mut self, id: SandboxId, message: String) {
         let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
         let (function, node, was_starting) =
@@ -149,7 +149,7 @@ impl SandboxHandler<'_> {
 }
 
 impl CreationReport<'_> {
-    /// Counts the creation, and records it if the settings say so.
+    /// Counts the creation, and records it if the settings require it.
     pub(super) fn publish(&self, context: Context<'_>, cluster: &mut Cluster, effects: &mut Effects) {
         let Self { id, timing, outcome } = self;
         context.metrics.creation_ended(*outcome, timing);
