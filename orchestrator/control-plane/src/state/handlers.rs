@@ -22,7 +22,7 @@ mod sandbox;
 mod scale;
 mod worker;
 
-use super::{Context, State};
+use super::{Context, State, cluster::Cluster};
 use crate::now::Now;
 
 pub(crate) use self::operator::{
@@ -74,8 +74,8 @@ impl State {
 
     pub(super) fn join_handler(&mut self, now: Now) -> JoinHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster, joining, effects, .. } = self;
-        JoinHandler { context, cluster, joining, effects }
+        let Self { cluster: Cluster { nodes, workers, data_planes, .. }, joining, effects, .. } = self;
+        JoinHandler { context, nodes, workers, data_planes, joining, effects }
     }
 
     pub(super) fn node_handler(&mut self, now: Now) -> NodeHandler<'_> {

@@ -22,8 +22,8 @@ pub(in crate::state) struct CreationBackoff {
     /// Failures since the last success: a sandbox that stayed ready for long enough, or that was used and then
     /// returned.
     pub(in crate::state) failures: u32,
-    /// Time at which the newest creation was dispatched, in microseconds.
-    pub(in crate::state) made_us: u64,
+    /// Time of the newest command to create a sandbox, in microseconds.
+    pub(in crate::state) commanded_us: Option<u64>,
     /// Time of the newest failure, in microseconds.
     pub(in crate::state) failed_us: Option<u64>,
     /// No attempt before this time, in microseconds.

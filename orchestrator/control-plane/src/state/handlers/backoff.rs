@@ -69,17 +69,17 @@ pub(in crate::state) struct BackoffHandler<'a> {
     effects: &'a mut Effects,
 }
 
-impl Cluster {
+impl Functions {
     /// Of `missing` sandboxes of a function, how many may be made now, and when to decide again if not all.
     pub(super) fn paced(&self, now: Now, id: FunctionId, missing: u32) -> (u32, Option<u64>) {
-        let Some(function) = self.functions.known(id).filter(|function| function.backoff.failures >= PACED_FROM) else {
+        let Some(function) = self.known(id).filter(|function| function.backoff.failures >= PACED_FROM) else {
             return (missing, None);
         };
-        let next_us = function.backoff.made_us.saturating_add(micros(PACE));
+        let next_us = function.backoff.commanded_us.map(|us| us.saturating_add(micros(PACE)));
         if missing == 0 {
             (0, None)
-        } else if now.us < next_us {
-            (0, Some(next_us))
+        } else if next_us > Some(now.us) {
+            (0, next_us)
         } else if function.starting() > 0 {
             // However it ends, that leads to the next decision.
             (0, None)

@@ -106,11 +106,11 @@ impl CreationHandler<'_> {
         }
         self.scaler.sandboxes_commanded += 1;
         if let Some(function) = self.cluster.functions.known_mut(id) {
-            function.backoff.made_us = now.us;
+            function.backoff.commanded_us = Some(now.us);
             function.backoff.found_no_room = false;
             function.activity.creations = function.activity.creations.saturating_add(1);
         }
-        self.cluster.note_active(now, id);
+        self.cluster.recent.note(&mut self.cluster.functions, now, id);
         self.context.metrics.creations.inc();
         let node = self.cluster.nodes.get(node);
         if let Some(session) = node.session() {

@@ -170,7 +170,7 @@ impl DataPlaneHandler<'_> {
         (load.waiting, load.running) = (waiting, running);
         let decides = function.autoscaler.on_demand() || has_free_for_unmet(function, key);
         if waiting > 0 || running > 0 {
-            self.cluster.note_active(self.context.now, id);
+            self.cluster.recent.note(&mut self.cluster.functions, self.context.now, id);
         }
         decides.then_some(id)
     }
@@ -186,7 +186,7 @@ impl DataPlaneHandler<'_> {
         function.autoscaler.record(now.ms(), key.0, sample);
         let decides = function.autoscaler.on_demand() || function.due_us().is_none();
         if sample.requests > 0 || sample.peak > 0 {
-            self.cluster.note_active(now, *id);
+            self.cluster.recent.note(&mut self.cluster.functions, now, *id);
         }
         decides.then_some(*id)
     }

@@ -11,7 +11,7 @@ use self::common_outage::{Unresponsive, unresponsive_together};
 use super::{
     super::{
         Origin,
-        cluster::{Cluster, Node, NodeState, Worker},
+        cluster::{Cluster, Node, NodeState, Worker, Workers},
         context::Context,
         effects::Effects,
         recovery::Recovery,
@@ -129,7 +129,8 @@ impl HealthHandler<'_> {
         let is_evidence =
             |node: &Node| node.state() != NodeState::Dead && !node.worker().is_empty() && !node.is_leaving();
         let evidence = || self.cluster.nodes.iter().filter(|(_, node)| is_evidence(node));
-        let contacts = evidence().map(|(node, known)| (node, self.cluster.last_heartbeat_us(known), known.worker()));
+        let contacts =
+            evidence().map(|(node, known)| (node, self.cluster.workers.last_heartbeat_us(known), known.worker()));
         // Even nodes with one cause miss different heartbeats first: half of the time-out is enough to count with the
         // others.
         let quiet = contacts.filter(|(_, since_us, _)| self.elapsed_us(*since_us) >= suspect_after / 2);
@@ -138,7 +139,7 @@ impl HealthHandler<'_> {
             return BTreeSet::new();
         }
         let has_begun = |node: &NodeKey| {
-            let contact_us = self.cluster.last_heartbeat_us(self.cluster.nodes.get(*node));
+            let contact_us = self.cluster.workers.last_heartbeat_us(self.cluster.nodes.get(*node));
             self.unresponsive_together.contains(node) || self.elapsed_us(contact_us) >= suspect_after
         };
         let groups = unresponsive_together(quiet, evidence().count(), suspect_after);
@@ -187,10 +188,12 @@ impl Cluster {
             || self.data_planes.iter().next().is_some()
             || self.nodes.iter().any(|(_, node)| node.state() == NodeState::Suspect)
     }
+}
 
+impl Workers {
     /// Time of a node's last heartbeat, in microseconds.
     fn last_heartbeat_us(&self, node: &Node) -> u64 {
-        let worker = node.session().and_then(|session| self.workers.get(session));
+        let worker = node.session().and_then(|session| self.get(session));
         worker.map_or(node.last_heartbeat_us, |worker| worker.last_heartbeat_us)
     }
 }

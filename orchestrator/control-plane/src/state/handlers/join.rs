@@ -7,7 +7,7 @@ use model::Epoch;
 
 use super::super::{
     Map, Origin, SessionId,
-    cluster::Cluster,
+    cluster::{DataPlanes, Nodes, Workers},
     context::Context,
     effects::{Effect, Effects},
 };
@@ -64,7 +64,9 @@ impl Joining {
 /// Decides whom to admit.
 pub(in crate::state) struct JoinHandler<'a> {
     pub(super) context: Context<'a>,
-    pub(super) cluster: &'a Cluster,
+    pub(super) nodes: &'a Nodes,
+    pub(super) workers: &'a Workers,
+    pub(super) data_planes: &'a DataPlanes,
     pub(super) joining: &'a mut Joining,
     pub(super) effects: &'a mut Effects,
 }
@@ -99,8 +101,8 @@ impl JoinHandler<'_> {
             return None;
         }
         let id = hello.id.clone();
-        let stays = |key| self.cluster.data_planes.get(key).is_some_and(|known| !known.leaving);
-        let is_known = self.cluster.data_planes.find(&id).is_some_and(stays);
+        let stays = |key| self.data_planes.get(key).is_some_and(|known| !known.leaving);
+        let is_known = self.data_planes.find(&id).is_some_and(stays);
         let replaces_process = is_known && hello.is_new_process() && attempt == Attempt::First;
         let mut commands = Vec::new();
         if replaces_process {
@@ -166,7 +168,7 @@ impl JoinHandler<'_> {
     fn check_worker(&self, session: SessionId, hello: &WorkerHello) -> Result<(), Refusal> {
         self.check_cluster(hello.cluster.as_deref(), hello.known)?;
         let name = &hello.name;
-        let old = self.cluster.workers.by_name(name).filter(|(old, _)| *old != session);
+        let old = self.workers.by_name(name).filter(|(old, _)| *old != session);
         // Also if that process is unresponsive: it may continue. If it does not, its stream is closed soon enough.
         if old.is_some_and(|(_, worker)| !is_same_process(worker.instance, hello.instance)) {
             return Err(name_conflict("worker", name));
@@ -176,7 +178,7 @@ impl JoinHandler<'_> {
             if !names.insert(node) {
                 return Err(Refusal::Other(format!("it announces node {node:?} twice")));
             }
-            let Some(known) = self.cluster.nodes.find(node).map(|key| self.cluster.nodes.get(key)) else { continue };
+            let Some(known) = self.nodes.find(node).map(|key| self.nodes.get(key)) else { continue };
             if known.session().is_some() && known.worker() != name {
                 let owner = known.worker();
                 let reason = format!("its node {node:?} is served by worker {owner:?}, which is connected");
@@ -188,7 +190,7 @@ impl JoinHandler<'_> {
 
     fn check_data_plane(&self, hello: &DataPlaneHello) -> Result<(), Refusal> {
         self.check_cluster(hello.cluster.as_deref(), hello.known)?;
-        let known = self.cluster.data_planes.find(&hello.id).and_then(|key| self.cluster.data_planes.get(key));
+        let known = self.data_planes.find(&hello.id).and_then(|key| self.data_planes.get(key));
         let is_taken =
             known.is_some_and(|known| known.session.is_some() && !is_same_process(known.instance, hello.instance));
         if is_taken { Err(name_conflict("data plane", &hello.id.0)) } else { Ok(()) }

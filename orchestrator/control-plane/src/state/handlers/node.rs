@@ -8,7 +8,7 @@ use policy::placement::NodeKey;
 use super::{
     super::{
         SessionId,
-        cluster::{Cluster, CreationOutcome, NodeState, SandboxState},
+        cluster::{Cluster, CreationOutcome, NodeState, Nodes, SandboxState},
         context::Context,
         effects::Effects,
         recovery::Recovery,
@@ -57,7 +57,7 @@ impl NodeHandler<'_> {
         }
         tracing::info!(node = %node.name, "suspect: it misses heartbeats or is disconnected; no new work");
         self.cluster.nodes.set_state(key, NodeState::Suspect);
-        for id in self.cluster.sandboxes_on(key) {
+        for id in self.cluster.nodes.sandboxes_on(key) {
             match self.cluster.sandboxes.state_of(id) {
                 Some(SandboxState::Ready) => {
                     self.cluster.set_sandbox_state(id, SandboxState::Suspended);
@@ -75,7 +75,7 @@ impl NodeHandler<'_> {
     pub(super) fn mark_ready(&mut self, key: NodeKey) {
         tracing::info!(node = %self.cluster.nodes.get(key).name, "back");
         self.cluster.nodes.set_state(key, NodeState::Ready);
-        for id in self.cluster.sandboxes_on(key) {
+        for id in self.cluster.nodes.sandboxes_on(key) {
             self.sandboxes().resume(id);
         }
     }
@@ -84,7 +84,7 @@ impl NodeHandler<'_> {
     pub(super) fn mark_dead(&mut self, key: NodeKey) {
         tracing::warn!(node = %self.cluster.nodes.get(key).name, "dead: its sandboxes are replaced");
         self.cluster.nodes.set_state(key, NodeState::Dead);
-        for id in self.cluster.sandboxes_on(key) {
+        for id in self.cluster.nodes.sandboxes_on(key) {
             let may_be_held = self.cluster.sandboxes.known(id).is_some_and(|sandbox| sandbox.may_be_held());
             let node = self.cluster.nodes.get_mut(key);
             // Its worker may still run, out of reach, and return with what is given up here.
@@ -105,7 +105,7 @@ impl NodeHandler<'_> {
         if !drained {
             return self.effects.touch_room();
         }
-        for id in self.cluster.sandboxes_on(key) {
+        for id in self.cluster.nodes.sandboxes_on(key) {
             self.sandboxes().drain(id);
             self.touch_function_of(id);
         }
@@ -121,7 +121,7 @@ impl NodeHandler<'_> {
             self.worker_left(session);
         }
         self.cluster.nodes.set_state(key, NodeState::Dead);
-        for id in self.cluster.sandboxes_on(key) {
+        for id in self.cluster.nodes.sandboxes_on(key) {
             self.sandboxes().forget_and_touch(id, CreationOutcome::Failed);
         }
         // Other nodes of its worker may have room again.
@@ -140,9 +140,9 @@ impl NodeHandler<'_> {
     }
 }
 
-impl Cluster {
-    /// Sandboxes on a node, in the order of their ids.
+impl Nodes {
+    /// Sandboxes on a node, in the order of their ids. A copy, because handling them changes the node's set.
     pub(super) fn sandboxes_on(&self, key: NodeKey) -> Vec<SandboxId> {
-        self.nodes.get(key).sandboxes().iter().copied().collect()
+        self.get(key).sandboxes().iter().copied().collect()
     }
 }

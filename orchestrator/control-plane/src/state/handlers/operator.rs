@@ -6,7 +6,7 @@ use model::{FunctionName, FunctionSpec, PROCESS_IMAGES, ProcessImage};
 
 use super::super::{
     Now, Origin, Reply,
-    cluster::{Cluster, DataPlanes},
+    cluster::{Cluster, DataPlanes, Workers},
     context::Context,
     effects::{Effect, Effects},
     recovery::Recovery,
@@ -141,13 +141,13 @@ impl Waiting {
     }
 }
 
-impl Cluster {
+impl Workers {
     /// Returns false if there are workers and all of them run processes, which this image can never be. A worker that
     /// comes later may run anything.
     fn may_run(&self, image: &str) -> bool {
-        let mut workers = self.workers.iter();
+        let mut workers = self.iter();
         ProcessImage::read(image).is_some()
-            || self.workers.len() == 0
+            || self.len() == 0
             || workers.any(|(_, worker)| &*worker.runtime != PROCESS_RUNTIME)
     }
 }
@@ -224,7 +224,7 @@ impl OperatorHandler<'_> {
             Some(known) if only_over.is_some_and(|over| !over.contains(known)) => {
                 reply.with(Ok(Registration { outcome: PutOutcome::Conflict, is_known: false }))
             }
-            _ if !self.cluster.may_run(&spec.image) => {
+            _ if !self.cluster.workers.may_run(&spec.image) => {
                 let refused = format!("image: expected {PROCESS_IMAGES}, got text {:?}", spec.image);
                 reply.with(Err(ImageRefused(refused)))
             }

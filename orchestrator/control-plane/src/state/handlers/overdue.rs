@@ -13,7 +13,7 @@ use service::micros;
 use super::{
     super::{
         Map, Now, SessionId,
-        cluster::{Cluster, SandboxState},
+        cluster::{Cluster, Functions, SandboxState, Sandboxes, Workers},
         context::Context,
         effects::Effects,
     },
@@ -144,15 +144,38 @@ impl Queues {
         to.starting += 1;
         self.by_length.insert((to.starting, target));
     }
+
+    /// Logs one line for each worker whose creations have begun again elsewhere.
+    fn log_begun_again(&self, workers: &Workers) {
+        for (session, queue) in self.by_session.iter().filter(|(_, queue)| queue.moved > 0) {
+            let Queue { moved, starting, .. } = queue;
+            let worker = workers.get(*session).map_or("", |worker| &*worker.name);
+            tracing::info!(worker, moved, starting, "creations that did not get their turn begin again");
+        }
+    }
+}
+
+impl Sandboxes {
+    /// The worker at which a creation waits for others, and by when it should have begun, in microseconds.
+    fn queued_since(&self, id: SandboxId) -> Option<(NodeKey, u64)> {
+        let sandbox = self.get(id).filter(|sandbox| sandbox.state() == SandboxState::Starting)?;
+        Some((sandbox.node(), sandbox.queued_until_us?))
+    }
+}
+
+impl Functions {
+    /// Returns true if a creation of a function may begin again elsewhere, given a place. While its creations are
+    /// paced, there is one at a time, which is the one in question.
+    fn may_create(&self, now: Now, id: FunctionId) -> bool {
+        self.get(id).is_some_and(|function| {
+            let backoff = &function.backoff;
+            let is_paced = backoff.failures >= PACED_FROM && function.starting() > 1;
+            !function.removed && function.unfit.is_none() && now.us >= backoff.not_before_us && !is_paced
+        })
+    }
 }
 
 impl Cluster {
-    /// The worker at which a creation waits for others, and by when it should have begun, in microseconds.
-    fn queued_since(&self, id: SandboxId) -> Option<(NodeKey, u64)> {
-        let sandbox = self.sandboxes.get(id).filter(|sandbox| sandbox.state() == SandboxState::Starting)?;
-        Some((sandbox.node(), sandbox.queued_until_us?))
-    }
-
     /// The place where a creation of a function that is overdue at `source` may begin again.
     fn place_elsewhere(
         &self,
@@ -175,24 +198,6 @@ impl Cluster {
             queues.unplaceable.entry(source).or_default().push(resources);
         }
         place
-    }
-
-    /// Returns true if a creation of a function may begin again elsewhere, given a place. While its creations are
-    /// paced, there is one at a time, which is the one in question.
-    fn may_create(&self, now: Now, id: FunctionId) -> bool {
-        self.functions.get(id).is_some_and(|function| {
-            let backoff = &function.backoff;
-            let is_paced = backoff.failures >= PACED_FROM && function.starting() > 1;
-            !function.removed && function.unfit.is_none() && now.us >= backoff.not_before_us && !is_paced
-        })
-    }
-
-    fn log_begun_again(&self, queues: &Queues) {
-        for (session, queue) in queues.by_session.iter().filter(|(_, queue)| queue.moved > 0) {
-            let Queue { moved, starting, .. } = queue;
-            let worker = self.workers.get(*session).map_or("", |worker| &*worker.name);
-            tracing::info!(worker, moved, starting, "creations that did not get their turn begin again");
-        }
     }
 }
 
@@ -243,7 +248,7 @@ impl OverdueHandler<'_> {
     pub(in crate::state) fn check(&mut self) {
         let now = self.context.now;
         let mut overdue = std::mem::take(&mut self.overdue.creations);
-        overdue.retain(|id| self.cluster.queued_since(*id).is_some());
+        overdue.retain(|id| self.cluster.sandboxes.queued_since(*id).is_some());
         let mut queues = self.queues(&overdue);
         let mut left = MAX_PER_CHECK;
         for id in &overdue {
@@ -251,8 +256,8 @@ impl OverdueHandler<'_> {
                 left -= 1;
             }
         }
-        overdue.retain(|id| self.cluster.queued_since(*id).is_some());
-        self.cluster.log_begun_again(&queues);
+        overdue.retain(|id| self.cluster.sandboxes.queued_since(*id).is_some());
+        queues.log_begun_again(&self.cluster.workers);
         let pause_us = if left == 0 { micros(CONTINUE_AFTER) } else { self.overdue_period_us() };
         let check_us = (!overdue.is_empty()).then_some(now.us.saturating_add(pause_us));
         *self.overdue = Overdue { creations: overdue, check_us, checked_us: now.us };
@@ -272,7 +277,7 @@ impl OverdueHandler<'_> {
             by_session.insert(session, queue);
         }
         for id in overdue {
-            let Some((node, queued_until_us)) = self.cluster.queued_since(*id) else { continue };
+            let Some((node, queued_until_us)) = self.cluster.sandboxes.queued_since(*id) else { continue };
             let session = self.cluster.nodes.get(node).session();
             if let Some(queue) = session.and_then(|session| by_session.get_mut(&session)) {
                 queue.has_overdue |= queue.passes_over(now, queued_until_us, deadline_us);
@@ -286,11 +291,11 @@ impl OverdueHandler<'_> {
     /// time of its request.
     fn begin_again(&mut self, old: SandboxId, queues: &mut Queues) -> bool {
         let now = self.context.now;
-        let Some((node, queued_until_us)) = self.cluster.queued_since(old) else { return false };
+        let Some((node, queued_until_us)) = self.cluster.sandboxes.queued_since(old) else { return false };
         let Some(source) = self.cluster.nodes.get(node).session() else { return false };
         let is_passed = queues.passes_over(now, source, queued_until_us);
         let Some(id) = self.cluster.sandboxes.function_of(old) else { return false };
-        if !is_passed || now.us < queued_until_us || !self.cluster.may_create(now, id) {
+        if !is_passed || now.us < queued_until_us || !self.cluster.functions.may_create(now, id) {
             return false;
         }
         let Some((target, node)) = self.cluster.place_elsewhere(now, source, id, queues) else { return false };

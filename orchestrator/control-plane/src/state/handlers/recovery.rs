@@ -10,7 +10,7 @@ use policy::placement::NodeKey;
 use super::{
     super::{
         SessionId,
-        cluster::{Cluster, NodeState, Sandbox, SandboxState},
+        cluster::{Cluster, NodeState, Sandbox, SandboxState, Sandboxes},
         context::Context,
         effects::{Effects, WorkerChange},
         recovery::Recovery,
@@ -103,7 +103,7 @@ impl RecoveryHandler<'_> {
         if self.recovery.awaits_data_planes() {
             return;
         }
-        for (id, node) in self.cluster.unclaimed() {
+        for (id, node) in self.cluster.sandboxes.unclaimed() {
             if self.recovery.has_lost_holders() || self.cluster.nodes.get(node).holders_lost {
                 self.sandboxes().delete(id);
                 self.touch_function_of(id);
@@ -138,7 +138,7 @@ impl RecoveryHandler<'_> {
     }
 }
 
-impl Cluster {
+impl Sandboxes {
     /// Sandboxes that a data plane may hold that has not reported, and their nodes, in the order of their ids.
     fn unclaimed(&self) -> Vec<(SandboxId, NodeKey)> {
         let may_be_held = |sandbox: &Sandbox| match sandbox.state() {
@@ -146,7 +146,7 @@ impl Cluster {
             SandboxState::Draining => sandbox.grant().is_none(),
             _ => false,
         };
-        let unclaimed = self.sandboxes.iter().filter(|(_, sandbox)| may_be_held(sandbox));
+        let unclaimed = self.iter().filter(|(_, sandbox)| may_be_held(sandbox));
         let mut unclaimed: Vec<_> = unclaimed.map(|(id, sandbox)| (id, sandbox.node())).collect();
         unclaimed.sort_unstable();
         unclaimed

@@ -158,7 +158,7 @@ impl ScalingHandler<'_> {
             // The back-off is over: invocations wait again for another attempt.
             self.backoff().end(id);
         }
-        let (missing, again) = self.cluster.paced(now, id, missing);
+        let (missing, again) = self.cluster.functions.paced(now, id, missing);
         for made in 0..missing {
             if made == MAX_PER_DECISION {
                 self.cluster.unschedulable.forget(id);

@@ -39,7 +39,7 @@ pub(crate) struct ClusterView {
 pub(in crate::state) fn show_cluster(context: Context<'_>, cluster: &Cluster, recovery: &Recovery) -> ClusterView {
     let nodes = |state| cluster.nodes.iter().filter(|(_, node)| node.state() == state).count();
     let Totals { starting, ready, granted_slots } = cluster.sandboxes.totals();
-    let demand = cluster.total_demand(context.now);
+    let demand = cluster.recent.total_demand(&cluster.functions, context.now);
     let address = |known: &DataPlane| known.address.map(|address| address.to_string());
     ClusterView {
         cluster: context.term.cluster.to_string(),

@@ -88,7 +88,7 @@ pub(in crate::state) fn show_top(
     limit: usize,
 ) -> TopView {
     let offer = LazyCell::new(|| cluster.nodes.offer());
-    let functions = cluster.most_active(context.registry, context.now, limit);
+    let functions = cluster.recent.most_active(&cluster.functions, context.registry, context.now, limit);
     TopView {
         at_us: context.now.us,
         cluster: show_cluster(context, cluster, recovery),
