@@ -15,13 +15,8 @@ mod top;
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    middleware,
-    routing::{get, post},
-};
-use service::{AdminServer, Listener};
+use axum::{Router, extract::DefaultBodyLimit, middleware};
+use service::{AdminServer, Listener, Route};
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::access::Access;
@@ -42,21 +37,36 @@ pub(crate) struct Operators {
     pub(crate) access: Arc<Access>,
 }
 
+fn routes() -> Vec<Route<Operators>> {
+    vec![
+        Route::get("/v1/functions", functions::list),
+        Route::post("/v1/functions", bulk::put_many),
+        Route::get("/v1/functions/{name}", functions::show),
+        Route::put("/v1/functions/{name}", functions::put),
+        Route::delete("/v1/functions/{name}", functions::delete),
+        Route::get("/v1/nodes", nodes::list),
+        Route::delete("/v1/nodes/{name}", nodes::remove),
+        Route::post("/v1/nodes/{name}/drain", nodes::drain),
+        Route::delete("/v1/nodes/{name}/drain", nodes::undrain),
+        Route::get("/v1/status", pages::status),
+        Route::get("/v1/top", top::top),
+        Route::post("/", form::register),
+        Route::post("/registerService", form::register),
+        Route::get("/check", form::check),
+        Route::get("/healthz", pages::healthz),
+        Route::get("/readyz", pages::readyz),
+        Route::get("/metrics", pages::metrics),
+    ]
+}
+
+/// Methods and paths of the control plane's HTTP API, for the test that compares them with its documentation.
+#[must_use]
+pub fn http_routes() -> Vec<(&'static str, &'static str)> {
+    Route::names(&routes())
+}
+
 fn router(operators: Operators) -> Router {
-    Router::new()
-        .route("/v1/functions", get(functions::list).post(bulk::put_many))
-        .route("/v1/functions/{name}", get(functions::show).put(functions::put).delete(functions::delete))
-        .route("/v1/nodes", get(nodes::list))
-        .route("/v1/nodes/{name}", axum::routing::delete(nodes::remove))
-        .route("/v1/nodes/{name}/drain", post(nodes::drain).delete(nodes::undrain))
-        .route("/v1/status", get(pages::status))
-        .route("/v1/top", get(top::top))
-        .route("/", post(form::register))
-        .route("/registerService", post(form::register))
-        .route("/check", get(form::check))
-        .route("/healthz", get(pages::healthz))
-        .route("/readyz", get(pages::readyz))
-        .route("/metrics", get(pages::metrics))
+    Route::router(routes())
         .fallback(problem::no_such_page)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(middleware::from_fn(query::check))

@@ -22,5 +22,6 @@ mod store;
 mod streams;
 
 pub use config::{Autoscale, Config, ConfigError, Health, Placement};
+pub use http::http_routes;
 pub use part::{BuildError, Built, RunError, build};
 pub use store::{Command, Compacted, Logged, MemoryStore, RedbStore, Store, StoreError, StoreFuture};

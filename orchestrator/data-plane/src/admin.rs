@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::{StatusCode, header},
     response::IntoResponse,
-    routing::get,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde::Serialize;
-use service::{AdminServer, Listener};
+use service::{AdminServer, Listener, Route};
 use tokio_util::sync::CancellationToken;
 
 mod scrape;
@@ -41,17 +40,27 @@ struct Admin {
     registry: Registry,
 }
 
+fn routes() -> Vec<Route<Arc<Admin>>> {
+    vec![
+        Route::get("/healthz", async || "ok\n"),
+        Route::get("/readyz", ready),
+        Route::get("/metrics", metrics),
+        Route::get("/v1/functions", functions),
+    ]
+}
+
+/// Methods and paths of the admin port, for the test that compares them with their documentation.
+#[must_use]
+pub fn http_routes() -> Vec<(&'static str, &'static str)> {
+    Route::names(&routes())
+}
+
 /// Serves the admin port until `shutdown`.
 pub(crate) async fn run(plane: Arc<Plane>, listener: Box<dyn Listener>, shutdown: CancellationToken) {
     let hosts = plane.config.hosts.clone();
     let mut registry = Registry::with_prefix("dirigent_data_plane");
     registry.register_collector(Box::new(Scrape::new(plane.clone())));
-    let router = Router::new()
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/v1/functions", get(functions))
-        .with_state(Arc::new(Admin { plane, registry }));
+    let router = Route::router(routes()).with_state(Arc::new(Admin { plane, registry }));
     AdminServer { router, hosts, connections: MAX_CONNECTIONS }.serve(listener, shutdown).await;
 }
 

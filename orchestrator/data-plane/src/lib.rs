@@ -30,5 +30,6 @@ mod timeline;
 mod upload;
 mod upstream;
 
+pub use admin::http_routes;
 pub use built::{BuildError, Built, RunError, build};
 pub use config::{Config, ConfigError, Limits};

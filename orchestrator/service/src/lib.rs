@@ -8,6 +8,7 @@ mod clock;
 mod log_limiter;
 mod network;
 mod problem;
+mod route;
 
 pub use accept::AcceptFailures;
 pub use admin::AdminServer;
@@ -16,3 +17,4 @@ pub use clock::{Clock, micros};
 pub use log_limiter::LogLimiter;
 pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use problem::{invalid_field, problem};
+pub use route::Route;

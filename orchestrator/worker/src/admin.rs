@@ -9,15 +9,14 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Path, Query, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use model::SandboxId;
 use serde::Serialize;
-use service::{AdminServer, invalid_field, problem};
+use service::{AdminServer, Route, invalid_field, problem};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
@@ -27,7 +26,7 @@ use crate::{
     state::SandboxSummary,
 };
 
-/// Connections served at once; beyond them only health checks and metrics are answered.
+/// Connections served at once; beyond them only health checks and metrics are served.
 const MAX_CONNECTIONS: usize = 256;
 /// Longest output in one response: that of some hundred sandboxes with the default of `process.log`.
 const MAX_LOGS_BYTES: usize = 8 * 1024 * 1024;
@@ -45,16 +44,26 @@ pub(crate) struct Admin {
     pub(crate) has_leader: Arc<AtomicBool>,
 }
 
-/// The routes of the API; `hosts` are the host names with a dot by which it may be called.
+fn routes() -> Vec<Route<Admin>> {
+    vec![
+        Route::get("/healthz", async || "ok\n"),
+        Route::get("/readyz", ready),
+        Route::get("/metrics", metrics),
+        Route::get("/v1/sandboxes", sandboxes),
+        Route::get("/v1/sandboxes/{id}/logs", logs),
+        Route::get("/v1/logs", function_logs),
+    ]
+}
+
+/// Methods and paths of the admin port, for the test that compares them with their documentation.
+#[must_use]
+pub fn http_routes() -> Vec<(&'static str, &'static str)> {
+    Route::names(&routes())
+}
+
+/// The server of the API; `hosts` are the host names with a dot by which it may be called.
 pub(crate) fn pages(admin: Admin, hosts: Vec<String>) -> AdminServer {
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
-        .route("/metrics", get(metrics))
-        .route("/v1/sandboxes", get(sandboxes))
-        .route("/v1/sandboxes/{id}/logs", get(logs))
-        .route("/v1/logs", get(function_logs))
-        .with_state(admin);
+    let router = Route::router(routes()).with_state(admin);
     AdminServer { router, hosts, connections: MAX_CONNECTIONS }
 }
 

@@ -23,6 +23,7 @@ mod state;
 mod user;
 
 pub use address::SandboxAddress;
+pub use admin::http_routes;
 pub use build::{BuildError, Built, RunError, build};
 pub use config::{Config, ConfigError, NodeConfig};
 pub use cpu::{Cpu, CpuError};
