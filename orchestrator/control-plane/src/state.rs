@@ -150,11 +150,21 @@ impl State {
         self.note_clock_jump(now);
         self.dispatch(now, input);
         self.replies.release(now, &self.cluster.data_planes, &mut self.effects);
+        self.send_withheld_data_plane_index(now);
         // Functions that found no room have the first claim on room that this input made, before functions whose timers
         // happen to be due are decided on.
         self.decide_touched(now);
         self.run_timers(now);
+        self.send_withheld_data_plane_index(now);
         self.decide_touched(now);
+    }
+
+    /// The last awaited data plane may have reported or been removed: sandboxes of lost holders are deleted by now, and
+    /// nothing is granted yet.
+    fn send_withheld_data_plane_index(&mut self, now: Now) {
+        if self.recovery.take_withheld_data_plane_index() {
+            self.worker_handler(now).on_data_planes_changed();
+        }
     }
 
     /// Takes the effects to perform, in order.
@@ -164,8 +174,8 @@ impl State {
 
     /// Time of the next [`Input::Time`], in microseconds.
     pub(crate) fn next_due_us(&self) -> Option<u64> {
-        let timers = self.cluster.timers.next_due_us();
-        let health = self.cluster.watches_health().then(|| self.cluster.timers.health_us());
+        let timers = self.cluster.tables.timers.next_due_us();
+        let health = self.cluster.watches_health().then(|| self.cluster.tables.timers.health_us());
         let due = [timers, health, self.replies.due_us(), self.recovery.due_us(), self.overdue.due_us()];
         due.into_iter().flatten().min()
     }
@@ -173,8 +183,12 @@ impl State {
     #[cfg(test)]
     fn assert_consistent(&self) {
         self.cluster.assert_consistent();
-        for (id, sandbox) in
-            self.cluster.sandboxes.iter().filter(|(_, sandbox)| sandbox.state() == cluster::SandboxState::Starting)
+        for (id, sandbox) in self
+            .cluster
+            .tables
+            .sandboxes
+            .iter()
+            .filter(|(_, sandbox)| sandbox.state() == cluster::SandboxState::Starting)
         {
             let is_watched = self.cluster.watches_creation(id) || self.overdue.contains(id);
             assert!(is_watched, "somebody looks at the creation of {id} again, queued or not: {sandbox:?}");
@@ -248,17 +262,17 @@ impl State {
             }
             Change::FunctionRemoved(id) => self.function_handler(now).remove(id),
             Change::NodePut(node) => {
-                self.cluster.nodes.put(&node);
+                self.cluster.tables.nodes.put(&node);
             }
             Change::NodeDrained { name, drained } => self.node_handler(now).set_drained(&name.0, drained),
             Change::NodeRemoved(name) => self.node_handler(now).remove(&name.0),
             Change::DataPlanePut(id) => {
                 self.cluster.data_planes.put(&id, now.us);
-                self.recovery_handler(now).on_data_planes_changed();
+                self.worker_handler(now).on_data_planes_changed();
             }
             Change::DataPlaneRemoved(id) => {
                 self.data_plane_handler(now).remove(&id);
-                self.recovery_handler(now).on_data_planes_changed();
+                self.worker_handler(now).on_data_planes_changed();
             }
         }
     }
@@ -287,10 +301,10 @@ impl State {
 
     fn run_timers(&mut self, now: Now) {
         self.recovery_handler(now).finish();
-        while let Some(id) = self.cluster.pop_due_function(now.us) {
+        while let Some(id) = self.cluster.tables.pop_due_function(now.us) {
             self.effects.touch(id, now.us);
         }
-        while let Some((id, timer)) = self.cluster.timers.pop_due_sandbox(now.us) {
+        while let Some((id, timer)) = self.cluster.tables.timers.pop_due_sandbox(now.us) {
             match timer {
                 SandboxTimer::Creation => self.overdue_handler(now).on_creation_deadline(id),
                 SandboxTimer::Proof => self.sandbox_handler(now).backoff().on_proven(id),
@@ -301,8 +315,8 @@ impl State {
             self.overdue_handler(now).check();
         }
         // Without peers there is nothing to check, and an idle control plane does not wake.
-        if self.cluster.watches_health() && self.cluster.timers.health_us() <= now.us {
-            self.cluster.timers.restart_health(now);
+        if self.cluster.watches_health() && self.cluster.tables.timers.health_us() <= now.us {
+            self.cluster.tables.timers.restart_health(now);
             self.health_handler(now).check();
         }
     }

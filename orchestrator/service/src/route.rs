@@ -35,7 +35,6 @@ impl<S: Clone + Send + Sync + 'static> Route<S> {
     }
 
     /// A router of these routes.
-    #[must_use]
     pub fn router(routes: Vec<Self>) -> Router<S> {
         routes.into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler))
     }

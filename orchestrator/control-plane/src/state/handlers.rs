@@ -1,5 +1,5 @@
 //! One handler for each kind of event. A handler borrows exactly what it may change, so that the compiler enforces who
-//! may change what: some tables, or all of them where an event concerns sandboxes, which are counted in several. Other
+//! may change what: [`Tables`](super::cluster::Tables) where sandboxes change, which are counted in all of them. Other
 //! state is readable through its [`Context`].
 //!
 //! A handler creates the narrower ones that it needs from its own borrows: [`grant`] and [`backoff`] have the
@@ -56,32 +56,34 @@ macro_rules! context {
 impl State {
     pub(super) fn data_plane_handler(&mut self, now: Now) -> DataPlaneHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster, recovery, effects, .. } = self;
-        DataPlaneHandler { context, cluster, recovery, effects }
+        let Self { cluster: Cluster { tables, data_planes, recent, .. }, recovery, effects, .. } = self;
+        DataPlaneHandler { context, tables, data_planes, recent, recovery, effects }
     }
 
     pub(super) fn function_handler(&mut self, now: Now) -> FunctionHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster, effects, .. } = self;
-        FunctionHandler { context, cluster, effects }
+        let Self { cluster: Cluster { tables, data_planes, unschedulable, .. }, effects, .. } = self;
+        FunctionHandler { context, tables, data_planes, unschedulable, effects }
     }
 
     pub(super) fn health_handler(&mut self, now: Now) -> HealthHandler<'_> {
         let context = context!(self, now);
         let Self { cluster, recovery, unresponsive_together, effects, .. } = self;
-        HealthHandler { context, cluster, recovery, unresponsive_together, effects }
+        let Cluster { tables, workers, data_planes, .. } = cluster;
+        HealthHandler { context, tables, workers, data_planes, recovery, unresponsive_together, effects }
     }
 
     pub(super) fn join_handler(&mut self, now: Now) -> JoinHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster: Cluster { nodes, workers, data_planes, .. }, joining, effects, .. } = self;
-        JoinHandler { context, nodes, workers, data_planes, joining, effects }
+        let Self { cluster: Cluster { tables, workers, data_planes, .. }, joining, effects, .. } = self;
+        JoinHandler { context, nodes: &tables.nodes, workers, data_planes, joining, effects }
     }
 
     pub(super) fn node_handler(&mut self, now: Now) -> NodeHandler<'_> {
         let context = context!(self, now);
         let Self { cluster, recovery, unresponsive_together, effects, .. } = self;
-        NodeHandler { context, cluster, recovery, unresponsive_together, effects }
+        let Cluster { tables, workers, data_planes, .. } = cluster;
+        NodeHandler { context, tables, workers, data_planes, recovery, unresponsive_together, effects }
     }
 
     pub(super) fn operator_handler(&mut self, now: Now) -> OperatorHandler<'_> {
@@ -92,31 +94,33 @@ impl State {
 
     pub(super) fn overdue_handler(&mut self, now: Now) -> OverdueHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster, scaler, overdue, effects, .. } = self;
-        OverdueHandler { context, cluster, scaler, overdue, effects }
+        let Self { cluster: Cluster { tables, workers, data_planes, recent, .. }, scaler, overdue, effects, .. } = self;
+        OverdueHandler { context, tables, workers, data_planes, recent, scaler, overdue, effects }
     }
 
     pub(super) fn recovery_handler(&mut self, now: Now) -> RecoveryHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster, recovery, effects, .. } = self;
-        RecoveryHandler { context, cluster, recovery, effects }
+        let Self { cluster: Cluster { tables, data_planes, .. }, recovery, effects, .. } = self;
+        RecoveryHandler { context, tables, data_planes, recovery, effects }
     }
 
     pub(super) fn sandbox_handler(&mut self, now: Now) -> SandboxHandler<'_> {
         let context = context!(self, now);
-        let Self { cluster, effects, .. } = self;
-        SandboxHandler { context, cluster, effects }
+        let Self { cluster: Cluster { tables, data_planes, .. }, effects, .. } = self;
+        SandboxHandler { context, tables, data_planes, effects }
     }
 
     pub(super) fn scaling_handler(&mut self, now: Now) -> ScalingHandler<'_> {
         let context = context!(self, now);
         let Self { cluster, recovery, scaler, effects, .. } = self;
-        ScalingHandler { context, cluster, recovery, scaler, effects }
+        let Cluster { tables, data_planes, unschedulable, recent, .. } = cluster;
+        ScalingHandler { context, tables, data_planes, unschedulable, recovery, recent, scaler, effects }
     }
 
     pub(super) fn worker_handler(&mut self, now: Now) -> WorkerHandler<'_> {
         let context = context!(self, now);
         let Self { cluster, recovery, unresponsive_together, effects, .. } = self;
-        WorkerHandler { context, cluster, recovery, unresponsive_together, effects }
+        let Cluster { tables, workers, data_planes, .. } = cluster;
+        WorkerHandler { context, tables, workers, data_planes, recovery, unresponsive_together, effects }
     }
 }

@@ -174,7 +174,7 @@ impl Recovery {
 
     /// Returns true if workers are to be told now of what was withheld.
     pub(super) fn take_withheld_data_plane_index(&mut self) -> bool {
-        std::mem::take(&mut self.withholds_data_plane_index)
+        !self.awaits_data_planes() && std::mem::take(&mut self.withholds_data_plane_index)
     }
 
     pub(super) fn nodes_reported(&mut self, nodes: &[NodeKey]) {

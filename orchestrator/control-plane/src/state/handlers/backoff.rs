@@ -10,8 +10,8 @@ use service::micros;
 use super::super::{
     Now,
     cluster::{
-        Cluster, CreationBackoff, DataPlaneKey, DataPlanes, Functions, Nodes, Sandbox, SandboxState, SandboxTimer,
-        Sandboxes, Timers,
+        CreationBackoff, DataPlaneKey, DataPlanes, Functions, Nodes, Sandbox, SandboxState, SandboxTimer, Sandboxes,
+        Tables, Timers,
     },
     context::Context,
     effects::{CreationProblem, DataPlaneChange, Effects, ProblemChange},
@@ -90,8 +90,13 @@ impl Functions {
 }
 
 impl<'a> BackoffHandler<'a> {
-    pub(super) fn of(context: Context<'a>, cluster: &'a mut Cluster, effects: &'a mut Effects) -> Self {
-        let Cluster { functions, nodes, timers, sandboxes, data_planes, .. } = cluster;
+    pub(super) fn of(
+        context: Context<'a>,
+        tables: &'a mut Tables,
+        data_planes: &'a mut DataPlanes,
+        effects: &'a mut Effects,
+    ) -> Self {
+        let Tables { functions, nodes, timers, sandboxes } = tables;
         Self { context, functions, nodes, timers, sandboxes, data_planes, effects }
     }
 }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use model::{Epoch, FunctionId, SandboxId};
-use policy::placement::{NodeKey, Wanted};
+use policy::placement::{NodeKey, Placement, Wanted};
 use rand_pcg::Pcg64;
 use service::micros;
 
 use super::{
     super::{
         Now,
-        cluster::{Cluster, Sandbox, Timing},
+        cluster::{DataPlanes, Recent, Sandbox, Tables, Timing},
         context::Context,
         effects::{Effects, WorkerChange},
     },
@@ -24,7 +24,8 @@ const NO_ROOM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 pub(in crate::state) struct Scaler {
     /// Sandboxes commanded in this epoch so far.
     pub(in crate::state) sandboxes_commanded: u64,
-    /// Of the placement policies.
+    /// Per-node data of the placement policies, and their random numbers.
+    placement: Placement,
     rng: Pcg64,
     /// Time at which a lack of room was logged last, in microseconds.
     no_room_logged_us: Option<u64>,
@@ -33,7 +34,7 @@ pub(in crate::state) struct Scaler {
 impl Scaler {
     pub(in crate::state) fn new(seed: u64, epoch: Epoch) -> Self {
         let rng = Pcg64::new(u128::from(seed), u128::from(epoch.0));
-        Self { sandboxes_commanded: 0, rng, no_room_logged_us: None }
+        Self { sandboxes_commanded: 0, placement: Placement::default(), rng, no_room_logged_us: None }
     }
 
     /// Returns true, once in an interval, if a line about a lack of room is to be logged now.
@@ -50,26 +51,28 @@ impl Scaler {
 /// Commands sandboxes.
 pub(in crate::state) struct CreationHandler<'a> {
     pub(super) context: Context<'a>,
-    pub(super) cluster: &'a mut Cluster,
+    pub(super) tables: &'a mut Tables,
+    pub(super) data_planes: &'a mut DataPlanes,
+    pub(super) recent: &'a mut Recent,
     pub(super) scaler: &'a mut Scaler,
     pub(super) effects: &'a mut Effects,
 }
 
 impl CreationHandler<'_> {
     fn sandboxes(&mut self) -> SandboxHandler<'_> {
-        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+        SandboxHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     /// Places one sandbox and commands its creation. Returns false if no node has room.
     pub(super) fn create(&mut self, id: FunctionId, read_us: u64) -> bool {
         let now = self.context.now;
         let decided_us = now.measured_us();
-        let Some(function) = self.cluster.functions.known(id) else { return false };
+        let Some(function) = self.tables.functions.known(id) else { return false };
         let spec = &function.registered.spec;
-        let avoid = self.cluster.avoided(now, id);
+        let avoid = self.tables.avoided(now, id);
         let policy = self.context.settings.placement_for(spec);
         let wanted = Wanted { policy, resources: spec.resources(), avoid: &avoid };
-        let Some(node) = self.cluster.placement.choose(self.cluster.nodes.pool(), wanted, &mut self.scaler.rng) else {
+        let Some(node) = self.scaler.placement.choose(self.tables.nodes.pool(), wanted, &mut self.scaler.rng) else {
             return false;
         };
         self.command(id, node, Timing { requested_us: read_us.min(decided_us), decided_us, ..Timing::default() })
@@ -78,7 +81,7 @@ impl CreationHandler<'_> {
     /// Creates a sandbox on `node` in the place of `old`, if there is room. It keeps the time of its request.
     pub(super) fn replace(&mut self, old: SandboxId, node: NodeKey) -> bool {
         let decided_us = self.context.now.measured_us();
-        let Some(sandbox) = self.cluster.sandboxes.known(old) else { return false };
+        let Some(sandbox) = self.tables.sandboxes.known(old) else { return false };
         let function = sandbox.function();
         let requested_us = sandbox.timing.as_ref().map_or(decided_us, |timing| timing.requested_us);
         let is_commanded = self.command(function, node, Timing { requested_us, decided_us, ..Timing::default() });
@@ -93,7 +96,7 @@ impl CreationHandler<'_> {
     /// request and of the decision.
     fn command(&mut self, id: FunctionId, node: NodeKey, timing: Timing) -> bool {
         let now = self.context.now;
-        let Some(function) = self.cluster.functions.known(id) else { return false };
+        let Some(function) = self.tables.functions.known(id) else { return false };
         let registered = function.registered.clone();
         let Some(sandbox) = SandboxId::new(self.context.term.epoch, self.scaler.sandboxes_commanded + 1) else {
             return false;
@@ -101,18 +104,18 @@ impl CreationHandler<'_> {
         let timing = Timing { placed_us: now.measured_us(), ..timing };
         let due_us = now.after(self.context.settings.health.creation_deadline);
         let commanded = Sandbox::commanded(&registered, node, now.us, due_us, timing);
-        if !self.cluster.add_commanded(sandbox, commanded) {
+        if !self.tables.add_commanded(sandbox, commanded) {
             return false;
         }
         self.scaler.sandboxes_commanded += 1;
-        if let Some(function) = self.cluster.functions.known_mut(id) {
+        if let Some(function) = self.tables.functions.known_mut(id) {
             function.backoff.commanded_us = Some(now.us);
             function.backoff.found_no_room = false;
             function.activity.creations = function.activity.creations.saturating_add(1);
         }
-        self.cluster.recent.note(&mut self.cluster.functions, now, id);
+        self.recent.note(&mut self.tables.functions, now, id);
         self.context.metrics.creations.inc();
-        let node = self.cluster.nodes.get(node);
+        let node = self.tables.nodes.get(node);
         if let Some(session) = node.session() {
             self.effects.send_to_worker(session, WorkerChange::Create { sandbox, node: node.index(), registered });
         }
@@ -120,7 +123,7 @@ impl CreationHandler<'_> {
     }
 }
 
-impl Cluster {
+impl Tables {
     /// Nodes to avoid: those where creations of the function failed lately, and those where creations of several
     /// functions did.
     pub(super) fn avoided(&self, now: Now, id: FunctionId) -> Vec<NodeKey> {

@@ -5,7 +5,7 @@ use model::{DataPlaneId, FunctionId};
 use super::{
     super::{
         SessionId,
-        cluster::{Cluster, CreationOutcome, DataPlaneKey, Function, GrantCap, SandboxState},
+        cluster::{CreationOutcome, DataPlaneKey, DataPlanes, Function, GrantCap, Recent, SandboxState, Tables},
         context::Context,
         effects::{DataPlaneChange, Effects, ProblemChange},
         recovery::Recovery,
@@ -23,33 +23,41 @@ const AWAY_GRACE_US: u64 = 2_000_000;
 /// Handles what data planes send.
 pub(in crate::state) struct DataPlaneHandler<'a> {
     pub(super) context: Context<'a>,
-    pub(super) cluster: &'a mut Cluster,
+    pub(super) tables: &'a mut Tables,
+    pub(super) data_planes: &'a mut DataPlanes,
+    pub(super) recent: &'a mut Recent,
     pub(super) recovery: &'a mut Recovery,
     pub(super) effects: &'a mut Effects,
 }
 
 impl DataPlaneHandler<'_> {
     fn grants(&mut self) -> GrantHandler<'_> {
-        GrantHandler::of(self.context, self.cluster, self.effects)
+        GrantHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     fn sandboxes(&mut self) -> SandboxHandler<'_> {
-        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+        SandboxHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     fn recovery(&mut self) -> RecoveryHandler<'_> {
-        RecoveryHandler { context: self.context, cluster: self.cluster, recovery: self.recovery, effects: self.effects }
+        RecoveryHandler {
+            context: self.context,
+            tables: self.tables,
+            data_planes: self.data_planes,
+            recovery: self.recovery,
+            effects: self.effects,
+        }
     }
 
     /// Admits a data plane that is durable.
     pub(in crate::state) fn admit(&mut self, session: SessionId, hello: DataPlaneHello) {
         let id = &hello.id;
         // It may have been removed since the command that it waited for.
-        let Some(key) = self.cluster.data_planes.find(id) else { return };
-        if let Some(old) = self.cluster.data_planes.attach(key, session) {
+        let Some(key) = self.data_planes.find(id) else { return };
+        if let Some(old) = self.data_planes.attach(key, session) {
             self.effects.close(old, format!("data plane {id} connected again"));
         }
-        if let Some(known) = self.cluster.data_planes.get_mut(key) {
+        if let Some(known) = self.data_planes.get_mut(key) {
             known.address = hello.address;
             // It gets a new snapshot, which it has not acknowledged.
             known.applied = 0;
@@ -60,7 +68,7 @@ impl DataPlaneHandler<'_> {
     }
 
     fn send_snapshot(&mut self, key: DataPlaneKey) {
-        let Self { context, cluster: Cluster { functions, data_planes, .. }, effects, .. } = self;
+        let Self { context, tables: Tables { functions, .. }, data_planes, effects, .. } = self;
         let mut send = |change| effects.send_to_data_plane(data_planes, key, change);
         send(DataPlaneChange::Welcome(context.welcome(None)));
         let sequence = context.registry.function_index();
@@ -79,15 +87,15 @@ impl DataPlaneHandler<'_> {
     /// other data planes need further sandboxes, also to keep a lower bound.
     pub(in crate::state) fn on_disconnect(&mut self, session: SessionId) {
         // A peer that was never admitted holds nothing.
-        let Some(key) = self.cluster.data_planes.detach(session) else { return };
+        let Some(key) = self.data_planes.detach(session) else { return };
         let now_us = self.context.now.us;
-        if let Some(known) = self.cluster.data_planes.get_mut(key) {
+        if let Some(known) = self.data_planes.get_mut(key) {
             known.left_us = now_us;
             tracing::info!(data_plane = %known.id, "its stream ended; what it holds waits for it");
         }
         let mut below_bound_later = Vec::new();
-        let has_others = self.cluster.data_planes.connected().next().is_some();
-        for (id, function) in self.cluster.functions.iter_mut() {
+        let has_others = self.data_planes.connected().next().is_some();
+        for (id, function) in self.tables.functions.iter_mut() {
             if function.load(key).is_none_or(|load| load.held() == 0) {
                 continue;
             }
@@ -100,19 +108,19 @@ impl DataPlaneHandler<'_> {
                 below_bound_later.push(id);
             }
         }
-        below_bound_later.into_iter().for_each(|id| self.cluster.decide_by(id, now_us + AWAY_GRACE_US));
+        below_bound_later.into_iter().for_each(|id| self.tables.decide_by(id, now_us + AWAY_GRACE_US));
     }
 
     /// Ends what a data plane held, never to be granted again, and forgets it.
     pub(in crate::state) fn remove(&mut self, id: &DataPlaneId) {
         // The log may name one twice: one that left, came back, and left again.
-        let Some(key) = self.cluster.data_planes.find(id) else { return };
-        if let Some(session) = self.cluster.data_planes.get(key).and_then(|known| known.session) {
+        let Some(key) = self.data_planes.find(id) else { return };
+        if let Some(session) = self.data_planes.get(key).and_then(|known| known.session) {
             // It connected again after its removal was decided, so it has to report its grants again.
             self.effects.close(session, "it was removed because it was away for too long".to_owned());
             self.on_disconnect(session);
         }
-        let held = self.cluster.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
+        let held = self.tables.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
         for id in held.map(|(id, _)| id).collect::<Vec<_>>() {
             self.sandboxes().delete(id);
             self.grants().end_grant(id);
@@ -121,18 +129,18 @@ impl DataPlaneHandler<'_> {
         self.recovery.holder_lost(key);
         tracing::warn!(data_plane = %id, "gone: the sandboxes it held are ended");
         self.recovery.data_plane_reported(key);
-        for (id, function) in self.cluster.functions.iter_mut() {
+        for (id, function) in self.tables.functions.iter_mut() {
             if function.forget_load(key) {
                 self.effects.touch(id, self.context.now.us);
             }
         }
-        self.cluster.data_planes.remove(key);
+        self.data_planes.remove(key);
         self.recovery().resolve_unclaimed();
     }
 
     pub(in crate::state) fn on_message(&mut self, session: SessionId, message: &DataPlaneMessage) {
         // Its connection may have been closed since.
-        let Some(key) = self.cluster.data_planes.by_session(session) else { return };
+        let Some(key) = self.data_planes.by_session(session) else { return };
         let read_us = message.read_us;
         // The loads of both are those of when the message was written, but of older programs only those of demand are.
         for sample in &message.samples {
@@ -156,7 +164,7 @@ impl DataPlaneHandler<'_> {
             let touched = self.grants().on_cap_ack(key, ack);
             self.effects.touch_all(touched, read_us);
         }
-        if let (Some(applied), Some(known)) = (message.applied, self.cluster.data_planes.get_mut(key)) {
+        if let (Some(applied), Some(known)) = (message.applied, self.data_planes.get_mut(key)) {
             // No more than there is: a faulty data plane must not acknowledge changes of the future.
             known.applied = known.applied.max(applied.min(self.context.registry.function_index()));
         }
@@ -165,12 +173,12 @@ impl DataPlaneHandler<'_> {
     /// Records demand. Returns the function, if its policy acts on demand at once.
     fn on_demand(&mut self, key: DataPlaneKey, demand: &Demand) -> Option<FunctionId> {
         let Demand { function: id, waiting, running } = *demand;
-        let function = self.cluster.functions.get_mut(id).filter(|function| !function.removed)?;
+        let function = self.tables.functions.get_mut(id).filter(|function| !function.removed)?;
         let load = function.load_mut(key);
         (load.waiting, load.running) = (waiting, running);
         let decides = function.autoscaler.on_demand() || has_free_for_unmet(function, key);
         if waiting > 0 || running > 0 {
-            self.cluster.recent.note(&mut self.cluster.functions, self.context.now, id);
+            self.recent.note(&mut self.tables.functions, self.context.now, id);
         }
         decides.then_some(id)
     }
@@ -178,7 +186,7 @@ impl DataPlaneHandler<'_> {
     fn on_sample(&mut self, key: DataPlaneKey, sample: &FunctionSample) -> Option<FunctionId> {
         let now = self.context.now;
         let FunctionSample { function: id, cold, sample } = sample;
-        let function = self.cluster.functions.get_mut(*id).filter(|function| !function.removed)?;
+        let function = self.tables.functions.get_mut(*id).filter(|function| !function.removed)?;
         let load = function.load_mut(key);
         (load.waiting, load.running) = (sample.waiting, sample.running);
         function.activity.invocations = function.activity.invocations.saturating_add(sample.requests.into());
@@ -186,7 +194,7 @@ impl DataPlaneHandler<'_> {
         function.autoscaler.record(now.ms(), key.0, sample);
         let decides = function.autoscaler.on_demand() || function.due_us().is_none();
         if sample.requests > 0 || sample.peak > 0 {
-            self.cluster.recent.note(&mut self.cluster.functions, now, *id);
+            self.recent.note(&mut self.tables.functions, now, *id);
         }
         decides.then_some(*id)
     }
@@ -195,7 +203,7 @@ impl DataPlaneHandler<'_> {
     /// it.
     fn on_grant_ack(&mut self, key: DataPlaneKey, ack: &GrantAck, read_us: u64) -> Option<FunctionId> {
         let id = ack.sandbox;
-        let sandbox = self.cluster.sandboxes.get(id).filter(|sandbox| sandbox.is_granted_to(key))?;
+        let sandbox = self.tables.sandboxes.get(id).filter(|sandbox| sandbox.is_granted_to(key))?;
         // An acknowledgement of an older change is void, also when it returns the slots: the newest change granted them
         // again, and will be acknowledged too.
         if sandbox.version != ack.version {
@@ -211,9 +219,9 @@ impl DataPlaneHandler<'_> {
             }
             return Some(function);
         }
-        self.cluster.sandboxes.acknowledge_grant(&mut self.cluster.functions, id);
+        self.tables.sandboxes.acknowledge_grant(&mut self.tables.functions, id);
         // The first acknowledgement of a new sandbox ends its creation.
-        if let Some(timing) = self.cluster.sandboxes.known_mut(id).and_then(|sandbox| sandbox.timing.as_mut()) {
+        if let Some(timing) = self.tables.sandboxes.known_mut(id).and_then(|sandbox| sandbox.timing.as_mut()) {
             timing.published_us = ack.published_us;
             timing.net_dataplane_us = ack.published_us.map(|at| read_us.saturating_sub(at).saturating_sub(ack.own_us));
             self.sandboxes().end_creation(id, CreationOutcome::Ready);
@@ -227,7 +235,7 @@ impl DataPlaneHandler<'_> {
     /// never forgets one by itself, unless other invocations run in what it holds: then the sandbox is drained.
     fn on_endpoint_failure(&mut self, key: DataPlaneKey, failure: &EndpointFailure) -> Option<FunctionId> {
         let id = failure.sandbox;
-        let Some(sandbox) = self.cluster.sandboxes.get(id) else {
+        let Some(sandbox) = self.tables.sandboxes.get(id) else {
             self.on_failure_of_unknown(key, failure);
             return None;
         };

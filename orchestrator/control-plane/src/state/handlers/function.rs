@@ -7,7 +7,7 @@ use policy::autoscale::Autoscaler;
 
 use super::{
     super::{
-        cluster::{Cluster, Function},
+        cluster::{DataPlanes, Function, Tables, Unschedulable},
         context::Context,
         effects::{DataPlaneChange, Effects},
     },
@@ -18,24 +18,26 @@ use super::{
 /// Follows the registry's changes of functions.
 pub(in crate::state) struct FunctionHandler<'a> {
     pub(super) context: Context<'a>,
-    pub(super) cluster: &'a mut Cluster,
+    pub(super) tables: &'a mut Tables,
+    pub(super) data_planes: &'a mut DataPlanes,
+    pub(super) unschedulable: &'a mut Unschedulable,
     pub(super) effects: &'a mut Effects,
 }
 
 impl FunctionHandler<'_> {
     fn backoff(&mut self) -> BackoffHandler<'_> {
-        BackoffHandler::of(self.context, self.cluster, self.effects)
+        BackoffHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     fn sandboxes(&mut self) -> SandboxHandler<'_> {
-        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+        SandboxHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     /// A function is registered.
     pub(in crate::state) fn add(&mut self, registered: Arc<Registered>) {
         let id = registered.id;
         let policy = self.context.settings.autoscale_for(&registered.spec);
-        self.cluster.functions.insert(Function::registered(registered, policy));
+        self.tables.functions.insert(Function::registered(registered, policy));
         self.announce(id);
         self.effects.touch(id, self.context.now.us);
     }
@@ -43,7 +45,7 @@ impl FunctionHandler<'_> {
     /// A function has another specification.
     pub(in crate::state) fn update(&mut self, registered: Arc<Registered>, needs_new_sandboxes: bool) {
         let id = registered.id;
-        let Some(function) = self.cluster.functions.known_mut(id) else { return };
+        let Some(function) = self.tables.functions.known_mut(id) else { return };
         let spec = &registered.spec;
         let policy_changed = function.registered.spec.scale.policy != spec.scale.policy;
         function.autoscaler.retune(&spec.scale, spec.concurrency);
@@ -79,15 +81,15 @@ impl FunctionHandler<'_> {
     pub(in crate::state) fn remove(&mut self, id: FunctionId) {
         let index = self.context.registry.function_index();
         let change = || DataPlaneChange::Removed(id, index);
-        self.effects.send_to_every_data_plane(&self.cluster.data_planes, change);
-        self.cluster.unschedulable.forget(id);
-        self.cluster.decide_again_at(id, None);
-        let Some(function) = self.cluster.functions.known_mut(id) else { return };
+        self.effects.send_to_every_data_plane(self.data_planes, change);
+        self.unschedulable.forget(id);
+        self.tables.decide_again_at(id, None);
+        let Some(function) = self.tables.functions.known_mut(id) else { return };
         function.removed = true;
         // A copy, because draining may remove them from the function's set.
         let sandboxes = function.sandboxes().clone();
         if sandboxes.is_empty() {
-            self.cluster.remove_function(id);
+            self.tables.remove_function(id);
         }
         for sandbox in sandboxes {
             self.sandboxes().drain(sandbox);
@@ -95,19 +97,19 @@ impl FunctionHandler<'_> {
     }
 
     fn drain_other_revisions(&mut self, id: FunctionId) {
-        let Some(function) = self.cluster.functions.known(id) else { return };
+        let Some(function) = self.tables.functions.known(id) else { return };
         let revision = function.registered.revision;
         for sandbox in function.sandboxes().clone() {
-            if self.cluster.sandboxes.known(sandbox).is_some_and(|sandbox| sandbox.revision != revision) {
+            if self.tables.sandboxes.known(sandbox).is_some_and(|sandbox| sandbox.revision != revision) {
                 self.sandboxes().drain(sandbox);
             }
         }
     }
 
     fn announce(&mut self, id: FunctionId) {
-        let Some(function) = self.cluster.functions.known(id) else { return };
+        let Some(function) = self.tables.functions.known(id) else { return };
         let (config, index) = (function.config(), self.context.registry.function_index());
         let change = || DataPlaneChange::Function(config.clone(), index);
-        self.effects.send_to_every_data_plane(&self.cluster.data_planes, change);
+        self.effects.send_to_every_data_plane(self.data_planes, change);
     }
 }

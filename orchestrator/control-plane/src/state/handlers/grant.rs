@@ -7,7 +7,7 @@ use model::{EndpointState, FunctionId, MAX_CONCURRENCY, SandboxId};
 
 use super::super::{
     Now,
-    cluster::{Cluster, DataPlaneKey, DataPlanes, FunctionLoad, Functions, Sandboxes},
+    cluster::{DataPlaneKey, DataPlanes, FunctionLoad, Functions, Sandboxes, Tables},
     context::Context,
     effects::{DataPlaneChange, Effects, Endpoint, EndpointChange},
 };
@@ -22,8 +22,13 @@ pub(in crate::state) struct GrantHandler<'a> {
 }
 
 impl<'a> GrantHandler<'a> {
-    pub(super) fn of(context: Context<'a>, cluster: &'a mut Cluster, effects: &'a mut Effects) -> Self {
-        let Cluster { functions, sandboxes, data_planes, .. } = cluster;
+    pub(super) fn of(
+        context: Context<'a>,
+        tables: &'a mut Tables,
+        data_planes: &'a mut DataPlanes,
+        effects: &'a mut Effects,
+    ) -> Self {
+        let Tables { functions, sandboxes, .. } = tables;
         Self { now: context.now, functions, sandboxes, data_planes, effects }
     }
 }

@@ -11,7 +11,7 @@ use self::common_outage::{Unresponsive, unresponsive_together};
 use super::{
     super::{
         Origin,
-        cluster::{Cluster, Node, NodeState, Worker, Workers},
+        cluster::{Cluster, DataPlanes, Node, NodeState, Tables, Worker, Workers},
         context::Context,
         effects::Effects,
         recovery::Recovery,
@@ -27,7 +27,9 @@ const CLOCK_JUMP_US: u64 = 500_000;
 /// Marks unresponsive peers.
 pub(in crate::state) struct HealthHandler<'a> {
     pub(super) context: Context<'a>,
-    pub(super) cluster: &'a mut Cluster,
+    pub(super) tables: &'a mut Tables,
+    pub(super) workers: &'a mut Workers,
+    pub(super) data_planes: &'a mut DataPlanes,
     pub(super) recovery: &'a mut Recovery,
     pub(super) unresponsive_together: &'a mut BTreeSet<NodeKey>,
     pub(super) effects: &'a mut Effects,
@@ -37,7 +39,9 @@ impl HealthHandler<'_> {
     fn nodes(&mut self) -> NodeHandler<'_> {
         NodeHandler {
             context: self.context,
-            cluster: self.cluster,
+            tables: self.tables,
+            workers: self.workers,
+            data_planes: self.data_planes,
             recovery: self.recovery,
             unresponsive_together: self.unresponsive_together,
             effects: self.effects,
@@ -60,7 +64,6 @@ impl HealthHandler<'_> {
 
     fn suspect_unresponsive_workers(&mut self, suspect_after: u64, dead_after: u64) {
         let unresponsive: Vec<_> = self
-            .cluster
             .workers
             .iter()
             .filter(|(_, worker)| self.elapsed_us(worker.last_heartbeat_us) >= suspect_after)
@@ -69,7 +72,7 @@ impl HealthHandler<'_> {
             .collect();
         for (session, last_heartbeat_us, nodes) in unresponsive {
             for key in nodes {
-                self.cluster.nodes.set_last_heartbeat(key, last_heartbeat_us);
+                self.tables.nodes.set_last_heartbeat(key, last_heartbeat_us);
                 self.nodes().mark_suspect(key);
             }
             if self.elapsed_us(last_heartbeat_us) >= dead_after {
@@ -81,7 +84,7 @@ impl HealthHandler<'_> {
 
     /// Marks nodes as suspect whose connection ended during a common outage that is over.
     fn suspect_disconnected_nodes(&mut self, suspect_after: u64) {
-        let left = self.cluster.nodes.iter().filter(|(key, node)| {
+        let left = self.tables.nodes.iter().filter(|(key, node)| {
             let is_away = node.session().is_none() && node.state() == NodeState::Ready;
             is_away
                 && self.elapsed_us(node.last_heartbeat_us) >= suspect_after
@@ -94,7 +97,7 @@ impl HealthHandler<'_> {
 
     fn mark_dead_nodes(&mut self, dead_after: u64) {
         let dead: Vec<_> = self
-            .cluster
+            .tables
             .nodes
             .iter()
             .filter(|(_, node)| node.state() == NodeState::Suspect && node.session().is_none())
@@ -128,9 +131,8 @@ impl HealthHandler<'_> {
     fn common_outage(&self, suspect_after: u64) -> BTreeSet<NodeKey> {
         let is_evidence =
             |node: &Node| node.state() != NodeState::Dead && !node.worker().is_empty() && !node.is_leaving();
-        let evidence = || self.cluster.nodes.iter().filter(|(_, node)| is_evidence(node));
-        let contacts =
-            evidence().map(|(node, known)| (node, self.cluster.workers.last_heartbeat_us(known), known.worker()));
+        let evidence = || self.tables.nodes.iter().filter(|(_, node)| is_evidence(node));
+        let contacts = evidence().map(|(node, known)| (node, self.workers.last_heartbeat_us(known), known.worker()));
         // Even nodes with one cause miss different heartbeats first: half of the time-out is enough to count with the
         // others.
         let quiet = contacts.filter(|(_, since_us, _)| self.elapsed_us(*since_us) >= suspect_after / 2);
@@ -139,7 +141,7 @@ impl HealthHandler<'_> {
             return BTreeSet::new();
         }
         let has_begun = |node: &NodeKey| {
-            let contact_us = self.cluster.workers.last_heartbeat_us(self.cluster.nodes.get(*node));
+            let contact_us = self.workers.last_heartbeat_us(self.tables.nodes.get(*node));
             self.unresponsive_together.contains(node) || self.elapsed_us(contact_us) >= suspect_after
         };
         let groups = unresponsive_together(quiet, evidence().count(), suspect_after);
@@ -150,13 +152,13 @@ impl HealthHandler<'_> {
     fn restart_heartbeat_timeout(&mut self, over: &BTreeSet<NodeKey>) {
         let now_us = self.context.now.us;
         let is_forgiven = |worker: &Worker| worker.nodes.iter().any(|key| over.contains(key));
-        for worker in self.cluster.workers.iter_mut().filter(|worker| is_forgiven(worker)) {
+        for worker in self.workers.iter_mut().filter(|worker| is_forgiven(worker)) {
             worker.last_heartbeat_us = now_us;
         }
         for key in over {
             // It may have been removed since.
-            if self.cluster.nodes.contains(*key) {
-                self.cluster.nodes.set_last_heartbeat(*key, now_us);
+            if self.tables.nodes.contains(*key) {
+                self.tables.nodes.set_last_heartbeat(*key, now_us);
             }
         }
     }
@@ -167,7 +169,7 @@ impl HealthHandler<'_> {
         let grace = micros(self.context.settings.health.data_plane_grace);
         let now_us = self.context.now.us;
         let is_gone = |left_us: u64| now_us.saturating_sub(left_us) >= grace;
-        let known = self.cluster.data_planes.iter_mut();
+        let known = self.data_planes.iter_mut();
         for known in known.filter(|known| known.session.is_none() && !known.leaving && is_gone(known.left_us)) {
             known.leaving = true;
             self.effects.append(Command::RemoveDataPlane { id: known.id.clone() }, Origin::State);
@@ -178,7 +180,7 @@ impl HealthHandler<'_> {
 impl Cluster {
     /// Time for which this process was stopped before `now_us`, in microseconds, if it was.
     pub(in crate::state) fn clock_jump_us(&self, now_us: u64) -> Option<u64> {
-        let late_us = now_us.saturating_sub(self.timers.health_us());
+        let late_us = now_us.saturating_sub(self.tables.timers.health_us());
         (self.watches_health() && late_us >= CLOCK_JUMP_US).then_some(late_us)
     }
 
@@ -186,7 +188,7 @@ impl Cluster {
     pub(in crate::state) fn watches_health(&self) -> bool {
         self.workers.len() > 0
             || self.data_planes.iter().next().is_some()
-            || self.nodes.iter().any(|(_, node)| node.state() == NodeState::Suspect)
+            || self.tables.nodes.iter().any(|(_, node)| node.state() == NodeState::Suspect)
     }
 }
 

@@ -177,7 +177,8 @@ impl OperatorHandler<'_> {
                 reply.with(views::list_functions(context, cluster, after.as_deref(), limit))
             }
             Request::Show { name, reply } => {
-                let function = registry.function(&name).and_then(|registered| cluster.functions.known(registered.id));
+                let function =
+                    registry.function(&name).and_then(|registered| cluster.tables.functions.known(registered.id));
                 reply.with(function.map(|function| Box::new(views::show_function(cluster, function))))
             }
             Request::Acknowledged { name, reply } => {
@@ -187,20 +188,20 @@ impl OperatorHandler<'_> {
                 reply.with(Acknowledgement::NoSuchFunction)
             }
             Request::Nodes { reply } => reply.with(views::list_nodes(cluster)),
-            Request::DrainNode { name, drained, reply } => match cluster.nodes.find(&name) {
+            Request::DrainNode { name, drained, reply } => match cluster.tables.nodes.find(&name) {
                 Some(key) => {
-                    let name = cluster.nodes.get(key).name.clone();
+                    let name = cluster.tables.nodes.get(key).name.clone();
                     return self.effects.append(Command::DrainNode { name, drained }, Origin::Change(reply));
                 }
                 None => reply.with(ChangeOutcome::NotFound),
             },
-            Request::RemoveNode { name, reply } => match cluster.nodes.find(&name) {
-                Some(key) if cluster.nodes.get(key).session().is_some() => {
+            Request::RemoveNode { name, reply } => match cluster.tables.nodes.find(&name) {
+                Some(key) if cluster.tables.nodes.get(key).session().is_some() => {
                     let reason = "its worker is connected: stop the worker first".to_owned();
                     reply.with(ChangeOutcome::Refused(reason))
                 }
                 Some(key) => {
-                    let name = cluster.nodes.get(key).name.clone();
+                    let name = cluster.tables.nodes.get(key).name.clone();
                     return self.effects.append(Command::RemoveNode { name }, Origin::Change(reply));
                 }
                 None => reply.with(ChangeOutcome::NotFound),

@@ -13,7 +13,7 @@ use service::micros;
 use super::{
     super::{
         Map, Now, SessionId,
-        cluster::{Cluster, Functions, SandboxState, Sandboxes, Workers},
+        cluster::{DataPlanes, Functions, Recent, SandboxState, Sandboxes, Tables, Workers},
         context::Context,
         effects::Effects,
     },
@@ -175,7 +175,7 @@ impl Functions {
     }
 }
 
-impl Cluster {
+impl Tables {
     /// The place where a creation of a function that is overdue at `source` may begin again.
     fn place_elsewhere(
         &self,
@@ -204,7 +204,10 @@ impl Cluster {
 /// Restarts overdue creations.
 pub(in crate::state) struct OverdueHandler<'a> {
     pub(super) context: Context<'a>,
-    pub(super) cluster: &'a mut Cluster,
+    pub(super) tables: &'a mut Tables,
+    pub(super) workers: &'a Workers,
+    pub(super) data_planes: &'a mut DataPlanes,
+    pub(super) recent: &'a mut Recent,
     pub(super) scaler: &'a mut Scaler,
     pub(super) overdue: &'a mut Overdue,
     pub(super) effects: &'a mut Effects,
@@ -212,19 +215,26 @@ pub(in crate::state) struct OverdueHandler<'a> {
 
 impl OverdueHandler<'_> {
     fn creations(&mut self) -> CreationHandler<'_> {
-        CreationHandler { context: self.context, cluster: self.cluster, scaler: self.scaler, effects: self.effects }
+        CreationHandler {
+            context: self.context,
+            tables: self.tables,
+            data_planes: self.data_planes,
+            recent: self.recent,
+            scaler: self.scaler,
+            effects: self.effects,
+        }
     }
 
     /// A creation took too long. If it has begun, it is given up and counts as failed; if it is still queued behind
     /// others, its function and its node are not to blame.
     pub(in crate::state) fn on_creation_deadline(&mut self, id: SandboxId) {
-        let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
+        let Some(sandbox) = self.tables.sandboxes.known(id) else { return };
         debug_assert_eq!(sandbox.state(), SandboxState::Starting, "the timer goes with the state");
         if sandbox.queued_until_us.is_some() {
             return self.note_overdue(id);
         }
         let deadline = self.context.settings.health.creation_deadline;
-        let mut sandboxes = SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects };
+        let mut sandboxes = SandboxHandler::of(self.context, self.tables, self.data_planes, self.effects);
         sandboxes.give_up_creation(id, format!("it was not ready within {deadline:?}"));
     }
 
@@ -248,7 +258,7 @@ impl OverdueHandler<'_> {
     pub(in crate::state) fn check(&mut self) {
         let now = self.context.now;
         let mut overdue = std::mem::take(&mut self.overdue.creations);
-        overdue.retain(|id| self.cluster.sandboxes.queued_since(*id).is_some());
+        overdue.retain(|id| self.tables.sandboxes.queued_since(*id).is_some());
         let mut queues = self.queues(&overdue);
         let mut left = MAX_PER_CHECK;
         for id in &overdue {
@@ -256,8 +266,8 @@ impl OverdueHandler<'_> {
                 left -= 1;
             }
         }
-        overdue.retain(|id| self.cluster.sandboxes.queued_since(*id).is_some());
-        queues.log_begun_again(&self.cluster.workers);
+        overdue.retain(|id| self.tables.sandboxes.queued_since(*id).is_some());
+        queues.log_begun_again(self.workers);
         let pause_us = if left == 0 { micros(CONTINUE_AFTER) } else { self.overdue_period_us() };
         let check_us = (!overdue.is_empty()).then_some(now.us.saturating_add(pause_us));
         *self.overdue = Overdue { creations: overdue, check_us, checked_us: now.us };
@@ -267,9 +277,9 @@ impl OverdueHandler<'_> {
         let now = self.context.now;
         let deadline_us = micros(self.context.settings.health.creation_deadline);
         let mut by_session: Map<SessionId, Queue> = Map::default();
-        for (session, worker) in self.cluster.workers.iter() {
+        for (session, worker) in self.workers.iter() {
             let mut queue = Queue { nodes: worker.nodes.clone(), ..Queue::default() };
-            for node in worker.nodes.iter().map(|key| self.cluster.nodes.get(*key)) {
+            for node in worker.nodes.iter().map(|key| self.tables.nodes.get(*key)) {
                 queue.starting += node.starting();
                 queue.last_ready_us = queue.last_ready_us.max(node.ready_us);
                 queue.newest_ready_us = queue.newest_ready_us.max(node.newest_ready_us);
@@ -277,8 +287,8 @@ impl OverdueHandler<'_> {
             by_session.insert(session, queue);
         }
         for id in overdue {
-            let Some((node, queued_until_us)) = self.cluster.sandboxes.queued_since(*id) else { continue };
-            let session = self.cluster.nodes.get(node).session();
+            let Some((node, queued_until_us)) = self.tables.sandboxes.queued_since(*id) else { continue };
+            let session = self.tables.nodes.get(node).session();
             if let Some(queue) = session.and_then(|session| by_session.get_mut(&session)) {
                 queue.has_overdue |= queue.passes_over(now, queued_until_us, deadline_us);
             }
@@ -291,14 +301,14 @@ impl OverdueHandler<'_> {
     /// time of its request.
     fn begin_again(&mut self, old: SandboxId, queues: &mut Queues) -> bool {
         let now = self.context.now;
-        let Some((node, queued_until_us)) = self.cluster.sandboxes.queued_since(old) else { return false };
-        let Some(source) = self.cluster.nodes.get(node).session() else { return false };
+        let Some((node, queued_until_us)) = self.tables.sandboxes.queued_since(old) else { return false };
+        let Some(source) = self.tables.nodes.get(node).session() else { return false };
         let is_passed = queues.passes_over(now, source, queued_until_us);
-        let Some(id) = self.cluster.sandboxes.function_of(old) else { return false };
-        if !is_passed || now.us < queued_until_us || !self.cluster.functions.may_create(now, id) {
+        let Some(id) = self.tables.sandboxes.function_of(old) else { return false };
+        if !is_passed || now.us < queued_until_us || !self.tables.functions.may_create(now, id) {
             return false;
         }
-        let Some((target, node)) = self.cluster.place_elsewhere(now, source, id, queues) else { return false };
+        let Some((target, node)) = self.tables.place_elsewhere(now, source, id, queues) else { return false };
         queues.pass_node(target);
         let has_begun = self.creations().replace(old, node);
         if has_begun {

@@ -9,10 +9,9 @@ use policy::placement::NodeKey;
 
 use super::{
     super::{
-        SessionId,
-        cluster::{Cluster, NodeState, Sandbox, SandboxState, Sandboxes},
+        cluster::{DataPlanes, NodeState, Sandbox, SandboxState, Sandboxes, Tables},
         context::Context,
-        effects::{Effects, WorkerChange},
+        effects::Effects,
         recovery::Recovery,
     },
     grant::GrantHandler,
@@ -23,66 +22,45 @@ use crate::message::HeldGrant;
 /// Brings the tables in line with what peers report.
 pub(in crate::state) struct RecoveryHandler<'a> {
     pub(super) context: Context<'a>,
-    pub(super) cluster: &'a mut Cluster,
+    pub(super) tables: &'a mut Tables,
+    pub(super) data_planes: &'a mut DataPlanes,
     pub(super) recovery: &'a mut Recovery,
     pub(super) effects: &'a mut Effects,
 }
 
 impl RecoveryHandler<'_> {
     fn grants(&mut self) -> GrantHandler<'_> {
-        GrantHandler::of(self.context, self.cluster, self.effects)
+        GrantHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     fn sandboxes(&mut self) -> SandboxHandler<'_> {
-        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+        SandboxHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     /// Waits for the peers that know what is not durable.
     pub(in crate::state) fn begin(&mut self) {
-        let Self { context: Context { now, settings, .. }, cluster, recovery, effects } = self;
-        let nodes: Vec<_> = cluster.nodes.iter().map(|(key, _)| key).collect();
+        let Self { context: Context { now, settings, .. }, tables, data_planes, recovery, effects } = self;
+        let nodes: Vec<_> = tables.nodes.iter().map(|(key, _)| key).collect();
         for key in &nodes {
-            cluster.nodes.set_state(*key, NodeState::Suspect);
-            cluster.nodes.get_mut(*key).has_older = true;
-            cluster.nodes.set_last_heartbeat(*key, now.us);
+            tables.nodes.set_state(*key, NodeState::Suspect);
+            tables.nodes.get_mut(*key).has_older = true;
+            tables.nodes.set_last_heartbeat(*key, now.us);
         }
-        cluster.data_planes.iter_mut().for_each(|known| known.left_us = now.us);
+        data_planes.iter_mut().for_each(|known| known.left_us = now.us);
         let until_us = now.after(settings.health.recovery_window);
-        recovery.begin(until_us, nodes, cluster.data_planes.iter().map(|(key, _)| key));
-        for (id, function) in cluster.functions.iter_mut() {
+        recovery.begin(until_us, nodes, data_planes.iter().map(|(key, _)| key));
+        for (id, function) in tables.functions.iter_mut() {
             // One stable window, until the autoscaler has seen as much demand as before the restart.
             function.hold_until_us = now.after(function.registered.spec.scale.stable_window);
             effects.touch(id, now.us);
         }
-        cluster.timers.restart_health(*now);
+        tables.timers.restart_health(*now);
     }
 
     /// Begins to decide, once every peer has reported or the window is over.
     pub(in crate::state) fn finish(&mut self) {
         let postponed = self.recovery.finish(self.context.now);
         self.effects.touch_all(postponed, self.context.now.us);
-    }
-
-    /// Tells all workers that a data plane joined or was removed.
-    pub(in crate::state) fn on_data_planes_changed(&mut self) {
-        let sessions: Vec<_> = self.cluster.workers.iter().map(|(session, _)| session).collect();
-        self.send_data_plane_index(sessions);
-    }
-
-    /// Tells workers the index of the newest change of the data planes, after the deletions that followed from it. When they
-    /// report again, to a control plane that does not know what they were commanded, it shows whether a data plane may hold
-    /// their sandboxes which cannot claim them.
-    ///
-    /// While data planes are awaited, sandboxes of lost holders are not deleted yet: a worker that knew the index would let
-    /// the next control plane grant them.
-    pub(super) fn send_data_plane_index(&mut self, sessions: impl IntoIterator<Item = SessionId>) {
-        if self.recovery.awaits_data_planes() {
-            return self.recovery.withhold_data_plane_index();
-        }
-        let index = self.context.registry.data_plane_index();
-        for session in sessions {
-            self.effects.send_to_worker(session, WorkerChange::DataPlanesChanged(index));
-        }
     }
 
     /// Nodes have reported, or are not waited for any more.
@@ -103,27 +81,24 @@ impl RecoveryHandler<'_> {
         if self.recovery.awaits_data_planes() {
             return;
         }
-        for (id, node) in self.cluster.sandboxes.unclaimed() {
-            if self.recovery.has_lost_holders() || self.cluster.nodes.get(node).holders_lost {
+        for (id, node) in self.tables.sandboxes.unclaimed() {
+            if self.recovery.has_lost_holders() || self.tables.nodes.get(node).holders_lost {
                 self.sandboxes().delete(id);
                 self.touch_function_of(id);
             } else {
                 self.end_waiting_for_claims(id);
             }
         }
-        if self.recovery.take_withheld_data_plane_index() {
-            self.on_data_planes_changed();
-        }
     }
 
     /// The holder of a sandbox that was found after a restart is known now, if there is one.
     fn end_waiting_for_claims(&mut self, id: SandboxId) {
-        let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
+        let Some(sandbox) = self.tables.sandboxes.known(id) else { return };
         match sandbox.state() {
-            SandboxState::Unclaimed if self.cluster.nodes.get(sandbox.node()).state() == NodeState::Ready => {
-                self.cluster.set_sandbox_state(id, SandboxState::Ready);
+            SandboxState::Unclaimed if self.tables.nodes.get(sandbox.node()).state() == NodeState::Ready => {
+                self.tables.set_sandbox_state(id, SandboxState::Ready);
             }
-            SandboxState::Unclaimed => self.cluster.set_sandbox_state(id, SandboxState::Suspended),
+            SandboxState::Unclaimed => self.tables.set_sandbox_state(id, SandboxState::Suspended),
             SandboxState::Draining if sandbox.grant().is_none() => self.sandboxes().delete(id),
             _ => {}
         }
@@ -132,7 +107,7 @@ impl RecoveryHandler<'_> {
     }
 
     fn touch_function_of(&mut self, id: SandboxId) {
-        if let Some(sandbox) = self.cluster.sandboxes.known(id) {
+        if let Some(sandbox) = self.tables.sandboxes.known(id) {
             self.effects.touch(sandbox.function(), self.context.now.us);
         }
     }

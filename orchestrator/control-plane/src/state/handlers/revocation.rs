@@ -6,7 +6,7 @@ use policy::autoscale::{Decision, Supply};
 
 use super::{
     super::{
-        cluster::{Cluster, DataPlaneKey, FunctionLoad, GrantCap, SandboxState},
+        cluster::{DataPlaneKey, FunctionLoad, GrantCap, SandboxState, Tables},
         effects::{CapChange, DataPlaneChange},
     },
     grant::GrantHandler,
@@ -27,7 +27,7 @@ struct RevocationRequest {
     drain: bool,
 }
 
-impl Cluster {
+impl Tables {
     /// Supply of a function, without what is granted to data planes that do not respond.
     pub(super) fn supply_in_reach(&self, id: FunctionId) -> Supply {
         let Some(function) = self.functions.known(id) else { return Supply::default() };

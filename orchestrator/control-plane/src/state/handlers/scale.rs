@@ -7,7 +7,7 @@ use policy::autoscale::Decision;
 
 use super::{
     super::{
-        cluster::{Cluster, Sandbox, SandboxState},
+        cluster::{DataPlanes, Recent, Sandbox, SandboxState, Tables, Unschedulable},
         context::Context,
         effects::{CreationProblem, Effects},
         recovery::Recovery,
@@ -30,27 +30,37 @@ const MAX_MISSES: usize = 32;
 /// Scales functions.
 pub(in crate::state) struct ScalingHandler<'a> {
     pub(super) context: Context<'a>,
-    pub(super) cluster: &'a mut Cluster,
+    pub(super) tables: &'a mut Tables,
+    pub(super) data_planes: &'a mut DataPlanes,
+    pub(super) unschedulable: &'a mut Unschedulable,
     pub(super) recovery: &'a mut Recovery,
+    pub(super) recent: &'a mut Recent,
     pub(super) scaler: &'a mut Scaler,
     pub(super) effects: &'a mut Effects,
 }
 
 impl ScalingHandler<'_> {
     fn grants(&mut self) -> GrantHandler<'_> {
-        GrantHandler::of(self.context, self.cluster, self.effects)
+        GrantHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     fn backoff(&mut self) -> BackoffHandler<'_> {
-        BackoffHandler::of(self.context, self.cluster, self.effects)
+        BackoffHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     fn sandboxes(&mut self) -> SandboxHandler<'_> {
-        SandboxHandler { context: self.context, cluster: self.cluster, effects: self.effects }
+        SandboxHandler::of(self.context, self.tables, self.data_planes, self.effects)
     }
 
     fn creations(&mut self) -> CreationHandler<'_> {
-        CreationHandler { context: self.context, cluster: self.cluster, scaler: self.scaler, effects: self.effects }
+        CreationHandler {
+            context: self.context,
+            tables: self.tables,
+            data_planes: self.data_planes,
+            recent: self.recent,
+            scaler: self.scaler,
+            effects: self.effects,
+        }
     }
 
     /// Decides on one function now. `read_us` is when the cause was read from the network.
@@ -59,13 +69,13 @@ impl ScalingHandler<'_> {
             return;
         }
         // It may have been removed since it was touched.
-        if self.cluster.functions.get(id).is_none_or(|function| function.removed) {
+        if self.tables.functions.get(id).is_none_or(|function| function.removed) {
             return;
         }
         self.grants().note_unacknowledged(id);
-        let supply = self.cluster.supply_in_reach(id);
+        let supply = self.tables.supply_in_reach(id);
         let now = self.context.now;
-        let Some(function) = self.cluster.functions.known_mut(id) else { return };
+        let Some(function) = self.tables.functions.known_mut(id) else { return };
         let decision = function.autoscaler.decide(now.ms(), function.demand(), supply);
         function.desired = decision.sandboxes;
         let have = supply.ready + supply.starting;
@@ -77,7 +87,7 @@ impl ScalingHandler<'_> {
         }
         // Idle slots of other data planes come first; when no sandbox may be created, busy ones follow as they become
         // free.
-        let has_others = self.cluster.data_planes.connected().nth(1).is_some();
+        let has_others = self.data_planes.connected().nth(1).is_some();
         let coming = if has_others { self.grants().request_revocations(id, decision.sandboxes <= have) } else { 0 };
         again_us = earlier(again_us, self.grants().note_unacknowledged(id));
         let blocked_until_us = if decision.sandboxes > have {
@@ -85,13 +95,13 @@ impl ScalingHandler<'_> {
             let missing = self.below_bound(id, missing);
             self.grow(id, missing, read_us)
         } else {
-            self.cluster.unschedulable.forget(id);
+            self.unschedulable.forget(id);
             self.shrink(id, have - decision.sandboxes, &decision)
         };
         // Sandboxes that are free now are needed, even if no invocation waits for them.
         self.grants().grant_to_waiting(id);
         self.grants().grant_in_advance(id);
-        self.cluster.decide_again_at(id, earlier(again_us, blocked_until_us));
+        self.tables.decide_again_at(id, earlier(again_us, blocked_until_us));
     }
 
     /// Room was made: tries the functions again that found none, until there is none again.
@@ -99,22 +109,22 @@ impl ScalingHandler<'_> {
         let now = self.context.now;
         let mut missed = Vec::new();
         while missed.len() < MAX_MISSES {
-            let Some(mut attempt) = self.cluster.unschedulable.take_next(now, &missed) else { return };
+            let Some(mut attempt) = self.unschedulable.take_next(now, &missed) else { return };
             let commanded = self.scaler.sandboxes_commanded;
             self.decide(attempt.id, now.us);
             attempt.is_served = self.scaler.sandboxes_commanded > commanded;
-            missed.extend(self.cluster.unschedulable.finish(attempt));
+            missed.extend(self.unschedulable.finish(attempt));
         }
     }
 
     /// The part of `missing` sandboxes that may be created without exceeding the function's bound, those out of reach
     /// included.
     fn below_bound(&mut self, id: FunctionId, missing: u32) -> u32 {
-        let Some(function) = self.cluster.functions.known(id) else { return 0 };
+        let Some(function) = self.tables.functions.known(id) else { return 0 };
         let supply = function.supply();
         let bound = function.registered.spec.scale.max;
         let room = bound.map_or(missing, |bound| bound.saturating_sub(supply.ready + supply.starting));
-        let without_retired = missing.min(room.saturating_sub(self.cluster.retired_too_many(id)));
+        let without_retired = missing.min(room.saturating_sub(self.tables.retired_too_many(id)));
         if without_retired < missing.min(room) {
             self.note_retired(id);
         }
@@ -123,7 +133,7 @@ impl ScalingHandler<'_> {
 
     fn note_retired(&mut self, id: FunctionId) {
         let may_log = self.scaler.may_log_no_room(self.context.now);
-        let Some(function) = self.cluster.functions.known_mut(id) else { return };
+        let Some(function) = self.tables.functions.known_mut(id) else { return };
         let leaving = function.leaving();
         let why = format!("fewer sandboxes are made while {leaving} are retired, in which invocations do not end");
         function.backoff.last_error = Some(why);
@@ -136,13 +146,13 @@ impl ScalingHandler<'_> {
     /// Makes up to `missing` sandboxes. Returns when to try again, if something prevents it now.
     fn grow(&mut self, id: FunctionId, missing: u32, read_us: u64) -> Option<u64> {
         let now = self.context.now;
-        let function = self.cluster.functions.known(id)?;
+        let function = self.tables.functions.known(id)?;
         if let Some(unfit) = &function.unfit {
             if function.demand().waiting > 0 {
                 let problem = CreationProblem { message: unfit.clone(), is_permanent: true };
                 self.backoff().announce(id, Some(problem));
             }
-            self.cluster.unschedulable.forget(id);
+            self.unschedulable.forget(id);
             return None;
         }
         if now.us < function.backoff.not_before_us {
@@ -158,23 +168,23 @@ impl ScalingHandler<'_> {
             // The back-off is over: invocations wait again for another attempt.
             self.backoff().end(id);
         }
-        let (missing, again) = self.cluster.functions.paced(now, id, missing);
+        let (missing, again) = self.tables.functions.paced(now, id, missing);
         for made in 0..missing {
             if made == MAX_PER_DECISION {
-                self.cluster.unschedulable.forget(id);
+                self.unschedulable.forget(id);
                 // With the next input, so that other functions are decided on in between.
                 return Some(now.us + 1);
             }
             if !self.creations().create(id, read_us) {
                 // It was served: what it still wants begins to wait now, behind others.
                 if made > 0 {
-                    self.cluster.unschedulable.forget(id);
+                    self.unschedulable.forget(id);
                 }
                 self.note_no_room(id);
                 return None;
             }
         }
-        self.cluster.unschedulable.forget(id);
+        self.unschedulable.forget(id);
         again
     }
 
@@ -182,13 +192,13 @@ impl ScalingHandler<'_> {
     fn note_no_room(&mut self, id: FunctionId) {
         let now = self.context.now;
         self.context.metrics.placement_failures.inc();
-        let Some(function) = self.cluster.functions.known_mut(id) else { return };
+        let Some(function) = self.tables.functions.known_mut(id) else { return };
         function.backoff.found_no_room = true;
         let spec = &function.registered.spec;
-        self.cluster.unschedulable.note(now, id, spec.resources());
+        self.unschedulable.note(now, id, spec.resources());
         if self.scaler.may_log_no_room(now) {
-            let cause = self.cluster.nodes.offer().no_room(spec.resources());
-            let unschedulable = self.cluster.unschedulable.len();
+            let cause = self.tables.nodes.offer().no_room(spec.resources());
+            let unschedulable = self.unschedulable.len();
             tracing::warn!(function = %spec.name, unschedulable, cause, "no place for a sandbox");
         }
     }
@@ -196,7 +206,7 @@ impl ScalingHandler<'_> {
     /// Ends `surplus` sandboxes. Returns the time of the next decision, if that is not possible now.
     fn shrink(&mut self, id: FunctionId, surplus: u32, decision: &Decision) -> Option<u64> {
         let now = self.context.now;
-        let function = self.cluster.functions.known(id)?;
+        let function = self.tables.functions.known(id)?;
         if surplus == 0 {
             return None;
         }
@@ -215,17 +225,17 @@ impl ScalingHandler<'_> {
         }
         // Creations are cancelled only if ending every ready sandbox is not enough, or if the policy demands it.
         let cancelled = if decision.drain { left.min(starting) } else { left.saturating_sub(ready) };
-        for sandbox in self.cluster.youngest_starting(id, cancelled) {
+        for sandbox in self.tables.youngest_starting(id, cancelled) {
             self.sandboxes().delete(sandbox);
             left -= 1;
         }
         self.grants().revoke_surplus(id, left, decision);
-        let refused = self.cluster.functions.known(id)?.loads().map(|(_, load)| load.cap.not_before_us);
+        let refused = self.tables.functions.known(id)?.loads().map(|(_, load)| load.cap.not_before_us);
         refused.filter(|at| *at > now.us).min()
     }
 }
 
-impl Cluster {
+impl Tables {
     /// Number of retired sandboxes of a function beyond those that it may have in addition to the others.
     fn retired_too_many(&self, id: FunctionId) -> u32 {
         let Some(function) = self.functions.known(id) else { return 0 };

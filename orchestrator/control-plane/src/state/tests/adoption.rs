@@ -44,12 +44,13 @@ fn what_runs_in_a_sandbox_of_a_deleted_function_finishes_and_then_it_ends() {
         delete(&mut cluster);
         restart(&mut cluster, worker_first);
         assert_eq!(cluster.data_planes[0].running(id), 1, "order {order}: it still runs");
-        assert_eq!(cluster.state.cluster.nodes.iter().map(|(_, node)| node.sandboxes().len()).sum::<usize>(), 1);
+        assert_eq!(cluster.state.cluster.tables.nodes.iter().map(|(_, node)| node.sandboxes().len()).sum::<usize>(), 1);
         cluster.data_planes[0].finish_one(id);
         cluster.quiesce(2);
         assert!(cluster.workers[0].sandboxes.is_empty(), "order {order}: and then it ends");
         assert!(
-            cluster.state.cluster.sandboxes.len() == 0 && cluster.state.cluster.functions.iter_mut().next().is_none()
+            cluster.state.cluster.tables.sandboxes.len() == 0
+                && cluster.state.cluster.tables.functions.iter_mut().next().is_none()
         );
     }
 }
@@ -164,7 +165,7 @@ fn a_slot_that_cannot_be_counted_is_granted_to_nobody() {
     let (mut cluster, id, sandbox) = restarted_with_user();
     cluster.connect_worker(0);
     let key = cluster.state.cluster.data_planes.iter().find(|(_, known)| &*known.id.0 == "d0").unwrap().0;
-    let function = cluster.state.cluster.functions.iter_mut().find(|(function, _)| function.0 == id).unwrap().1;
+    let function = cluster.state.cluster.tables.functions.iter_mut().find(|(function, _)| function.0 == id).unwrap().1;
     function.load_mut(key).set_held(u32::MAX);
     cluster.connect_data_plane(0);
     cluster.data_plane_reads(0);

@@ -24,16 +24,20 @@ pub(super) fn has_the_same(one: &Registry, other: &Registry) -> bool {
 
 /// The tables of a state have what its registry has, and no more.
 pub(super) fn follows_registry(state: &State) -> Result<(), TestCaseError> {
-    let registered = state.cluster.functions.iter().filter(|function| !function.removed).count();
+    let registered = state.cluster.tables.functions.iter().filter(|function| !function.removed).count();
     prop_assert_eq!(registered, state.registry.functions().len(), "functions");
     for registered in state.registry.functions() {
-        let function = state.cluster.functions.get(registered.id).expect("a registered function is in the table");
+        let function =
+            state.cluster.tables.functions.get(registered.id).expect("a registered function is in the table");
         prop_assert!(!function.removed && function.registered == *registered, "{:?}", registered.spec.name);
     }
-    prop_assert_eq!(state.cluster.nodes.iter().count(), state.registry.nodes().len(), "nodes");
+    prop_assert_eq!(state.cluster.tables.nodes.iter().count(), state.registry.nodes().len(), "nodes");
     for (name, registered) in state.registry.nodes() {
-        let node =
-            state.cluster.nodes.get(state.cluster.nodes.find(&name.0).expect("a registered node is in the table"));
+        let node = state
+            .cluster
+            .tables
+            .nodes
+            .get(state.cluster.tables.nodes.find(&name.0).expect("a registered node is in the table"));
         prop_assert_eq!((node.capacity(), node.is_drained()), (registered.capacity, registered.drained), "{}", name);
     }
     prop_assert_eq!(state.cluster.data_planes.iter().count(), state.registry.data_planes().len(), "data planes");

@@ -369,7 +369,7 @@ fn overload(workers: usize, seconds: u64, others_open_s: u64) -> (Cluster, BTree
 pub(super) fn expect_no_blame(cluster: &Cluster) {
     let function = cluster.believed("f");
     assert_eq!((function.backoff.failures, function.activity.creations_failed), (0, 0));
-    assert_eq!(cluster.state.cluster.nodes.failing().count(), 0, "no node is avoided by others");
+    assert_eq!(cluster.state.cluster.tables.nodes.failing().count(), 0, "no node is avoided by others");
 }
 
 #[test]
@@ -445,7 +445,7 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
     let hello = Box::new(WorkerHello::check(hello).unwrap());
     cluster.input(Input::WorkerJoined { session, hello });
     let newest = |cluster: &Cluster| {
-        cluster.state.cluster.sandboxes.iter().map(|(id, _)| id).max().expect("one was commanded").to_wire()
+        cluster.state.cluster.tables.sandboxes.iter().map(|(id, _)| id).max().expect("one was commanded").to_wire()
     };
     let report = |cluster: &mut Cluster, sandbox, event| {
         let report = SandboxReport::of(wire::SandboxEvent { sandbox, event: Some(event) }).unwrap();
@@ -470,7 +470,8 @@ fn a_creation_goes_on_to_wait_while_others_become_ready_on_another_node_of_its_w
         let address = "127.1.0.1:80".to_owned();
         report(&mut cluster, *sandbox, Event::Ready(wire::SandboxReady { address, ..Default::default() }));
     }
-    let still = cluster.state.cluster.sandboxes.get(SandboxId::from_wire(made[0])).map(|sandbox| sandbox.state());
+    let still =
+        cluster.state.cluster.tables.sandboxes.get(SandboxId::from_wire(made[0])).map(|sandbox| sandbox.state());
     assert_eq!(still, Some(SandboxState::Starting), "its turn is still to come");
 }
 
@@ -548,7 +549,7 @@ fn avoided_after_breaks(data_planes: usize, holders: &[usize]) -> usize {
     }
     let failed = |number| cluster.believed(&format!("f{number}")).backoff.failures;
     assert!((0..5).all(|number| failed(number) > 0), "each function tries later and elsewhere");
-    cluster.state.cluster.nodes.failing().count()
+    cluster.state.cluster.tables.nodes.failing().count()
 }
 
 #[test]

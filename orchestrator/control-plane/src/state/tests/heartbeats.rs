@@ -30,7 +30,7 @@ fn sandboxes(cluster: &Cluster) -> BTreeSet<u64> {
 
 /// The workers speak again: the same sandboxes are used as before, and there is no other.
 fn expect_the_same(cluster: &mut Cluster, id: u64, before: &BTreeSet<u64>, what: &str) {
-    let dead = cluster.state.cluster.nodes.iter().filter(|(_, node)| node.state() == NodeState::Dead).count();
+    let dead = cluster.state.cluster.tables.nodes.iter().filter(|(_, node)| node.state() == NodeState::Dead).count();
     assert_eq!(dead, 0, "{what}: nodes were given up");
     cluster.quiesce(1);
     let count = u32::try_from(before.len()).unwrap();
@@ -77,12 +77,12 @@ fn workers_that_return_one_after_the_other_are_not_dead_because_the_first_one_re
 fn one_of_many_that_is_silent_is_replaced() {
     let (mut cluster, _) = busy(4);
     cluster.pass_with(LONG_MS, &[false, true, true, true]);
-    let states: Vec<_> = cluster.state.cluster.nodes.iter().map(|(_, node)| node.state()).collect();
+    let states: Vec<_> = cluster.state.cluster.tables.nodes.iter().map(|(_, node)| node.state()).collect();
     assert_eq!(states, [NodeState::Dead, NodeState::Ready, NodeState::Ready, NodeState::Ready]);
 }
 
 fn states(cluster: &Cluster) -> Vec<NodeState> {
-    cluster.state.cluster.nodes.iter().map(|(_, node)| node.state()).collect()
+    cluster.state.cluster.tables.nodes.iter().map(|(_, node)| node.state()).collect()
 }
 
 #[test]
@@ -134,7 +134,8 @@ fn when_the_control_plane_itself_stood_still_nobody_was_silent() {
         let (mut cluster, id) = busy(workers);
         let before = sandboxes(&cluster);
         cluster.stand_still(LONG_MS);
-        let suspects = cluster.state.cluster.nodes.iter().filter(|(_, node)| node.state() != NodeState::Ready).count();
+        let suspects =
+            cluster.state.cluster.tables.nodes.iter().filter(|(_, node)| node.state() != NodeState::Ready).count();
         assert_eq!(suspects, 0, "in the moment in which it wakes");
         expect_the_same(&mut cluster, id, &before, "it stood still");
     }

@@ -313,7 +313,7 @@ impl Cluster {
     /// A registered function, as the control plane has it.
     pub(super) fn believed(&self, name: &str) -> &Function {
         let registered = self.state.registry.function(name).expect("it is registered");
-        self.state.cluster.functions.get(registered.id).expect("a registered function is in the table")
+        self.state.cluster.tables.functions.get(registered.id).expect("a registered function is in the table")
     }
 
     // ---- links ----

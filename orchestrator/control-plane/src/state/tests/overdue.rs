@@ -161,13 +161,13 @@ fn a_creation_that_begins_again_keeps_the_time_at_which_it_was_asked_for() {
 fn a_long_wait_leaves_the_nodes_avoided_that_failed_the_function() {
     let mut cluster = overtaken(6, 3, 1);
     let failed: Vec<_> =
-        (1..5).map(|node| cluster.state.cluster.nodes.find(&format!("w{node}-node")).unwrap()).collect();
+        (1..5).map(|node| cluster.state.cluster.tables.nodes.find(&format!("w{node}-node")).unwrap()).collect();
     let id = cluster.state.registry.function("f").unwrap().id;
-    let backoff = &mut cluster.state.cluster.functions.get_mut(id).unwrap().backoff;
+    let backoff = &mut cluster.state.cluster.tables.functions.get_mut(id).unwrap().backoff;
     backoff.avoid = failed.iter().map(|node| (*node, u64::MAX)).collect();
     pass(&mut cluster, CHECK_MS);
     let avoided: Vec<_> =
-        cluster.state.cluster.functions.get(id).unwrap().backoff.avoid.iter().map(|(node, _)| *node).collect();
+        cluster.state.cluster.tables.functions.get(id).unwrap().backoff.avoid.iter().map(|(node, _)| *node).collect();
     assert_eq!(avoided, failed);
     let lengths: Vec<_> = (0..6).map(|worker| under_way(&mut cluster, worker).len()).collect();
     assert_eq!(lengths, [2, 0, 0, 0, 0, 1], "it moves to the only node that did not fail it");
@@ -187,7 +187,7 @@ fn nodes_that_can_have_nothing_hide_none_that_can() {
 fn the_one_creation_of_a_function_that_failed_often_begins_again_as_others_do() {
     let mut cluster = overtaken(2, 2, 1);
     let id = cluster.state.registry.function("f").unwrap().id;
-    cluster.state.cluster.functions.get_mut(id).unwrap().backoff.failures = 9;
+    cluster.state.cluster.tables.functions.get_mut(id).unwrap().backoff.failures = 9;
     let queue = |cluster: &mut Cluster| [0, 1].map(|worker| under_way(cluster, worker).len());
     pass(&mut cluster, CHECK_MS);
     assert_eq!(queue(&mut cluster), [2, 0], "of two, each waits for the other");
@@ -203,6 +203,7 @@ fn the_one_creation_of_a_function_that_failed_often_begins_again_as_others_do() 
     let waits = cluster
         .state
         .cluster
+        .tables
         .sandboxes
         .iter()
         .filter(|(_, one)| one.function() == id && one.state() == SandboxState::Starting);

@@ -224,7 +224,7 @@ fn check_always(cluster: &Cluster) -> Result<(), TestCaseError> {
 /// A creation is commanded as soon as it is wanted, or after it has waited at a worker for as long as one may take.
 fn check_begun_again(cluster: &Cluster) -> Result<(), TestCaseError> {
     let deadline = cluster.state.settings.health.creation_deadline.as_micros();
-    for (id, sandbox) in cluster.state.cluster.sandboxes.iter() {
+    for (id, sandbox) in cluster.state.cluster.tables.sandboxes.iter() {
         let Some(timing) = &sandbox.timing else { continue };
         let Some(commanded_us) = sandbox.commanded_us else { continue };
         let waited_us = u128::from(commanded_us - timing.requested_us);
@@ -245,11 +245,11 @@ fn check_code(cluster: &Cluster) -> Result<(), TestCaseError> {
             prop_assert!(name.is_none_or(|name| *name == sandbox.name), "{name:?} has {id} of {}", sandbox.name);
         }
         // A worker that has not come back after the log was set back may have another one of the same id.
-        let node = cluster.state.cluster.nodes.find(&format!("w{worker}-node"));
-        let believed = cluster.state.cluster.sandboxes.get(SandboxId::from_wire(id));
+        let node = cluster.state.cluster.tables.nodes.find(&format!("w{worker}-node"));
+        let believed = cluster.state.cluster.tables.sandboxes.get(SandboxId::from_wire(id));
         let Some(believed) = believed.filter(|believed| Some(believed.node()) == node) else { continue };
         let Some(function) =
-            cluster.state.cluster.functions.get(believed.function()).filter(|function| !function.removed)
+            cluster.state.cluster.tables.functions.get(believed.function()).filter(|function| !function.removed)
         else {
             continue;
         };
@@ -277,8 +277,12 @@ fn check_at_rest(cluster: &Cluster) -> Result<(), TestCaseError> {
     prop_assert_eq!(held, wanted, "as many are held as the lower bounds say");
     let existing: usize = cluster.workers.iter().map(|worker| worker.sandboxes.len()).sum();
     prop_assert_eq!(existing, wanted, "as many exist as the lower bounds say");
-    prop_assert_eq!(cluster.state.cluster.sandboxes.len(), wanted, "and the control plane believes in no others");
-    let reserved: usize = cluster.state.cluster.nodes.iter().map(|(_, node)| node.sandboxes().len()).sum();
+    prop_assert_eq!(
+        cluster.state.cluster.tables.sandboxes.len(),
+        wanted,
+        "and the control plane believes in no others"
+    );
+    let reserved: usize = cluster.state.cluster.tables.nodes.iter().map(|(_, node)| node.sandboxes().len()).sum();
     prop_assert_eq!(reserved, wanted);
     Ok(())
 }

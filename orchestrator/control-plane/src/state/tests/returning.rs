@@ -262,9 +262,9 @@ fn one_input_makes_a_bounded_number_of_sandboxes_of_a_function() {
     let demand = vec![wire::Demand { function, waiting: 3000, running: 0 }];
     cluster.data_planes[0].send(wire::FromDataPlane { demand, ..Default::default() });
     cluster.deliver_all_from_data_plane(0);
-    assert_eq!(cluster.state.cluster.sandboxes.len(), 1024);
+    assert_eq!(cluster.state.cluster.tables.sandboxes.len(), 1024);
     cluster.pass_with(100, &[true]);
-    assert_eq!(cluster.state.cluster.sandboxes.len(), 2048, "the next input makes more");
+    assert_eq!(cluster.state.cluster.tables.sandboxes.len(), 2048, "the next input makes more");
 }
 
 #[test]
@@ -306,7 +306,8 @@ fn room_goes_to_the_first_in_the_queue_though_the_timer_of_another_is_due() {
     cluster.data_planes[0].finish_one(filler);
     cluster.deliver_all_from_data_plane(0);
     cluster.worker_reads(0);
-    let due_us = cluster.state.cluster.functions.get(model::FunctionId(ticking)).and_then(|function| function.due_us());
+    let due_us =
+        cluster.state.cluster.tables.functions.get(model::FunctionId(ticking)).and_then(|function| function.due_us());
     cluster.now_us = due_us.expect("it is decided on every few seconds");
     // The input in which the filler's end is heard is the first one at that time.
     cluster.deliver_from_worker(0);

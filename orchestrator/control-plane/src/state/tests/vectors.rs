@@ -291,7 +291,7 @@ fn what_was_granted_when_its_node_was_given_up_is_granted_to_nobody_when_the_nod
     cluster.cut_data_plane(0);
     cluster.cut_worker(0);
     (0..12).for_each(|_| cluster.pass(1000));
-    assert!(cluster.state.cluster.sandboxes.len() == 0, "the node was given up");
+    assert!(cluster.state.cluster.tables.sandboxes.len() == 0, "the node was given up");
 
     for _ in 0..2 {
         // The command to end it may be lost with the link; the next one has it again.

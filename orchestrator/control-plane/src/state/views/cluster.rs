@@ -37,9 +37,9 @@ pub(crate) struct ClusterView {
 }
 
 pub(in crate::state) fn show_cluster(context: Context<'_>, cluster: &Cluster, recovery: &Recovery) -> ClusterView {
-    let nodes = |state| cluster.nodes.iter().filter(|(_, node)| node.state() == state).count();
-    let Totals { starting, ready, granted_slots } = cluster.sandboxes.totals();
-    let demand = cluster.recent.total_demand(&cluster.functions, context.now);
+    let nodes = |state| cluster.tables.nodes.iter().filter(|(_, node)| node.state() == state).count();
+    let Totals { starting, ready, granted_slots } = cluster.tables.sandboxes.totals();
+    let demand = cluster.recent.total_demand(&cluster.tables.functions, context.now);
     let address = |known: &DataPlane| known.address.map(|address| address.to_string());
     ClusterView {
         cluster: context.term.cluster.to_string(),
@@ -55,7 +55,7 @@ pub(in crate::state) fn show_cluster(context: Context<'_>, cluster: &Cluster, re
         data_planes: cluster.data_planes.connected().filter_map(|(_, _, known)| address(known)).collect(),
         sandboxes_starting: starting,
         sandboxes_ready: ready,
-        sandboxes_leaving: cluster.sandboxes.len() - starting - ready,
+        sandboxes_leaving: cluster.tables.sandboxes.len() - starting - ready,
         functions_unschedulable: cluster.unschedulable.len(),
         granted_slots,
         waiting: demand.waiting,

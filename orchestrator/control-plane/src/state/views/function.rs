@@ -66,16 +66,16 @@ pub(in crate::state) fn list_functions(
     limit: usize,
 ) -> Vec<FunctionView> {
     let registered = context.registry.functions_after(after);
-    let functions = registered.filter_map(|registered| cluster.functions.known(registered.id));
-    let offer = LazyCell::new(|| cluster.nodes.offer());
+    let functions = registered.filter_map(|registered| cluster.tables.functions.known(registered.id));
+    let offer = LazyCell::new(|| cluster.tables.nodes.offer());
     functions.take(limit).map(|function| summary(cluster, function, &offer)).collect()
 }
 
 /// One function with its endpoints.
 pub(in crate::state) fn show_function(cluster: &Cluster, function: &Function) -> FunctionView {
     let endpoints = function.sandboxes().iter().take(MAX_ENDPOINTS).filter_map(|id| {
-        let sandbox = cluster.sandboxes.known(*id)?;
-        let node = cluster.nodes.get(sandbox.node());
+        let sandbox = cluster.tables.sandboxes.known(*id)?;
+        let node = cluster.tables.nodes.get(sandbox.node());
         let holder = sandbox.grant().and_then(|grant| cluster.data_planes.get(grant.data_plane));
         Some(EndpointView {
             sandbox: id.to_string(),
@@ -88,7 +88,7 @@ pub(in crate::state) fn show_function(cluster: &Cluster, function: &Function) ->
     });
     FunctionView {
         endpoints: endpoints.collect(),
-        ..summary(cluster, function, &LazyCell::new(|| cluster.nodes.offer()))
+        ..summary(cluster, function, &LazyCell::new(|| cluster.tables.nodes.offer()))
     }
 }
 
@@ -126,9 +126,9 @@ fn queued_for(cluster: &Cluster, function: &Function) -> Option<String> {
         return None;
     }
     let newest = function.sandboxes().iter().rev().take(MAX_ENDPOINTS);
-    newest.filter_map(|id| cluster.sandboxes.known(*id)).find_map(|sandbox| {
+    newest.filter_map(|id| cluster.tables.sandboxes.known(*id)).find_map(|sandbox| {
         let cause = sandbox.queued_for.as_ref().filter(|_| sandbox.state() == SandboxState::Starting)?;
-        Some(format!("a creation on node {} waits: {cause}", cluster.nodes.get(sandbox.node()).name))
+        Some(format!("a creation on node {} waits: {cause}", cluster.tables.nodes.get(sandbox.node()).name))
     })
 }
 

@@ -29,10 +29,10 @@ pub(in crate::state) fn list_nodes(cluster: &Cluster) -> Vec<NodeView> {
         worker: node.worker().to_string(),
         worker_admin: worker_admin(cluster, node),
         capacity: node.capacity(),
-        reserved: cluster.nodes.pool().reserved(key).unwrap_or_default(),
+        reserved: cluster.tables.nodes.pool().reserved(key).unwrap_or_default(),
         sandboxes: node.sandboxes().len(),
     };
-    cluster.nodes.iter().map(view).collect()
+    cluster.tables.nodes.iter().map(view).collect()
 }
 
 /// The address of the admin pages of a node's worker, while that is connected and has some.

@@ -87,8 +87,8 @@ pub(in crate::state) fn show_top(
     recovery: &Recovery,
     limit: usize,
 ) -> TopView {
-    let offer = LazyCell::new(|| cluster.nodes.offer());
-    let functions = cluster.recent.most_active(&cluster.functions, context.registry, context.now, limit);
+    let offer = LazyCell::new(|| cluster.tables.nodes.offer());
+    let functions = cluster.recent.most_active(&cluster.tables.functions, context.registry, context.now, limit);
     TopView {
         at_us: context.now.us,
         cluster: show_cluster(context, cluster, recovery),
@@ -118,7 +118,7 @@ fn top_function(cluster: &Cluster, function: &Function, offer: &impl Deref<Targe
 
 fn most_loaded(cluster: &Cluster) -> Vec<TopNode> {
     let share = |key, node: &Node| {
-        let reserved = cluster.nodes.pool().reserved(key).unwrap_or_default();
+        let reserved = cluster.tables.nodes.pool().reserved(key).unwrap_or_default();
         let of = |part: u64, whole: u64| {
             #[allow(clippy::cast_precision_loss, reason = "a share for people")]
             let share = part as f64 / whole.max(1) as f64;
@@ -127,7 +127,7 @@ fn most_loaded(cluster: &Cluster) -> Vec<TopNode> {
         let cpu = of(reserved.cpu_millicores, node.capacity().cpu_millicores);
         cpu.max(of(reserved.memory_mib, node.capacity().memory_mib))
     };
-    let mut nodes: Vec<_> = cluster.nodes.iter().map(|(key, node)| (share(key, node), node)).collect();
+    let mut nodes: Vec<_> = cluster.tables.nodes.iter().map(|(key, node)| (share(key, node), node)).collect();
     // Nodes out of service come before full ones.
     nodes.sort_by(|(one_share, one), (other_share, other)| {
         let in_service = |node: &Node| node.state() == NodeState::Ready;

@@ -23,12 +23,12 @@ impl RecoveryHandler<'_> {
         let now = self.context.now;
         let id = held.id;
         if !self.may_exist(node, id) {
-            let name = &self.cluster.nodes.get(node).name;
+            let name = &self.tables.nodes.get(node).name;
             tracing::warn!(sandbox = %id, node = %name, "a worker reports a sandbox that it was never commanded to create");
             return self.effects.send_to_worker(session, WorkerChange::Delete(id));
         }
-        self.cluster.nodes.get_mut(node).left_behind.remove(&id);
-        let was_given_up = self.cluster.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
+        self.tables.nodes.get_mut(node).left_behind.remove(&id);
+        let was_given_up = self.tables.nodes.get(node).given_up.contains(&id) || self.recovery.was_given_up(id);
         let state = self.state_of_found(node, held);
         let (Some(state), HeldState::Ready(address), false) = (state, held.state, was_given_up) else {
             return self.effects.send_to_worker(session, WorkerChange::Delete(id));
@@ -36,7 +36,7 @@ impl RecoveryHandler<'_> {
         if state == SandboxState::Draining {
             self.remember_function(held);
             let deadline_us = now.after(self.context.settings.health.drain_deadline);
-            self.cluster.timers.watch(deadline_us, id, SandboxTimer::Drain);
+            self.tables.timers.watch(deadline_us, id, SandboxTimer::Drain);
         }
         let found = Found {
             function: held.function,
@@ -46,7 +46,7 @@ impl RecoveryHandler<'_> {
             concurrency: held.concurrency,
             address,
         };
-        self.cluster.add_found(id, Sandbox::found(found, state));
+        self.tables.add_found(id, Sandbox::found(found, state));
         if let Some((data_plane, grant)) = self.recovery.take_claim(id) {
             self.confirm_grant(data_plane, &grant);
         }
@@ -57,7 +57,7 @@ impl RecoveryHandler<'_> {
     /// an older epoch, of which the node has not reported yet. Any other id is a mistake of the worker, and may name
     /// another's sandbox.
     fn may_exist(&self, node: NodeKey, id: SandboxId) -> bool {
-        let node = self.cluster.nodes.get(node);
+        let node = self.tables.nodes.get(node);
         let is_older = id.epoch() < self.context.term.epoch;
         node.left_behind.contains(&id) || node.given_up.contains(&id) || (node.has_older && is_older)
     }
@@ -69,7 +69,7 @@ impl RecoveryHandler<'_> {
             return;
         }
         let may_have = |node: &Node| node.has_older || !node.left_behind.is_empty() || !node.given_up.is_empty();
-        let nodes: Vec<_> = self.cluster.nodes.iter().filter(|(_, node)| may_have(node)).map(|(key, _)| key).collect();
+        let nodes: Vec<_> = self.tables.nodes.iter().filter(|(_, node)| may_have(node)).map(|(key, _)| key).collect();
         for id in ids {
             if nodes.iter().any(|node| self.may_exist(*node, *id)) {
                 self.recovery.give_up(*id);
@@ -81,12 +81,12 @@ impl RecoveryHandler<'_> {
     fn state_of_found(&self, node: NodeKey, held: &HeldSandbox) -> Option<SandboxState> {
         let id = held.id;
         let is_older = id.epoch() < self.context.term.epoch;
-        let trusts_unclaimed = self.recovery.trusts_unclaimed() && !self.cluster.nodes.get(node).holders_lost;
+        let trusts_unclaimed = self.recovery.trusts_unclaimed() && !self.tables.nodes.get(node).holders_lost;
         let may_be_held = is_older && !trusts_unclaimed;
-        let is_current = self.cluster.functions.get(held.function).is_some_and(|function| {
+        let is_current = self.tables.functions.get(held.function).is_some_and(|function| {
             !function.removed
                 && function.registered.revision == held.revision
-                && !self.cluster.nodes.get(node).is_drained()
+                && !self.tables.nodes.get(node).is_drained()
         });
         if is_current {
             return Some(if may_be_held { SandboxState::Unclaimed } else { SandboxState::Ready });
@@ -98,11 +98,11 @@ impl RecoveryHandler<'_> {
     /// A sandbox outlives its function, which is not in the log any more: it is known again until the last one ends.
     fn remember_function(&mut self, held: &HeldSandbox) {
         let id = held.function;
-        if self.cluster.functions.get(id).is_some() {
+        if self.tables.functions.get(id).is_some() {
             return;
         }
         let policy = self.context.settings.autoscale;
-        self.cluster.functions.insert(Function::deregistered(id, held.revision, policy));
+        self.tables.functions.insert(Function::deregistered(id, held.revision, policy));
     }
 
     /// Notes that unclaimed sandboxes of a worker may be held by a data plane that cannot claim them: one that joined
@@ -119,7 +119,7 @@ impl RecoveryHandler<'_> {
                 removal,
                 "a data plane was removed while it was away: what nobody claims ends"
             );
-            nodes.iter().for_each(|key| self.cluster.nodes.get_mut(*key).holders_lost = true);
+            nodes.iter().for_each(|key| self.tables.nodes.get_mut(*key).holders_lost = true);
         }
         if hello.data_plane_index > end {
             let (worker, known) = (&hello.name, hello.data_plane_index);
@@ -129,7 +129,7 @@ impl RecoveryHandler<'_> {
                 ends_at = end,
                 "a data plane joined or left which this log does not have: {WHY}"
             );
-            nodes.iter().for_each(|key| self.cluster.nodes.get_mut(*key).holders_lost = true);
+            nodes.iter().for_each(|key| self.tables.nodes.get_mut(*key).holders_lost = true);
         }
     }
 

@@ -41,7 +41,7 @@ impl RecoveryHandler<'_> {
         touched.extend(self.reset_loads(key));
         if !self.recovery.expects_sandboxes() {
             let ids = held.iter().map(|grant| grant.sandbox);
-            let unknown: Vec<_> = ids.filter(|id| self.cluster.sandboxes.get(*id).is_none()).collect();
+            let unknown: Vec<_> = ids.filter(|id| self.tables.sandboxes.get(*id).is_none()).collect();
             self.give_up_unknown(&unknown);
         }
         for grant in held {
@@ -53,7 +53,7 @@ impl RecoveryHandler<'_> {
     /// Ends the grants that a data plane does not know of. Returns their functions.
     fn end_lost_grants(&mut self, key: DataPlaneKey, held: &[HeldGrant], is_new_process: bool) -> Vec<FunctionId> {
         let named: BTreeSet<SandboxId> = held.iter().map(|grant| grant.sandbox).collect();
-        let granted = self.cluster.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
+        let granted = self.tables.sandboxes.iter().filter(|(_, sandbox)| sandbox.is_granted_to(key));
         let lost = granted.filter(|(id, _)| !named.contains(id));
         let lost: Vec<_> = lost.map(|(id, sandbox)| (id, sandbox.function())).collect();
         for (id, _) in &lost {
@@ -61,7 +61,7 @@ impl RecoveryHandler<'_> {
                 self.sandboxes().delete(*id);
             }
             self.grants().end_grant(*id);
-            if self.cluster.sandboxes.state_of(*id) == Some(SandboxState::Draining) {
+            if self.tables.sandboxes.state_of(*id) == Some(SandboxState::Draining) {
                 self.sandboxes().delete(*id);
             }
         }
@@ -73,7 +73,7 @@ impl RecoveryHandler<'_> {
     fn reset_loads(&mut self, key: DataPlaneKey) -> Vec<FunctionId> {
         let (mut with_free, mut returned) = (Vec::new(), Vec::new());
         let decide_us = self.context.now.us + RETURN_GRACE_US;
-        for (id, function) in self.cluster.functions.iter_mut() {
+        for (id, function) in self.tables.functions.iter_mut() {
             let mut has_returned = false;
             if function.load(key).is_some() {
                 let load = function.load_mut(key);
@@ -89,7 +89,7 @@ impl RecoveryHandler<'_> {
                 with_free.push(id);
             }
         }
-        returned.into_iter().for_each(|id| self.cluster.decide_by(id, decide_us));
+        returned.into_iter().for_each(|id| self.tables.decide_by(id, decide_us));
         with_free
     }
 
@@ -97,7 +97,7 @@ impl RecoveryHandler<'_> {
     /// exist.
     pub(super) fn confirm_grant(&mut self, key: DataPlaneKey, held: &HeldGrant) {
         let HeldGrant { sandbox: id, function, slots } = *held;
-        let Some(sandbox) = self.cluster.sandboxes.get(id) else {
+        let Some(sandbox) = self.tables.sandboxes.get(id) else {
             return self.claim_unknown(key, held);
         };
         let may_be_held = match sandbox.state() {
@@ -105,8 +105,8 @@ impl RecoveryHandler<'_> {
             SandboxState::Starting | SandboxState::Terminating => false,
         };
         let slots = slots.min(sandbox.concurrency);
-        let is_away = self.cluster.data_planes.get(key).is_none_or(|known| known.session.is_none());
-        let believed = self.cluster.functions.known(sandbox.function());
+        let is_away = self.data_planes.get(key).is_none_or(|known| known.session.is_none());
+        let believed = self.tables.functions.known(sandbox.function());
         let can_count = believed.is_none_or(|function| function.may_hold(key, slots));
         match sandbox.grant() {
             Some(grant) if grant.data_plane != key => return self.grants().send_gone(key, function, id),
@@ -119,15 +119,15 @@ impl RecoveryHandler<'_> {
                 return self.sandboxes().delete(id);
             }
             None => {
-                self.cluster.sandboxes.adopt_grant(&mut self.cluster.functions, id, key, slots);
-                if let Some(function) = self.cluster.functions.known_mut(function) {
+                self.tables.sandboxes.adopt_grant(&mut self.tables.functions, id, key, slots);
+                if let Some(function) = self.tables.functions.known_mut(function) {
                     // It may have left again since it claimed them.
                     function.load_mut(key).unresponsive |= is_away;
                 }
                 self.end_waiting_for_claims(id);
             }
         }
-        let state = match self.cluster.sandboxes.state_of(id) {
+        let state = match self.tables.sandboxes.state_of(id) {
             Some(SandboxState::Draining) => EndpointState::Draining,
             Some(SandboxState::Suspended) => EndpointState::Suspended,
             Some(SandboxState::Ready) => EndpointState::Active,

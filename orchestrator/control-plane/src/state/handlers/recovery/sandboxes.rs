@@ -26,7 +26,7 @@ impl RecoveryHandler<'_> {
         self.note_lost_holders(nodes, hello);
         let held = self.end_unknown(session, hello);
         self.reconcile_sandboxes(session, nodes, &held);
-        nodes.iter().for_each(|key| self.cluster.nodes.get_mut(*key).has_older = false);
+        nodes.iter().for_each(|key| self.tables.nodes.get_mut(*key).has_older = false);
         self.on_nodes_reported(nodes);
         self.finish();
     }
@@ -34,14 +34,14 @@ impl RecoveryHandler<'_> {
     /// Compares the reported sandboxes with the tables.
     fn reconcile_sandboxes(&mut self, session: SessionId, nodes: &[NodeKey], held: &[HeldSandbox]) {
         let named: BTreeSet<SandboxId> = held.iter().map(|held| held.id).collect();
-        let believed = nodes.iter().flat_map(|key| self.cluster.nodes.get(*key).sandboxes().iter().copied());
+        let believed = nodes.iter().flat_map(|key| self.tables.nodes.get(*key).sandboxes().iter().copied());
         let lost: Vec<_> = believed.filter(|id| !named.contains(id)).collect();
         for id in lost {
             // It ended while the worker was away, or the command to create it never arrived.
             self.sandboxes().forget_and_touch(id, CreationOutcome::Failed);
         }
         for key in nodes {
-            let node = self.cluster.nodes.get_mut(*key);
+            let node = self.tables.nodes.get_mut(*key);
             node.given_up.retain(|id| named.contains(id));
             node.left_behind.retain(|id| named.contains(id));
         }
@@ -55,11 +55,11 @@ impl RecoveryHandler<'_> {
 
     fn reconcile_sandbox(&mut self, session: SessionId, nodes: &[NodeKey], node: NodeKey, held: &HeldSandbox) {
         let id = held.id;
-        let Some(sandbox) = self.cluster.sandboxes.get(id) else {
+        let Some(sandbox) = self.tables.sandboxes.get(id) else {
             return self.adopt(session, node, held);
         };
         if !nodes.contains(&sandbox.node()) {
-            let name = &self.cluster.nodes.get(node).name;
+            let name = &self.tables.nodes.get(node).name;
             tracing::warn!(sandbox = %id, node = %name, "a worker reports a sandbox of another node");
             return self.effects.send_to_worker(session, WorkerChange::Delete(id));
         }

@@ -8,7 +8,7 @@ use record::ColdStart;
 use super::{
     super::{
         super::{
-            cluster::{Cluster, CreationOutcome, SandboxState, Timing},
+            cluster::{CreationOutcome, SandboxState, Tables, Timing},
             context::Context,
             effects::{Effect, Effects},
         },
@@ -28,13 +28,13 @@ pub(super) struct CreationReport<'a> {
 impl SandboxHandler<'_> {
     /// A creation is queued behind others of its worker, or begins: its time counts from then.
     pub(in crate::state::handlers) fn on_progress(&mut self, id: SandboxId, progress: CreationProgress) {
-        if self.cluster.sandboxes.state_of(id) != Some(SandboxState::Starting) {
+        if self.tables.sandboxes.state_of(id) != Some(SandboxState::Starting) {
             return;
         }
         let due_us = self.context.now.after(self.context.settings.health.creation_deadline);
         let is_queued = matches!(progress, CreationProgress::Queued { .. });
-        self.cluster.set_creation_due(id, due_us, is_queued);
-        if let Some(sandbox) = self.cluster.sandboxes.known_mut(id) {
+        self.tables.set_creation_due(id, due_us, is_queued);
+        if let Some(sandbox) = self.tables.sandboxes.known_mut(id) {
             sandbox.queued_for = match progress {
                 CreationProgress::Queued { cause } => cause.map(String::into),
                 CreationProgress::Begun => None,
@@ -44,7 +44,7 @@ impl SandboxHandler<'_> {
 
     /// A worker that connects reports which creations are queued: an earlier message about that may have been lost.
     pub(in crate::state::handlers) fn on_creation_found(&mut self, id: SandboxId, is_queued: bool) {
-        let believed = self.cluster.sandboxes.known(id).map(|sandbox| sandbox.queued_until_us.is_some());
+        let believed = self.tables.sandboxes.known(id).map(|sandbox| sandbox.queued_until_us.is_some());
         if believed.is_some_and(|believed| believed != is_queued) {
             let queued = CreationProgress::Queued { cause: None };
             self.on_progress(id, if is_queued { queued } else { CreationProgress::Begun });
@@ -59,7 +59,7 @@ impl SandboxHandler<'_> {
         dispatched_us: Option<u64>,
         read_us: u64,
     ) {
-        if let Some(timing) = self.cluster.sandboxes.known_mut(id).and_then(|sandbox| sandbox.timing.as_mut()) {
+        if let Some(timing) = self.tables.sandboxes.known_mut(id).and_then(|sandbox| sandbox.timing.as_mut()) {
             timing.dispatched_us = dispatched_us;
             timing.ready_us = Some(read_us);
             timing.worker_own_us = ready.own_us;
@@ -81,23 +81,23 @@ impl SandboxHandler<'_> {
     /// A sandbox is ready at an address.
     pub(in crate::state::handlers) fn on_ready(&mut self, id: SandboxId, address: SocketAddr) {
         let now_us = self.context.now.us;
-        let Some(sandbox) = self.cluster.sandboxes.known_mut(id) else { return };
+        let Some(sandbox) = self.tables.sandboxes.known_mut(id) else { return };
         sandbox.address = Some(address);
         if sandbox.state() != SandboxState::Starting {
             return;
         }
         sandbox.ready_us = Some(now_us);
         let (function, commanded_us) = (sandbox.function(), sandbox.commanded_us);
-        let node = self.cluster.nodes.get_mut(sandbox.node());
+        let node = self.tables.nodes.get_mut(sandbox.node());
         (node.ready_us, node.newest_ready_us) = (Some(now_us), node.newest_ready_us.max(commanded_us));
-        self.cluster.set_sandbox_state(id, SandboxState::Ready);
+        self.tables.set_sandbox_state(id, SandboxState::Ready);
         self.backoff().on_ready(id);
         self.effects.touch(function, now_us);
     }
 
     /// A worker reports that a creation failed.
     pub(in crate::state::handlers) fn on_failure_report(&mut self, id: SandboxId, failure: Failure) {
-        let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
+        let Some(sandbox) = self.tables.sandboxes.known(id) else { return };
         let (function, node, was_starting) =
             (sandbox.function(), sandbox.node(), sandbox.state() == SandboxState::Starting);
         if !was_starting {
@@ -115,7 +115,7 @@ impl SandboxHandler<'_> {
 
     /// Ends a creation whose worker has not reported a failure. A sandbox that was ready only ends.
     pub(in crate::state::handlers) fn give_up_creation(&mut self, id: SandboxId, message: String) {
-        let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
+        let Some(sandbox) = self.tables.sandboxes.known(id) else { return };
         let (function, node, was_starting) =
             (sandbox.function(), sandbox.node(), sandbox.state() == SandboxState::Starting);
         self.effects.touch(function, self.context.now.us);
@@ -123,7 +123,7 @@ impl SandboxHandler<'_> {
             self.backoff().on_end_of_service(id, Source::Worker, &message);
             return self.delete(id);
         }
-        tracing::warn!(sandbox = %id, node = %self.cluster.nodes.get(node).name, cause = message, "a creation failed");
+        tracing::warn!(sandbox = %id, node = %self.tables.nodes.get(node).name, cause = message, "a creation failed");
         self.end_creation(id, CreationOutcome::Failed);
         self.delete(id);
         self.backoff().on_creation_failed(function, node, Failure::temporary(message));
@@ -131,7 +131,7 @@ impl SandboxHandler<'_> {
 
     /// A worker reports that a sandbox has ended.
     pub(in crate::state::handlers) fn on_ended(&mut self, id: SandboxId, reason: EndReason, message: &str) {
-        let Some(sandbox) = self.cluster.sandboxes.known(id) else { return };
+        let Some(sandbox) = self.tables.sandboxes.known(id) else { return };
         let function = sandbox.function();
         let is_expected = sandbox.state() == SandboxState::Terminating;
         // A creation may wait for its place.
@@ -150,11 +150,11 @@ impl SandboxHandler<'_> {
 
 impl CreationReport<'_> {
     /// Counts the creation, and records it if the settings require it.
-    pub(super) fn publish(&self, context: Context<'_>, cluster: &mut Cluster, effects: &mut Effects) {
+    pub(super) fn publish(&self, context: Context<'_>, tables: &mut Tables, effects: &mut Effects) {
         let Self { id, timing, outcome } = self;
         context.metrics.creation_ended(*outcome, timing);
-        let Some(sandbox) = cluster.sandboxes.known(*id) else { return };
-        let Some(function) = cluster.functions.known_mut(sandbox.function()) else { return };
+        let Some(sandbox) = tables.sandboxes.known(*id) else { return };
+        let Some(function) = tables.functions.known_mut(sandbox.function()) else { return };
         if *outcome == CreationOutcome::Failed {
             function.activity.creations_failed = function.activity.creations_failed.saturating_add(1);
         }
@@ -166,7 +166,7 @@ impl CreationReport<'_> {
         let row = ColdStart {
             function: function.registered.spec.name.to_string(),
             sandbox: id.to_string(),
-            node: cluster.nodes.get(sandbox.node()).name.to_string(),
+            node: tables.nodes.get(sandbox.node()).name.to_string(),
             requested_ns: i64::try_from(timing.requested_us.saturating_mul(1000)).unwrap_or(i64::MAX),
             decide_us: phases.decide_us,
             place_us: phases.place_us,
