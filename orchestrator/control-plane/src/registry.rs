@@ -47,7 +47,7 @@ pub(crate) enum Change {
     /// The cluster or an epoch has begun.
     Begun,
     FunctionAdded(Arc<Registered>),
-    /// Another specification is in force; whether sandboxes made for the one before do not serve it.
+    /// Another specification is in force. `needs_new_sandboxes` if sandboxes of the one before cannot serve it.
     FunctionUpdated {
         registered: Arc<Registered>,
         needs_new_sandboxes: bool,

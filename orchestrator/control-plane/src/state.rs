@@ -151,8 +151,8 @@ impl State {
         self.dispatch(now, input);
         self.replies.release(now, &self.cluster.data_planes, &mut self.effects);
         self.send_withheld_data_plane_index(now);
-        // Functions that found no room have the first claim on room that this input made, before functions whose timers
-        // happen to be due are decided on.
+        // Functions that found no room get the room that this input made, before functions whose timers happen to be
+        // due are decided on.
         self.decide_touched(now);
         self.run_timers(now);
         self.send_withheld_data_plane_index(now);

@@ -29,7 +29,7 @@ const BULK_PATH: &str = "/v1/functions";
 
 /// Conditions that requests must meet.
 pub(crate) struct Access {
-    /// `None`: whoever reaches the port may write.
+    /// `None`: everybody who reaches the port may write.
     token: Option<Token>,
     /// The form interface is served.
     form: bool,

@@ -11,11 +11,11 @@ const SHOWN: usize = 60;
 pub(super) struct Difference {
     /// Its path, for example `scale.max`.
     pub(super) field: String,
-    /// Both values, what is registered and what was asked for, as it goes on after a name of the field.
+    /// Both values, the registered and the requested one, as text that follows the name of the field.
     pub(super) problem: String,
 }
 
-/// Every field in which the specification that was `asked` for differs from the `registered` one.
+/// Every field in which the `asked` specification differs from the `registered` one.
 pub(super) fn differences(registered: &FunctionSpec, asked: &FunctionSpec) -> Vec<Difference> {
     let mut found = Vec::new();
     if let (Ok(registered), Ok(asked)) = (serde_json::to_value(registered), serde_json::to_value(asked)) {

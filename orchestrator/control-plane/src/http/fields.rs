@@ -38,7 +38,7 @@ impl Fields {
         self.one(field).ok_or_else(|| Problem::bad_field(field, format!("{field}: expected {expected}, got nothing")))
     }
 
-    /// A number, when there is one; `expected` says which.
+    /// A number, if the field is present; `expected` describes valid ones.
     pub(super) fn number<T: FromStr>(&self, field: &str, expected: &str) -> Result<Option<T>, Problem> {
         let read = |text: &str| text.trim().parse().map_err(|_| unexpected(field, expected, text));
         self.one(field).map(read).transpose()

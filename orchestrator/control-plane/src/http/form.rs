@@ -43,7 +43,7 @@ pub(super) async fn register(State(operators): State<Operators>, body: Bytes) ->
     Ok(cluster.data_planes.join(";"))
 }
 
-/// Says in which fields of the form a function that is registered already differs from what was `asked` for.
+/// Names the fields of the form in which a registered function differs from the `asked` specification.
 async fn conflict(operators: &Operators, asked: &FunctionSpec) -> Result<Problem, Problem> {
     let name = asked.name.to_string();
     let function = operators.owner.request(|reply| Request::Show { name: name.clone(), reply }).await?;

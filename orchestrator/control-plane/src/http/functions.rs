@@ -91,7 +91,7 @@ impl RegistrationResult {
     }
 }
 
-/// The status of a registration that was made.
+/// The status of a successful registration.
 pub(super) fn status(registration: Registration) -> StatusCode {
     if registration.outcome == PutOutcome::Created { StatusCode::CREATED } else { StatusCode::OK }
 }

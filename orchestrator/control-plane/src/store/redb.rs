@@ -73,7 +73,8 @@ impl Store for RedbStore {
     }
 }
 
-/// Makes the directory if it is not there. One that is there was perhaps made for more than this log, so it stays as it is.
+/// Creates the directory if there is none. An existing one may serve other purposes as well, so its permissions stay as
+/// they are.
 fn make(directory: &Path) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());

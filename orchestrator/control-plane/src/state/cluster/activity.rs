@@ -30,7 +30,7 @@ pub(in crate::state) struct Activity {
     pub(in crate::state) invocations: u64,
     /// Those of them that were cold starts.
     pub(in crate::state) cold: u32,
-    /// Sandboxes commanded.
+    /// Creations started.
     pub(in crate::state) creations: u32,
     /// Creations that failed.
     pub(in crate::state) creations_failed: u32,

@@ -241,7 +241,7 @@ impl Nodes {
         before.is_some_and(|(other, until_us)| other != by && now_us < until_us)
     }
 
-    /// A node has made a sandbox.
+    /// A creation on a node succeeded.
     pub(in crate::state) fn creation_succeeded(&mut self, key: NodeKey) {
         self.get_mut(key).failed = Vec::new();
         self.failing.retain(|(failing, _)| *failing != key);

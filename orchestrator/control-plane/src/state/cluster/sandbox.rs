@@ -137,7 +137,7 @@ pub(in crate::state) struct Found {
 }
 
 impl Sandbox {
-    /// A sandbox of a function whose creation is commanded on a node now, at `now_us`.
+    /// A sandbox of a function whose creation on a node is dispatched at `now_us`.
     pub(in crate::state) fn commanded(
         function: &Registered,
         node: NodeKey,

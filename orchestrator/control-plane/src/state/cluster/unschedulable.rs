@@ -24,7 +24,7 @@ pub(in crate::state) struct Unschedulable {
 /// A function that is tried again.
 pub(in crate::state) struct Attempt {
     pub(in crate::state) id: FunctionId,
-    /// A sandbox of it was commanded.
+    /// A creation of it was started.
     pub(in crate::state) is_served: bool,
     entry: Entry,
     /// The order from then on if it is served.
@@ -36,7 +36,7 @@ pub(in crate::state) struct Attempt {
 struct Entry {
     size: Resources,
     since_us: u64,
-    /// Its first and its newest demand, as places in the order of all.
+    /// Its first and its newest demand, as numbers in the order of all demands.
     first: u64,
     newest: u64,
 }

@@ -70,7 +70,8 @@ pub(in crate::state) struct BackoffHandler<'a> {
 }
 
 impl Functions {
-    /// Of `missing` sandboxes of a function, how many may be made now, and when to decide again if not all.
+    /// The part of `missing` sandboxes of a function that may be created now, and the time of the next decision if not
+    /// all.
     pub(super) fn paced(&self, now: Now, id: FunctionId, missing: u32) -> (u32, Option<u64>) {
         let Some(function) = self.known(id).filter(|function| function.backoff.failures >= PACED_FROM) else {
             return (missing, None);

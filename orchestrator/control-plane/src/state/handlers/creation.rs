@@ -22,7 +22,7 @@ const NO_ROOM_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// State of the decisions on sandboxes besides the tables.
 pub(in crate::state) struct Scaler {
-    /// Sandboxes commanded in this epoch so far.
+    /// Creations dispatched in this epoch so far. The next sandbox's id follows from it.
     pub(in crate::state) sandboxes_commanded: u64,
     /// Per-node data of the placement policies, and their random numbers.
     placement: Placement,

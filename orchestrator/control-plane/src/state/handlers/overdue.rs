@@ -1,8 +1,8 @@
 //! Creations that are queued at their worker for longer than one may take.
 //!
-//! A worker serves the newest first once a wait is long, and in between the oldest of those that have waited for very long.
-//! Some of those that later ones overtake begin again on a worker that has a shorter queue, until both are as long.
-//! Nothing is exchanged between workers that are as busy, and nothing is given up before there is room for its successor.
+//! A worker serves the newest first once a wait is long, and in between the oldest of those that have waited for very
+//! long. Some of those that later ones overtake restart on a worker that has a shorter queue, until both are as long.
+//! Workers that are as busy exchange nothing, and nothing is given up before there is room for its successor.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -33,7 +33,7 @@ const CONTINUE_AFTER: Duration = Duration::from_millis(100);
 /// The creations that should have begun by now.
 #[derive(Debug, Default)]
 pub(in crate::state) struct Overdue {
-    /// In the order in which they were commanded. One that has begun or ended meanwhile stays until the next check.
+    /// Oldest first. One that has begun or ended meanwhile stays until the next check.
     creations: BTreeSet<SandboxId>,
     /// Time of the next check, in microseconds; `None` while there are none.
     check_us: Option<u64>,
@@ -59,7 +59,7 @@ struct Queue {
     nodes: Vec<NodeKey>,
     /// Position in `nodes` at which the next search for room begins.
     next: usize,
-    /// Creations that were commanded and are not ready.
+    /// Creations that are not ready.
     starting: u32,
     /// Some of them have waited for too long and were overtaken.
     has_overdue: bool,
@@ -249,12 +249,13 @@ impl OverdueHandler<'_> {
         (micros(self.context.settings.health.creation_deadline) / OVERDUE_CHECKS).max(1)
     }
 
-    /// Creations that should have begun go on to wait while others of their worker become ready that were commanded before
-    /// that time: those do not become more, so each gets its turn in whatever order. Those that a later one has overtaken
-    /// begin again, the oldest first, where that changes something: on a worker with a shorter queue, half as long if
-    /// creations are overtaken there too. Where none becomes ready for as long as a creation may take, they move to any
-    /// worker where that is otherwise. Each does so once in such a time at most, without blame or back-off, and only where
-    /// there is room for it. The others get their turn where they are: with every second place that becomes free there.
+    /// Creations that should have begun continue to wait while others of their worker become ready that were dispatched
+    /// before that time: those do not become more, so each is served in whatever order. Those that a later one has
+    /// overtaken restart, the oldest first, where that helps: on a worker with a shorter queue, half as long if
+    /// creations are overtaken there too. If none becomes ready for as long as a creation may take, they move to any
+    /// worker where that is otherwise. Each restarts once in such a time at most, without blame or back-off, and only
+    /// where there is room for it. The others are served where they are: their worker gives every second permit to the
+    /// oldest.
     pub(in crate::state) fn check(&mut self) {
         let now = self.context.now;
         let mut overdue = std::mem::take(&mut self.overdue.creations);

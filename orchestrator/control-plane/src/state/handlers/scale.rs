@@ -18,7 +18,7 @@ use super::{
     sandbox::SandboxHandler,
 };
 
-/// Most sandboxes made by one decision; a larger shortage is met by several, so that one function cannot hold up others.
+/// Most sandboxes created by one decision. A larger shortage needs several, so that one function cannot delay others.
 const MAX_PER_DECISION: u32 = 1024;
 /// Sandboxes of a function that are drained because an invocation in them does not end: as many as its upper bound, and as
 /// this, in addition to the others that it may have, or wants if it has no bound. Each further one is instead of one of
@@ -104,7 +104,7 @@ impl ScalingHandler<'_> {
         self.tables.decide_again_at(id, earlier(again_us, blocked_until_us));
     }
 
-    /// Room was made: tries the functions again that found none, until there is none again.
+    /// There is new room: tries the functions again that found none, until there is none again.
     pub(in crate::state) fn retry_unschedulable(&mut self) {
         let now = self.context.now;
         let mut missed = Vec::new();

@@ -40,7 +40,7 @@ pub(crate) struct TopFunction {
     /// Counted: invocations that data planes have reported, and those of them that were cold starts.
     pub(crate) invocations: u64,
     pub(crate) invocations_cold: u32,
-    /// Counted: sandboxes commanded, and those that failed.
+    /// Counted: creations started, and those that failed.
     pub(crate) creations: u32,
     pub(crate) creations_failed: u32,
     /// Gauges: as of now, or as last reported.

@@ -135,7 +135,7 @@ mod tests {
         decode(Path::new("commands.redb"), 7, entry.to_string().as_bytes())
     }
 
-    /// Adds a field that nobody knows to every object, the names of an environment apart, which are a user's.
+    /// Adds an unknown field to every object except the environment, whose names are a user's.
     fn extend(value: &mut Value) {
         let Some(object) = value.as_object_mut() else { return };
         object.iter_mut().filter(|(name, _)| *name != "env").for_each(|(_, value)| extend(value));

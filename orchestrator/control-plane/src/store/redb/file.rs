@@ -26,8 +26,8 @@ const LOG: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("log");
 /// Under [`NEWEST`]: the greatest index used when the log was last compacted, though there may be no entry left there.
 const INDEXES: TableDefinition<'_, &str, u64> = TableDefinition::new("indexes");
 const NEWEST: &str = "newest";
-/// Memory for the file's pages. The log is read once and then mostly added to, so more would only hold what nobody
-/// reads.
+/// Memory for the file's pages. The log is read once and then mostly appended to, so a larger cache would only keep
+/// pages that are not read again (docs/design-decisions.md).
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Permissions of the file: only its owner reads it.
 const MODE: u32 = 0o600;
