@@ -17,6 +17,7 @@ mod http;
 mod invocation;
 mod links;
 mod lost_log;
+mod metrics;
 mod names;
 mod policies;
 mod probe;
