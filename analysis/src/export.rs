@@ -13,7 +13,7 @@ use crate::{
     output::statistics_csv,
     report,
     rows::{self, Rows},
-    summarise::{definition_name, group, policy_name},
+    summarise::{group, recorded_definition, recorded_policy},
 };
 
 /// Tables that can be exported.
@@ -157,7 +157,7 @@ fn functions(run: &Run, timeouts: &Timeouts, out: impl Write) -> Result<(), Expo
                 for (function, slowdown) in grouped.per_function(definition, policy) {
                     let name = rows.functions.get(function as usize).map_or("", String::as_str);
                     let repetition = point.repetition.to_string();
-                    let (definition, policy) = (definition_name(definition), policy_name(policy));
+                    let (definition, policy) = (recorded_definition(definition).name(), recorded_policy(policy).name());
                     let value = slowdown.to_string();
                     csv.write_record([&point.system, &point.point, &repetition, name, definition, policy, &value])
                         .map_err(io::Error::from)?;

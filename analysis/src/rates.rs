@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use rand::SeedableRng;
 use rand_pcg::Pcg64;
-use record::{Estimate, PointSummary, ProcessCost, ProcessUsage, RateCheck, RatePoint, SustainedRateTest};
+use record::{Estimate, Outcome, PointSummary, ProcessCost, ProcessRole, RateCheck, RatePoint, SustainedRateTest};
 use stats::{median, median_interval};
 
 use crate::{
@@ -16,12 +16,6 @@ use crate::{
 
 /// Repetitions below which an interval would only repeat the least and the greatest.
 const MIN_REPETITIONS: usize = 5;
-/// Rows of `processes.csv` that are no process of the system.
-const NOT_THE_SYSTEM: [&str; 3] = [MACHINE, LOAD_GENERATOR, ProcessUsage::RUNNER];
-/// The row of the whole machine.
-const MACHINE: &str = ProcessUsage::MACHINE;
-/// The row of the load generator.
-pub(crate) const LOAD_GENERATOR: &str = ProcessUsage::LOAD_GENERATOR;
 
 /// Every point of a run whose load has a constant rate: systems in turn within each point, as they were measured.
 pub(crate) fn points(design: &Design, series: &[Series<'_>]) -> Vec<RatePoint> {
@@ -39,9 +33,10 @@ fn point(series: &Series<'_>, values: BTreeMap<String, String>) -> RatePoint {
         estimate(&all.iter().filter_map(|summary| value(summary)).collect::<Vec<_>>())
     };
     let ms = |ns: i64| ns as f64 / 1e6;
-    let mut failures: BTreeMap<String, u64> = BTreeMap::new();
-    for (outcome, rows) in all.iter().flat_map(|summary| &summary.counts.outcomes).filter(|(name, _)| *name != "ok") {
-        *failures.entry(outcome.clone()).or_default() += rows;
+    let mut failures: BTreeMap<Outcome, u64> = BTreeMap::new();
+    let outcomes = all.iter().flat_map(|summary| &summary.counts.outcomes);
+    for (outcome, rows) in outcomes.filter(|(outcome, _)| **outcome != Outcome::Ok) {
+        *failures.entry(*outcome).or_default() += rows;
     }
     RatePoint {
         system: series.system.to_owned(),
@@ -73,13 +68,13 @@ fn point(series: &Series<'_>, values: BTreeMap<String, String>) -> RatePoint {
     }
 }
 
-fn is_machine(role: &str) -> bool {
-    role == MACHINE
+fn is_machine(process: &str) -> bool {
+    ProcessRole::of(process) == ProcessRole::Machine
 }
 
-/// Returns true for the role of a process of the system, false for the harness and the machine.
-pub(crate) fn is_of_the_system(role: &str) -> bool {
-    !NOT_THE_SYSTEM.contains(&role)
+/// Returns true for the name of a process of the system, false for the harness and the machine.
+pub(crate) fn is_of_the_system(process: &str) -> bool {
+    ProcessRole::of(process) == ProcessRole::System
 }
 
 fn estimate(values: &[f64]) -> Option<Estimate> {
@@ -94,8 +89,7 @@ fn estimate(values: &[f64]) -> Option<Estimate> {
 }
 
 fn ok_percent(summary: &PointSummary) -> Option<f64> {
-    let ok = summary.counts.outcomes.get("ok").copied().unwrap_or(0);
-    (summary.counts.measured > 0).then(|| 100.0 * ok as f64 / summary.counts.measured as f64)
+    (summary.counts.measured > 0).then(|| 100.0 * summary.counts.ok() as f64 / summary.counts.measured as f64)
 }
 
 /// CPU time per operation of the processes of the wanted roles; `None` if there is no such process, or no operation.
@@ -149,7 +143,7 @@ fn processes(all: &[&PointSummary]) -> Vec<ProcessCost> {
     let mut roles: Vec<String> = Vec::new();
     for process in all.iter().flat_map(|summary| &summary.processes) {
         let role = role(&process.process);
-        if role != MACHINE && !roles.contains(&role) {
+        if !is_machine(&role) && !roles.contains(&role) {
             roles.push(role);
         }
     }

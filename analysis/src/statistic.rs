@@ -1,6 +1,11 @@
 //! The statistics that tables, claims and published figures speak of, each under a fixed id.
 
-use record::{PointSummary, Spread};
+use record::{
+    FailurePolicy::{self, Drop, Penalise},
+    PointSummary,
+    SlowdownDefinition::{self, Artifact, MeanKept, Seed, Tail},
+    Spread,
+};
 
 /// Unit of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +46,7 @@ pub(crate) struct Statistic {
 #[derive(Clone, Copy, Debug)]
 enum Value {
     /// Definition, failure policy, which number over functions.
-    Slowdown(&'static str, &'static str, Pick),
+    Slowdown(SlowdownDefinition, FailurePolicy, Pick),
     /// A spread, which of its quantiles, and how many of its units make one of the statistic's.
     Spread(fn(&PointSummary) -> Option<Spread>, Pick, f64),
     Plain(fn(&PointSummary) -> Option<f64>),
@@ -70,38 +75,26 @@ const NO_JOIN: &str = "no cold row could be joined to its creation";
 
 /// Every statistic, in the order of tables.
 pub(crate) const STATISTICS: [Statistic; 24] = [
-    slowdown("slowdown.seed.p50", "Slowdown `seed`, p50 over functions", ("seed", "penalise", Pick::P50)),
-    slowdown("slowdown.seed.p90", "Slowdown `seed`, p90 over functions", ("seed", "penalise", Pick::P90)),
-    slowdown("slowdown.seed.p99", "Slowdown `seed`, p99 over functions", ("seed", "penalise", Pick::P99)),
-    slowdown("slowdown.seed.p99.drop", "Slowdown `seed`, p99, failures dropped", ("seed", "drop", Pick::P99)),
-    slowdown("slowdown.artifact.p50", "Slowdown `artifact`, p50 over functions", ("artifact", "penalise", Pick::P50)),
-    slowdown("slowdown.artifact.p99", "Slowdown `artifact`, p99 over functions", ("artifact", "penalise", Pick::P99)),
-    slowdown(
-        "slowdown.artifact.p99.drop",
-        "Slowdown `artifact`, p99, failures dropped",
-        ("artifact", "drop", Pick::P99),
-    ),
-    slowdown(
-        "slowdown.mean-kept.p50",
-        "Slowdown `mean-kept`, p50 over functions",
-        ("mean-kept", "penalise", Pick::P50),
-    ),
-    slowdown(
-        "slowdown.mean-kept.p99",
-        "Slowdown `mean-kept`, p99 over functions",
-        ("mean-kept", "penalise", Pick::P99),
-    ),
+    slowdown("slowdown.seed.p50", "Slowdown `seed`, p50 over functions", (Seed, Penalise, Pick::P50)),
+    slowdown("slowdown.seed.p90", "Slowdown `seed`, p90 over functions", (Seed, Penalise, Pick::P90)),
+    slowdown("slowdown.seed.p99", "Slowdown `seed`, p99 over functions", (Seed, Penalise, Pick::P99)),
+    slowdown("slowdown.seed.p99.drop", "Slowdown `seed`, p99, failures dropped", (Seed, Drop, Pick::P99)),
+    slowdown("slowdown.artifact.p50", "Slowdown `artifact`, p50 over functions", (Artifact, Penalise, Pick::P50)),
+    slowdown("slowdown.artifact.p99", "Slowdown `artifact`, p99 over functions", (Artifact, Penalise, Pick::P99)),
+    slowdown("slowdown.artifact.p99.drop", "Slowdown `artifact`, p99, failures dropped", (Artifact, Drop, Pick::P99)),
+    slowdown("slowdown.mean-kept.p50", "Slowdown `mean-kept`, p50 over functions", (MeanKept, Penalise, Pick::P50)),
+    slowdown("slowdown.mean-kept.p99", "Slowdown `mean-kept`, p99 over functions", (MeanKept, Penalise, Pick::P99)),
     Statistic {
         missing: NO_MEAN,
         ..slowdown(
             "slowdown.tail",
             "Slowdown `tail`, geometric mean over functions",
-            ("tail", "penalise", Pick::GeometricMean),
+            (Tail, Penalise, Pick::GeometricMean),
         )
     },
     Statistic {
         missing: NO_MEAN,
-        ..slowdown("slowdown.tail.drop", "Slowdown `tail`, failures dropped", ("tail", "drop", Pick::GeometricMean))
+        ..slowdown("slowdown.tail.drop", "Slowdown `tail`, failures dropped", (Tail, Drop, Pick::GeometricMean))
     },
     spread("scheduling.p50", "Scheduling latency, p50", (|p| p.scheduling_ns, Pick::P50, NS_PER_MS), (OK_ROWS, NO_OK)),
     spread("scheduling.p90", "Scheduling latency, p90", (|p| p.scheduling_ns, Pick::P90, NS_PER_MS), (OK_ROWS, NO_OK)),
@@ -176,9 +169,9 @@ impl Statistic {
     /// Treatment of failed invocations, or the rows covered.
     pub(crate) fn failures(&self) -> &'static str {
         match self.value {
-            Value::Slowdown("mean-kept", "penalise", _) => "penalised, time-outs dropped",
-            Value::Slowdown("artifact", "drop", _) => "dropped, time-outs kept as they were",
-            Value::Slowdown(_, "penalise", _) => "penalised",
+            Value::Slowdown(MeanKept, Penalise, _) => "penalised, time-outs dropped",
+            Value::Slowdown(Artifact, Drop, _) => "dropped, time-outs kept as they were",
+            Value::Slowdown(_, Penalise, _) => "penalised",
             Value::Slowdown(..) => "dropped",
             Value::Plain(_) | Value::Spread(..) => self.counts,
         }
@@ -210,7 +203,7 @@ impl Statistic {
     }
 }
 
-const fn slowdown(id: &'static str, label: &'static str, of: (&'static str, &'static str, Pick)) -> Statistic {
+const fn slowdown(id: &'static str, label: &'static str, of: (SlowdownDefinition, FailurePolicy, Pick)) -> Statistic {
     Statistic {
         id,
         label,
@@ -244,8 +237,7 @@ const fn plain(
 
 fn failed_percent(point: &PointSummary) -> Option<f64> {
     let measured = point.counts.measured;
-    let ok = point.counts.outcomes.get("ok").copied().unwrap_or(0);
-    (measured > 0).then(|| (measured - ok) as f64 / measured as f64 * 100.0)
+    (measured > 0).then(|| (measured - point.counts.ok()) as f64 / measured as f64 * 100.0)
 }
 
 fn manager(point: &PointSummary) -> Option<Spread> {

@@ -25,7 +25,7 @@ use crate::{
 };
 
 pub(crate) use creations::PHASES;
-pub(crate) use slowdowns::{Slowdowns, definition_name, group, policy_name};
+pub(crate) use slowdowns::{Slowdowns, group, recorded_definition, recorded_policy};
 
 /// A repetition's statistics and what its figures are drawn from.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::fs;
 
 use assert_cmd::Command;
 use fixture::Fixture;
-use record::{PointSummary, RunDir, Summary, read_json};
+use record::{Outcome, PointSummary, RunDir, Summary, read_json};
 
 /// A reported sweep: its directory, its table, its page and its summary.
 fn reported() -> (Fixture, String, String, Summary) {
@@ -42,7 +42,7 @@ fn points_are_judged_in_the_order_of_the_definition() {
     assert_eq!(found, expected);
     let (low, high) = (&summary.rates[0], &summary.rates[2]);
     assert_eq!(low.at_objective.holds, Some(true));
-    assert_eq!(high.failures["timeout"], 300);
+    assert_eq!(high.failures[&Outcome::Timeout], 300);
     assert!(
         high.sustained.reasons.iter().any(|reason| reason.starts_with("50.00 % of the invocations failed")),
         "{high:?}"

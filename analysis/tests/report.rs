@@ -32,7 +32,7 @@ fn rows_are_counted_and_rates_taken_over_the_measured_window() {
     let counts = &point.counts;
     assert_eq!((counts.scheduled, counts.recorded, counts.unaccounted), (Some(6), 6, Some(0)));
     assert_eq!((counts.warmup, counts.measured, counts.sent, counts.functions), (1, 5, 5, 2));
-    let outcomes: Vec<_> = counts.outcomes.iter().map(|(name, rows)| (name.as_str(), *rows)).collect();
+    let outcomes: Vec<_> = counts.outcomes.iter().map(|(outcome, rows)| (outcome.name(), *rows)).collect();
     assert_eq!(outcomes, [("ok", 3), ("refused", 1), ("timeout", 1)]);
     let rates = point.rates.unwrap();
     close("window", rates.window_s, 5.0);
@@ -70,7 +70,7 @@ fn each_slowdown_is_that_worked_out_by_hand() {
     ];
     assert_eq!(point.slowdowns.len(), expected.len());
     for (found, (definition, failures, p50, p99)) in point.slowdowns.iter().zip(expected) {
-        assert_eq!((found.definition.as_str(), found.failures.as_str()), (definition, failures));
+        assert_eq!((found.definition.name(), found.failures.name()), (definition, failures));
         assert_eq!(found.functions, 2);
         close(&format!("{definition}, {failures}: p50"), found.p50, p50);
         close(&format!("{definition}, {failures}: p99"), found.p99, p99);
@@ -130,7 +130,7 @@ fn cold_rows_are_joined_to_their_creations() {
     assert_eq!(join.manager_share_permille.unwrap().p50, 163, "1 − 6,700 / 8,000");
 
     let creations = point.creations.unwrap();
-    let outcomes: Vec<_> = creations.outcomes.iter().map(|(name, rows)| (name.as_str(), *rows)).collect();
+    let outcomes: Vec<_> = creations.outcomes.iter().map(|(outcome, rows)| (outcome.name(), *rows)).collect();
     assert_eq!(outcomes, [("failed", 1), ("ready", 2)], "the creation of the warm-up is left out");
     let phases: Vec<_> = creations.phases.iter().map(|one| (one.phase.as_str(), one.duration_us.p99)).collect();
     let expected = [

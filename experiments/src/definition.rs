@@ -179,8 +179,10 @@ pub fn find(folder: &Path, id: &str) -> anyhow::Result<Definition> {
 mod tests {
     use std::time::Duration;
 
+    use record::ExecutionMode;
+
     use super::*;
-    use crate::definition::settings::{Mode, Settings};
+    use crate::definition::settings::Settings;
 
     const TEXT: &str = r#"
 id = "e"
@@ -224,11 +226,15 @@ sandbox = { mode = "spin", delay = "0s" }
     #[test]
     fn overlays_are_laid_in_order_and_the_command_line_comes_last() {
         let plain = resolve("laptop", &Overrides::default());
-        assert_eq!((minutes(&plain), plain.sandbox.mode), (30, Mode::Sleep));
+        assert_eq!((minutes(&plain), plain.sandbox.mode), (30, ExecutionMode::Sleep));
         assert_eq!(plain.load.warmup(), Duration::from_secs(600));
         assert_eq!(resolve("cluster-17", &Overrides::default()).sandbox.workers, 17);
         let quick = resolve("laptop", &Overrides { quick: true, ..Overrides::default() });
-        assert_eq!((minutes(&quick), quick.sandbox.mode), (3, Mode::Spin), "quick chooses process, process spins");
+        assert_eq!(
+            (minutes(&quick), quick.sandbox.mode),
+            (3, ExecutionMode::Spin),
+            "quick chooses process, process spins"
+        );
         assert_eq!(quick.load.warmup(), Duration::from_secs(60));
         let typed = Overrides {
             quick: true,
@@ -239,7 +245,7 @@ sandbox = { mode = "spin", delay = "0s" }
         };
         let typed = resolve("laptop", &typed);
         assert_eq!((minutes(&typed), typed.sandbox.runtime.as_str()), (5, "hollow"));
-        assert_eq!((typed.sandbox.mode, typed.systems), (Mode::Sleep, vec!["b".to_owned()]));
+        assert_eq!((typed.sandbox.mode, typed.systems), (ExecutionMode::Sleep, vec!["b".to_owned()]));
     }
 
     #[test]

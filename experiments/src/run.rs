@@ -18,6 +18,7 @@ pub mod outline;
 pub mod plan;
 pub mod preparation;
 pub mod programs;
+pub mod recorded_points;
 pub mod repetition;
 pub mod replayable;
 pub mod resolved;

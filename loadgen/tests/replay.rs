@@ -47,7 +47,7 @@ fn each_outcome(more: &[&str]) {
     assert!(found[8].latency_ns().unwrap() >= 700_000_000, "{:?}", found[8]);
     let summary = scratch.summary();
     assert_eq!((summary.scheduled, summary.sent, summary.cold, summary.seed), (9, 9, 1, 7));
-    assert_eq!(summary.outcomes["timeout"], 2);
+    assert_eq!(summary.outcomes[&Outcome::Timeout], 2);
     assert_eq!(serde_json::from_str::<record::LoadSummary>(&printed).unwrap(), summary);
     assert!(std::fs::read_to_string(scratch.path("out/histogram.hgrm")).unwrap().contains("Percentile"));
 }
@@ -163,7 +163,7 @@ fn connections_are_kept_or_not_as_configured() {
         let (mock, scratch) = (Mock::data_plane(), Scratch::new());
         let schedule = scratch.schedule(&rows);
         replay(&scratch, &schedule, &mock.address.to_string(), more);
-        assert_eq!(scratch.summary().outcomes["ok"], 20);
+        assert_eq!(scratch.summary().outcomes[&Outcome::Ok], 20);
         *mock.accepted.lock().unwrap()
     };
     assert_eq!(accepted(&["--connections", "fresh"]), 20);
@@ -179,7 +179,7 @@ fn several_addresses_alternate_or_keep_a_function() {
         let (left, right, scratch) = (Mock::data_plane(), Mock::data_plane(), Scratch::new());
         let schedule = scratch.schedule(&rows);
         replay(&scratch, &schedule, &format!("{},{}", left.address, right.address), &["--spread", spread]);
-        assert_eq!(scratch.summary().outcomes["ok"], 12);
+        assert_eq!(scratch.summary().outcomes[&Outcome::Ok], 12);
         [left.total(), right.total()]
     };
     assert_eq!(counts("round-robin"), [6, 6]);
@@ -289,5 +289,5 @@ fn running_out_of_descriptors_is_unsent_and_loses_no_result() {
     let unsent: Vec<_> = rows.iter().filter(|row| row.outcome == Outcome::Unsent).collect();
     assert!(rows.len() == 80 && unsent.len() > 10, "{} of {} unsent", unsent.len(), rows.len());
     assert!(unsent.iter().all(|row| row.sent_ns.is_none() && row.error.as_ref().unwrap().contains("descriptors")));
-    assert_eq!(scratch.summary().outcomes["unsent"], unsent.len() as u64);
+    assert_eq!(scratch.summary().outcomes[&Outcome::Unsent], unsent.len() as u64);
 }

@@ -13,7 +13,7 @@ pub(super) fn surely_failed(point: &PointSummary) -> Option<String> {
     let slope = point.rate_test.as_ref().and_then(|rate_test| rate_test.slope_lower_percent_per_min);
     let window = RateWindow {
         rows: measured,
-        ok: point.counts.outcomes.get("ok").copied().unwrap_or(0),
+        ok: point.counts.ok(),
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and a count")]
         achieved: achieved as u64,
         slope_lower_percent_per_min: slope.filter(|_| is_long(rates.window_s, rates.offered_per_s, measured)),

@@ -7,7 +7,7 @@ mod soundness;
 mod system_failures;
 
 use record::{
-    ClaimOutcome, EvaluatedClaim, FailedRepetition, Finding, Invariant, PointSummary, RateCheck, Scope,
+    ClaimOutcome, EvaluatedClaim, FailedRepetition, Finding, Invariant, Outcome, PointSummary, RateCheck, Scope,
     SustainedRateTest, Weight,
 };
 
@@ -163,7 +163,7 @@ fn a_repetition_in_which_nothing_succeeds_is_invalid_whosever_it_is() {
     let nothing_of = |rig: &mut Rig, (system, place): (&str, &str)| {
         let of = rig.points.iter_mut().filter(|point| (point.system.as_str(), point.point.as_str()) == (system, place));
         for point in of.filter(|point| point.repetition == 3) {
-            let outcomes = [("timeout".to_owned(), point.counts.measured)].into_iter().collect();
+            let outcomes = [(Outcome::Timeout, point.counts.measured)].into_iter().collect();
             point.counts.outcomes = outcomes;
             point.validity.valid = Some(false);
             point.validity.reasons = vec!["no measured invocation succeeded".to_owned()];

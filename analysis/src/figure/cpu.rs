@@ -7,7 +7,7 @@ use kuva::{
     plot::{BarPlot, LegendPosition},
     render::plots::Plot,
 };
-use record::{ProcessCost, RatePoint};
+use record::{ProcessCost, ProcessRole, RatePoint};
 
 use super::{MAX_SERIES, Palette, svg};
 use crate::rates;
@@ -52,8 +52,8 @@ fn roles<'a>(points: impl Iterator<Item = &'a [ProcessCost]> + Clone) -> (Vec<&'
     let most = |role: &str| points.clone().map(|of| cpu_us(of, role)).fold(0.0, f64::max);
     roles.sort_by(|a, b| most(b).total_cmp(&most(a)));
     let others = if roles.len() > MAX_SERIES { roles.split_off(MAX_SERIES - 1) } else { Vec::new() };
-    // The parts of the system first, in the order of their names; the harness last.
-    roles.sort_by_key(|role| (matches!(*role, rates::LOAD_GENERATOR | "runner"), *role));
+    // The processes of the system first, in the order of their names; the harness last.
+    roles.sort_by_key(|role| (ProcessRole::of(role) != ProcessRole::System, *role));
     (roles, others)
 }
 

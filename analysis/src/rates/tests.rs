@@ -18,7 +18,7 @@ fn repetition(number: u32, operations: u64, processes: &[(&str, u64)], sustained
     let judgement = RateCheck { holds: sustained, reasons };
     let counts = RowCounts {
         measured: 100,
-        outcomes: BTreeMap::from([("ok".to_owned(), 98), ("timeout".to_owned(), 2)]),
+        outcomes: BTreeMap::from([(Outcome::Ok, 98), (Outcome::Timeout, 2)]),
         ..RowCounts::default()
     };
     PointSummary {
@@ -75,7 +75,7 @@ fn cpu_time_is_per_response_by_role_and_for_system_and_machine() {
     let expected = expected.map(|(role, min, max)| (role.to_owned(), min, max));
     assert_eq!(costs, expected);
     assert_eq!(cpu_us(&first, is_of_the_system), Some(18.5));
-    assert_eq!(cpu_us(&first, |role| role == MACHINE), Some(50.0));
+    assert_eq!(cpu_us(&first, is_machine), Some(50.0));
     assert_eq!(cpu_us(&repetition(1, 0, &processes, None), is_of_the_system), None, "without answers there is no cost");
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn counts(rows: &Rows, load: Option<&LoadSummary>) -> RowCounts {
         ..RowCounts::default()
     };
     for row in &rows.measured {
-        *counts.outcomes.entry(row.outcome.name().to_owned()).or_default() += 1;
+        *counts.outcomes.entry(row.outcome).or_default() += 1;
     }
     counts
 }

@@ -1,6 +1,6 @@
 //! Creations as the system recorded them: outcomes and phases.
 
-use record::{ColdStart, CreationSummary, PhaseSummary};
+use record::{ColdStart, CreationOutcome, CreationSummary, PhaseSummary};
 
 use super::counts::Window;
 use crate::spread::{signed, spread};
@@ -26,8 +26,8 @@ pub(crate) fn summary(creations: &[ColdStart], window: Option<Window>) -> Creati
     let mut summary = CreationSummary::default();
     let mut ready = Vec::new();
     for creation in creations.iter().filter(|creation| creation.requested_ns >= start_ns) {
-        *summary.outcomes.entry(creation.outcome.clone()).or_default() += 1;
-        if creation.outcome == "ready" {
+        *summary.outcomes.entry(creation.outcome).or_default() += 1;
+        if creation.outcome == CreationOutcome::Ready {
             ready.push(creation);
         }
     }

@@ -1,7 +1,8 @@
 //! The sustained-rate test of docs/methodology.md, applied to the rows of one repetition.
 
 use record::{
-    ColdStart, LoadSummary, Outcome, RateCheck, Rates, RowCounts, SampledWindow, SustainedRateTest, Validity,
+    ColdStart, CreationOutcome, LoadSummary, Outcome, RateCheck, Rates, RowCounts, SampledWindow, SustainedRateTest,
+    Validity,
 };
 use stats::{ACHIEVED_SHARE, FAILED_SHARE, SLOPE_PERCENT_PER_MIN, Trend, is_long, quantile};
 
@@ -71,7 +72,7 @@ impl Done {
         let all = measured.chain(rows.warmup_done_ns.iter().copied());
         let ready_ns = |creation: &ColdStart| Some(creation.requested_ns + signed(creation.to_ready_us()? * 1_000));
         let ready = |creations: &[ColdStart]| -> Option<u64> {
-            let ready = creations.iter().filter(|creation| creation.outcome == "ready").map(ready_ns);
+            let ready = creations.iter().filter(|creation| creation.outcome == CreationOutcome::Ready).map(ready_ns);
             let ready: Vec<i64> = ready.collect::<Option<_>>()?;
             Some(ready.into_iter().filter(|ns| within(*ns)).count() as u64)
         };
@@ -122,7 +123,7 @@ fn check(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>)
     if achieved < ACHIEVED_SHARE {
         broken.push(format!("{:.1} % of the offered rate was achieved, below 95 %", 100.0 * achieved));
     }
-    let failed = 1.0 - measured.counts.outcomes.get("ok").copied().unwrap_or(0) as f64 / rows.max(1) as f64;
+    let failed = 1.0 - measured.counts.ok() as f64 / rows.max(1) as f64;
     if failed >= FAILED_SHARE {
         broken.push(format!("{:.2} % of the invocations failed, not below 1 %", 100.0 * failed));
     }

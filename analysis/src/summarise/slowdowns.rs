@@ -1,6 +1,6 @@
 //! The four definitions of slowdown under both failure policies, over the functions of one repetition.
 
-use record::{Outcome, SlowdownSummary};
+use record::{Outcome, SlowdownDefinition, SlowdownSummary};
 use stats::{Definition, Ending, FailurePolicy, geometric_mean, quantile, sorted};
 
 use crate::rows::Rows;
@@ -62,28 +62,28 @@ pub(crate) fn group(rows: &Rows, timeout_ns: u64) -> stats::Slowdowns {
     stats::Slowdowns::new(invocations.collect(), timeout_ns)
 }
 
-/// The definition's name in files and tables.
-pub(crate) fn definition_name(definition: Definition) -> &'static str {
+/// A definition as records name it. `stats` has its own type because it knows no file format.
+pub(crate) fn recorded_definition(definition: Definition) -> SlowdownDefinition {
     match definition {
-        Definition::Seed => "seed",
-        Definition::Artifact => "artifact",
-        Definition::MeanKept => "mean-kept",
-        Definition::Tail => "tail",
+        Definition::Seed => SlowdownDefinition::Seed,
+        Definition::Artifact => SlowdownDefinition::Artifact,
+        Definition::MeanKept => SlowdownDefinition::MeanKept,
+        Definition::Tail => SlowdownDefinition::Tail,
     }
 }
 
-/// The policy's name in files and tables.
-pub(crate) fn policy_name(policy: FailurePolicy) -> &'static str {
+/// A failure policy as records name it.
+pub(crate) fn recorded_policy(policy: FailurePolicy) -> record::FailurePolicy {
     match policy {
-        FailurePolicy::Penalise => "penalise",
-        FailurePolicy::Drop => "drop",
+        FailurePolicy::Penalise => record::FailurePolicy::Penalise,
+        FailurePolicy::Drop => record::FailurePolicy::Drop,
     }
 }
 
 fn summary(definition: Definition, policy: FailurePolicy, values: &[f64]) -> Option<SlowdownSummary> {
     Some(SlowdownSummary {
-        definition: definition_name(definition).to_owned(),
-        failures: policy_name(policy).to_owned(),
+        definition: recorded_definition(definition),
+        failures: recorded_policy(policy),
         functions: values.len() as u64,
         p50: quantile(values, 0.5)?,
         p90: quantile(values, 0.9)?,

@@ -1,8 +1,6 @@
 //! Resource use of each process per invocation, and of the whole machine.
 
-use record::{MachineUse, ProcessSummary, ProcessUsage, SampledWindow};
-
-use crate::rates::is_of_the_system;
+use record::{MachineUse, ProcessRole, ProcessSummary, ProcessUsage, SampledWindow};
 
 /// `sent` is the number of measured invocations that were sent.
 pub(crate) fn processes(usage: &[ProcessUsage], sent: u64) -> Vec<ProcessSummary> {
@@ -24,14 +22,12 @@ pub(crate) fn machine(window: &SampledWindow, usage: &[ProcessUsage], cores: u32
     }
     let total_us = window.total_us(cores);
     let percent = |us: u64| 100.0 * us as f64 / total_us as f64;
-    let of = |wanted: &dyn Fn(&str) -> bool| {
-        percent(usage.iter().filter(|row| wanted(&row.process)).map(ProcessUsage::cpu_us).sum())
-    };
+    let of = |role| percent(usage.iter().filter(|row| row.role() == role).map(ProcessUsage::cpu_us).sum());
     let length_us = (window.to_unix_ns - window.from_unix_ns) as f64 / 1e3;
     Some(MachineUse {
-        system_percent: of(&is_of_the_system),
-        generator_percent: of(&|role| role == ProcessUsage::LOAD_GENERATOR),
-        runner_percent: of(&|role| role == ProcessUsage::RUNNER),
+        system_percent: of(ProcessRole::System),
+        generator_percent: of(ProcessRole::LoadGenerator),
+        runner_percent: of(ProcessRole::Runner),
         others_percent: percent(time.of_others_us(usage)),
         interrupts_percent: percent(time.irq_us),
         steal_percent: percent(time.steal_us),

@@ -1,6 +1,51 @@
 //! `coldstarts.csv`: one row per sandbox creation, with the duration of each phase.
 
+use std::{cmp::Ordering, fmt};
+
 use serde::{Deserialize, Serialize};
+
+/// The end of a creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CreationOutcome {
+    /// The sandbox became ready.
+    Ready,
+    /// It failed.
+    Failed,
+    /// The sandbox was not wanted any more.
+    Cancelled,
+}
+
+impl CreationOutcome {
+    /// Its name in rows, metrics and tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Ord for CreationOutcome {
+    /// By name: files and tables list outcomes in this order.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl PartialOrd for CreationOutcome {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for CreationOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
 
 /// One sandbox creation. A duration is empty when the system does not measure it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,8 +75,8 @@ pub struct ColdStart {
     pub net_worker_us: Option<u64>,
     /// Round trip to the data plane minus the data plane's own time, in microseconds.
     pub net_dataplane_us: Option<u64>,
-    /// `ready`, `failed` or `cancelled`.
-    pub outcome: String,
+    /// The end of the creation.
+    pub outcome: CreationOutcome,
     /// `create_us` split as the runtime sees fit: `name=microseconds` pairs separated by spaces.
     pub create_steps: Option<String>,
 }

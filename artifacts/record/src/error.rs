@@ -39,6 +39,12 @@ pub enum RecordError {
         /// Line, column and what was expected.
         source: serde_json::Error,
     },
+    /// The definition that a manifest holds as text is not of the expected form.
+    #[error("the definition in the manifest cannot be read")]
+    Definition {
+        /// Line, key and what was expected.
+        source: Box<toml::de::Error>,
+    },
     /// Written by a newer program.
     #[error("{} has schema version {found}, this program reads up to {known}: use a newer one", path.display())]
     Version {

@@ -1,6 +1,8 @@
 //! `invocations.csv.zst`: one row per scheduled invocation, in zstd frames that are complete on disk as they are flushed.
 
 use std::{
+    cmp::Ordering,
+    fmt,
     fs::File,
     io::{self, BufReader},
     path::{Path, PathBuf},
@@ -11,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{RecordError, table::problem};
 
 /// The end of an invocation, as the client saw it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// 2xx with a valid response.
@@ -31,7 +33,7 @@ pub enum Outcome {
 impl Outcome {
     /// Its name, as in the rows.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Refused => "refused",
@@ -40,6 +42,25 @@ impl Outcome {
             Self::Invalid => "invalid",
             Self::Unsent => "unsent",
         }
+    }
+}
+
+impl Ord for Outcome {
+    /// By name: files and tables list outcomes in this order.
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(other.name())
+    }
+}
+
+impl PartialOrd for Outcome {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::{Invariants, Manifest, RecordError, SCHEMA_VERSION};
+use crate::{Invariants, Manifest, RecordError, SCHEMA_VERSION, points_of_definition};
 
 /// The directory of one run.
 #[derive(Clone, Debug)]
@@ -118,7 +118,8 @@ impl RunDir {
         Ok(found)
     }
 
-    /// Reads the manifest.
+    /// Reads the manifest. Its points are those of its definition if the run is of a version that did not record them, and none
+    /// if that definition cannot be read either.
     ///
     /// # Errors
     /// When it is missing, malformed, or of a newer version.
@@ -127,8 +128,12 @@ impl RunDir {
         if !path.exists() {
             return Err(RecordError::NoRun { directory: self.0.clone() });
         }
-        let manifest: Manifest = read_json(&path)?;
+        let mut manifest: Manifest = read_json(&path)?;
         known(path, manifest.schema_version)?;
+        if manifest.points.is_empty() {
+            // Rows can be summarised without it, so that an unreadable definition must not hide them.
+            manifest.points = points_of_definition(&manifest.definition).unwrap_or_default();
+        }
         Ok(manifest)
     }
 

@@ -14,15 +14,18 @@ mod layout;
 mod loadgen;
 mod lock;
 mod manifest;
+mod point;
+mod process;
 mod rates;
 mod setting;
+mod slowdown;
 mod summary;
 mod table;
 mod usage;
 
 pub use action::{Action, Anatomy, PerColdStart, Step};
 pub use claims::{ClaimOutcome, Claims, EvaluatedClaim, SecondaryRatio};
-pub use coldstart::ColdStart;
+pub use coldstart::{ColdStart, CreationOutcome};
 pub use error::RecordError;
 pub use impossible::{Impossible, ImpossibleRows};
 pub use invariants::{CheckedRepetition, Finding, Invariant, Invariants, Scope, Weight};
@@ -31,11 +34,14 @@ pub use layout::{PointDir, RunDir, read_json, write_json};
 pub use loadgen::{LagSummary, LoadSummary};
 pub use lock::{DirectoryLock, Holder, LOCK_FILE, LockError};
 pub use manifest::{DiscardedTry, ExitState, FailedRepetition, HostFacts, Manifest, SystemFacts};
+pub use point::{ExecutionMode, Load, Point, RateLoad, Runtime, Sandbox, TraceLoad, points_of_definition};
+pub use process::ProcessRole;
 pub use rates::{Estimate, ProcessCost, RateCheck, RatePoint, SustainedRateTest};
 pub use setting::Setting;
+pub use slowdown::{FailurePolicy, SlowdownDefinition, SlowdownSummary};
 pub use summary::{
     ColdJoin, ColdSummary, CreationSummary, MachineUse, PhaseSummary, PointSummary, ProcessSummary, Rates, RowCounts,
-    SlowdownSummary, Spread, Summary, Validity,
+    Spread, Summary, Validity,
 };
 pub use table::{TableWriter, read_table};
 pub use usage::{DiskUse, MachineTime, NodeUsage, ProcessUsage, SampledRepetition, SampledWindow};

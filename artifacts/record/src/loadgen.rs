@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Outcome;
+
 /// Quantiles of lag (sent minus scheduled) over the measured rows, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LagSummary {
@@ -30,8 +32,8 @@ pub struct LoadSummary {
     pub scheduled: u64,
     /// Rows sent.
     pub sent: u64,
-    /// Rows by outcome (`ok`, `refused` …).
-    pub outcomes: BTreeMap<String, u64>,
+    /// Rows by outcome; an outcome that did not occur is absent.
+    pub outcomes: BTreeMap<Outcome, u64>,
     /// Rows that the system reported as cold.
     pub cold: u64,
     /// Length of the schedule, in nanoseconds.

@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::Point;
+
 /// The state of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -101,8 +103,13 @@ pub struct Manifest {
     /// Folder of the built programs, where one was named; absent: they were built from the checkout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub programs: Option<PathBuf>,
-    /// The definition it ran, as text.
+    /// The resolved definition as text, for people and for the runner, which resumes by it. Other readers use the points.
     pub definition: String,
+    /// Its points, in the order in which each repetition visits them.
+    /// [`RunDir::read_manifest`](crate::RunDir::read_manifest) takes them from the definition where the run is of a
+    /// version that did not record them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub points: Vec<Point>,
     /// The machine.
     pub host: HostFacts,
     /// Systems by name.

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Outcome;
+
 /// The sustained-rate test of one repetition, with its inputs.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct SustainedRateTest {
@@ -83,7 +85,7 @@ pub struct RatePoint {
     /// Measured rows of outcome ok, in percent.
     pub ok_percent: Option<Estimate>,
     /// Measured rows over all repetitions by outcome, without ok.
-    pub failures: BTreeMap<String, u64>,
+    pub failures: BTreeMap<Outcome, u64>,
     /// Median latency of ok rows, in milliseconds.
     pub latency_p50_ms: Option<Estimate>,
     /// 99th percentile of latency of ok rows, in milliseconds.
@@ -122,7 +124,7 @@ pub struct RatePoint {
 /// CPU time per ok response of one process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessCost {
-    /// Its role.
+    /// Its name, without the number among its equals.
     pub process: String,
     /// CPU time, user and kernel, per ok response, in microseconds.
     pub cpu_us: Estimate,

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Anatomy, DiskUse, RatePoint, SustainedRateTest};
+use crate::{Anatomy, CreationOutcome, DiskUse, Outcome, RatePoint, SlowdownSummary, SustainedRateTest};
 
 /// All statistics of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,13 +113,21 @@ pub struct RowCounts {
     pub measured: u64,
     /// Measured rows that were sent.
     pub sent: u64,
-    /// Measured rows by outcome (`ok`, `refused` …); an outcome that did not occur is absent.
-    pub outcomes: BTreeMap<String, u64>,
+    /// Measured rows by outcome; an outcome that did not occur is absent.
+    pub outcomes: BTreeMap<Outcome, u64>,
     /// Impossible rows of either phase: their times are in no statistic.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub impossible: u64,
     /// Functions with a measured row.
     pub functions: u64,
+}
+
+impl RowCounts {
+    /// Measured rows of outcome ok.
+    #[must_use]
+    pub fn ok(&self) -> u64 {
+        self.outcomes.get(&Outcome::Ok).copied().unwrap_or(0)
+    }
 }
 
 /// Rates over the measured window: from the first measured row's due time to the end of the schedule.
@@ -131,27 +139,6 @@ pub struct Rates {
     pub offered_per_s: f64,
     /// Responses of outcome ok completed within the window, of either phase, per second.
     pub achieved_per_s: f64,
-}
-
-/// One definition of slowdown under one failure policy, over functions.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct SlowdownSummary {
-    /// `seed`, `artifact`, `mean-kept` or `tail`.
-    pub definition: String,
-    /// `penalise` or `drop`.
-    pub failures: String,
-    /// Functions that have a slowdown under it.
-    pub functions: u64,
-    /// Median over functions.
-    pub p50: f64,
-    /// 90th percentile over functions.
-    pub p90: f64,
-    /// 99th percentile over functions.
-    pub p99: f64,
-    /// Greatest.
-    pub max: f64,
-    /// Geometric mean over functions: the figure of `tail`. `None` where a slowdown is zero, which has none.
-    pub geometric_mean: Option<f64>,
 }
 
 /// Cold starts as the client saw them.
@@ -200,8 +187,8 @@ pub struct ColdJoin {
 /// Creations requested within the measured window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct CreationSummary {
-    /// Creations by outcome (`ready`, `failed`, `cancelled`).
-    pub outcomes: BTreeMap<String, u64>,
+    /// Creations by outcome; an outcome that did not occur is absent.
+    pub outcomes: BTreeMap<CreationOutcome, u64>,
     /// Ready creations per second of the window.
     pub ready_per_s: Option<f64>,
     /// Phases of ready creations, in the order in which they happen; a phase that was not measured is absent.
@@ -220,7 +207,7 @@ pub struct PhaseSummary {
 /// Resource use of one process over the measured part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessSummary {
-    /// Its role.
+    /// Its name.
     pub process: String,
     /// CPU time, user and kernel, in microseconds.
     pub cpu_us: u64,

@@ -2,10 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::ProcessRole;
+
 /// Resource use of one process over the measured part of a point.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessUsage {
-    /// Its role, for example `control-plane`; the whole machine is `machine`.
+    /// Its name, for example `control-plane`; the whole machine is `machine`.
     pub process: String,
     /// CPU time in user mode, in microseconds.
     pub cpu_user_us: u64,
@@ -33,12 +35,18 @@ pub struct NodeUsage {
 }
 
 impl ProcessUsage {
-    /// Role of the row of the whole machine.
+    /// Name of the row of the whole machine.
     pub const MACHINE: &str = "machine";
-    /// Role of the load generator.
+    /// Name of the load generator's row.
     pub const LOAD_GENERATOR: &str = "load-generator";
-    /// Role of the program that runs the experiment.
+    /// Name of the row of the program that runs the experiment.
     pub const RUNNER: &str = "runner";
+
+    /// Role of the process.
+    #[must_use]
+    pub fn role(&self) -> ProcessRole {
+        ProcessRole::of(&self.process)
+    }
 
     /// CPU time, user and kernel, in microseconds.
     #[must_use]
@@ -125,7 +133,7 @@ impl SampledWindow {
 
 /// CPU time of the processes of the rows, without the row of the whole machine.
 fn of_rows_us(rows: &[ProcessUsage]) -> u64 {
-    rows.iter().filter(|row| row.process != ProcessUsage::MACHINE).map(ProcessUsage::cpu_us).sum()
+    rows.iter().filter(|row| row.role() != ProcessRole::Machine).map(ProcessUsage::cpu_us).sum()
 }
 
 /// Activity of all physical disks of a machine over a period, by any process.

@@ -23,7 +23,7 @@ use kube::{
         watcher::{self, watcher},
     },
 };
-use record::{ColdStart, TableWriter};
+use record::{ColdStart, CreationOutcome, TableWriter};
 
 /// Label with the function's name.
 pub const FUNCTION: &str = "serving.knative.dev/service";
@@ -248,7 +248,7 @@ impl Creations {
             publish_us: published_ns.and_then(|published_ns| between(ready_ns, published_ns)),
             net_worker_us: None,
             net_dataplane_us: None,
-            outcome: "ready".to_owned(),
+            outcome: CreationOutcome::Ready,
             create_steps: None,
         };
         self.writer.write(&row)?;

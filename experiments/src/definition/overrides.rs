@@ -73,7 +73,7 @@ pub struct Overrides {
     pub systems: Vec<String>,
 }
 
-/// A [`crate::definition::settings::Mode`] as typed.
+/// A [`record::ExecutionMode`] as typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModeName {

@@ -18,7 +18,7 @@ use crate::definition::{
 };
 
 /// Name of the one point of a definition that varies nothing.
-pub const ONLY_POINT: &str = "replay";
+pub const ONLY_POINT: &str = record::Point::ONLY;
 
 /// The key of the systems that a point measures, where they are not those of all points.
 pub const SYSTEMS: &str = "systems";

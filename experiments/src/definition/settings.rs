@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use record::ExecutionMode;
 use serde::{Deserialize, Serialize};
 
 use crate::definition::load::{Load, Rule};
@@ -90,7 +91,7 @@ pub struct Sandbox {
     /// The runtime, as the system calls it: `hollow` or `process` so far.
     pub runtime: String,
     /// `spin`: the execution is real; `sleep`: it stands for work elsewhere.
-    pub mode: Mode,
+    pub mode: ExecutionMode,
     /// Workers to start, at least 1.
     pub workers: u32,
     /// Hollow nodes in each worker; a worker with real sandboxes is one node.
@@ -106,16 +107,6 @@ pub struct Sandbox {
     /// Creations that each worker has under way at once, 0: any number; more wait.
     #[serde(default)]
     pub parallel_starts: u32,
-}
-
-/// Mode of a function's execution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Mode {
-    /// It computes for that long.
-    Spin,
-    /// It waits for that long.
-    Sleep,
 }
 
 /// The system's policies.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use nix::unistd::{SysconfVar, sysconf};
-use record::{MachineTime, ProcessUsage};
+use record::{MachineTime, ProcessRole, ProcessUsage};
 
 use crate::machine::{
     disk::{self, Transfers},
@@ -40,7 +40,7 @@ const FAMILY: &str = " sandboxes";
 /// Returns true for a role that the runner assigns itself: no process of a system may have it.
 #[must_use]
 pub fn is_reserved(role: &str) -> bool {
-    [MACHINE, LOAD_GENERATOR, RUNNER].contains(&role) || role.ends_with(FAMILY)
+    ProcessRole::of(role) != ProcessRole::System || role.ends_with(FAMILY)
 }
 
 /// Resources that a process had used up to an instant. Times are in clock ticks.

@@ -9,13 +9,13 @@ use std::{
 };
 
 use anyhow::Context;
-use record::PointDir;
+use record::{PointDir, ProcessRole};
 
 use crate::{
     machine::{
         disk::{self, MIB},
         host,
-        usage::{LOAD_GENERATOR, RUNNER, Sample},
+        usage::Sample,
     },
     run::preparation,
 };
@@ -93,7 +93,7 @@ impl DiskUsage {
 #[must_use]
 pub fn memory_mib(samples: &[Sample]) -> u64 {
     let last = samples.last().into_iter().flat_map(|sample| &sample.processes);
-    let of_system = last.filter(|(role, _)| ![LOAD_GENERATOR, RUNNER].contains(&role.as_str()));
+    let of_system = last.filter(|(process, _)| ProcessRole::of(process) == ProcessRole::System);
     of_system.map(|(_, used)| used.peak_rss_bytes).sum::<u64>() / MIB
 }
 
@@ -170,6 +170,7 @@ mod tests {
     use record::RunDir;
 
     use super::*;
+    use crate::machine::usage::{LOAD_GENERATOR, RUNNER};
 
     #[test]
     fn what_a_system_used_up_is_its_doing_and_what_others_did_is_not() {

@@ -70,7 +70,7 @@ mod tests {
             publish_us: Some(10_000),
             net_worker_us: None,
             net_dataplane_us: None,
-            outcome: "ready".to_owned(),
+            outcome: record::CreationOutcome::Ready,
             create_steps: None,
         }
     }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::definition::{
     load::{Bursts, Calls, Load, Rate, Trace},
     points::Point,
-    settings::{Mode, Sandbox, Settings},
+    settings::{Sandbox, Settings},
 };
 
 /// The outline of an experiment's points: what is the same for all of them, then what differs.
@@ -92,10 +92,7 @@ fn of_sandbox(sandbox: &Sandbox, delay_varies: bool) -> String {
         1 => String::new(),
         nodes => format!(" × {nodes} nodes"),
     };
-    let mode = match sandbox.mode {
-        Mode::Spin => "spin",
-        Mode::Sleep => "sleep",
-    };
+    let mode = sandbox.mode.name();
     let delay = if delay_varies {
         String::new()
     } else {

@@ -104,13 +104,11 @@ impl<'a> Accounting<'a> {
         match load {
             None => to.not_measured("outcomes as the load generator counted", "there is no loadgen.json"),
             Some(load) => {
-                let counted: BTreeMap<String, u64> =
-                    self.outcomes.iter().map(|(outcome, count)| (outcome.name().to_owned(), *count)).collect();
-                let said: BTreeMap<String, u64> =
-                    load.outcomes.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (k.clone(), *v)).collect();
-                let equal = counted == said && self.sent == load.sent;
-                let detail =
-                    if equal { words(&counted) } else { format!("{}; said: {}", words(&counted), words(&said)) };
+                let counted = &self.outcomes;
+                let said: BTreeMap<Outcome, u64> =
+                    load.outcomes.iter().filter(|(_, count)| **count > 0).map(|(k, v)| (*k, *v)).collect();
+                let equal = *counted == said && self.sent == load.sent;
+                let detail = if equal { words(counted) } else { format!("{}; said: {}", words(counted), words(&said)) };
                 to.validity("outcomes as the load generator counted", equal, detail);
             }
         }
@@ -161,6 +159,6 @@ impl<'a> Accounting<'a> {
     }
 }
 
-fn words(counts: &BTreeMap<String, u64>) -> String {
+fn words(counts: &BTreeMap<Outcome, u64>) -> String {
     counts.iter().map(|(name, count)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
 }

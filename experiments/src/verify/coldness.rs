@@ -8,7 +8,7 @@
 
 use std::collections::HashMap;
 
-use record::{ColdStart, Finding, Invocation, Outcome, Weight};
+use record::{ColdStart, CreationOutcome, Finding, Invocation, Outcome, Weight};
 use stats::quantile;
 
 use crate::verify::invariant::{Findings, Tally};
@@ -175,7 +175,7 @@ impl Coldness {
                 known_ns: known_us.map(at),
                 phases_us: published_us,
                 published_ns: published_us.map(at),
-                succeeded: row.outcome == "ready",
+                succeeded: row.outcome == CreationOutcome::Ready,
                 first_done_ns: None,
                 last_cold_sent_ns: None,
             };
@@ -323,7 +323,7 @@ mod tests {
             publish_us: Some(1),
             net_worker_us: Some(1),
             net_dataplane_us: Some(1),
-            outcome: "ready".to_owned(),
+            outcome: CreationOutcome::Ready,
             create_steps: None,
         };
         let creations: Vec<ColdStart> = (0..200).map(creation).collect();

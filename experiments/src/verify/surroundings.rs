@@ -1,6 +1,6 @@
 //! Surroundings of a repetition: the system lived, nothing was left behind, and the machine was quiet.
 
-use record::{Finding, Invariant, PointDir, ProcessUsage, Weight, read_table};
+use record::{Finding, Invariant, PointDir, ProcessRole, ProcessUsage, Weight, read_table};
 
 use crate::{run::repetition::RepetitionFacts, verify::invariant::Findings};
 
@@ -24,7 +24,7 @@ pub fn check(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: 
     let usage: Option<Vec<ProcessUsage>> = read_table(&point.processes()).ok();
     let used = usage.zip(facts.window);
     let generator = used.as_ref().and_then(|(usage, _)| {
-        usage.iter().find(|row| row.process == ProcessUsage::LOAD_GENERATOR).map(ProcessUsage::cpu_us)
+        usage.iter().find(|row| row.role() == ProcessRole::LoadGenerator).map(ProcessUsage::cpu_us)
     });
     // Some kernels charge processes with the interrupts that came meanwhile; then what is left for others is too small by as much.
     let others =

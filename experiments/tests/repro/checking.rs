@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use record::{ColdStart, Invocation, Outcome, TableWriter, read_table};
+use record::{ColdStart, CreationOutcome, Invocation, Outcome, TableWriter, read_table};
 
 use crate::toy::{Toy, rows, said, write_rows};
 
@@ -89,7 +89,7 @@ pub(crate) fn second(requested_ns: i64) -> ColdStart {
         publish_us: phase,
         net_worker_us: phase,
         net_dataplane_us: phase,
-        outcome: "ready".to_owned(),
+        outcome: CreationOutcome::Ready,
         create_steps: None,
     }
 }

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use record::{LagSummary, LoadSummary};
+use record::{LagSummary, LoadSummary, Outcome};
 use serde::Serialize;
 use trace::rate::{self, RateOptions};
 
@@ -116,7 +116,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<ExitStatus> {
 }
 
 fn answered(summary: &LoadSummary) -> u64 {
-    summary.outcomes.get("ok").copied().unwrap_or(0)
+    summary.outcomes.get(&Outcome::Ok).copied().unwrap_or(0)
 }
 
 fn table(precision: &Precision) -> String {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use comfy_table::{Cell, CellAlignment};
-use record::{LagSummary, LoadSummary, SCHEMA_VERSION};
+use record::{LagSummary, LoadSummary, Outcome, SCHEMA_VERSION};
 use stats::Lateness;
 
 use crate::{machine::usage::cores, measure::tally::Tally, replay::Replay, table::plain_table};
@@ -75,7 +75,7 @@ pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> 
         seed: replay.schedule.seed,
         scheduled: replay.schedule.invocations.len() as u64,
         sent: tally.sent,
-        outcomes: tally.outcomes.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect(),
+        outcomes: tally.outcomes.clone(),
         cold: tally.cold,
         span_ns: replay.schedule.span_ns,
         lag: LagSummary { p50_ns: lag.p50_ns, p99_ns: lag.p99_ns, max_ns: lag.max_ns },
@@ -132,8 +132,8 @@ fn latency(summary: &LoadSummary) -> String {
     }
 }
 
-fn counts(outcomes: &BTreeMap<String, u64>) -> String {
-    let counts: Vec<String> = outcomes.iter().map(|(name, count)| format!("{name} {count}")).collect();
+fn counts(outcomes: &BTreeMap<Outcome, u64>) -> String {
+    let counts: Vec<String> = outcomes.iter().map(|(outcome, count)| format!("{outcome} {count}")).collect();
     if counts.is_empty() { "none".to_owned() } else { counts.join(", ") }
 }
 

@@ -12,7 +12,7 @@ use crate::measure::{errors::Errors, histogram::latency_histogram};
 #[derive(Debug)]
 pub(crate) struct Tally {
     /// Rows by outcome.
-    pub(crate) outcomes: BTreeMap<&'static str, u64>,
+    pub(crate) outcomes: BTreeMap<Outcome, u64>,
     /// Rows written.
     pub(crate) rows: u64,
     /// Rows that were sent.
@@ -58,13 +58,13 @@ impl Tally {
 
     /// Returns true if something was sent, and none of it succeeded.
     pub(crate) fn nothing_succeeded(&self) -> bool {
-        self.sent > 0 && !self.outcomes.contains_key(Outcome::Ok.name())
+        self.sent > 0 && !self.outcomes.contains_key(&Outcome::Ok)
     }
 
     /// Adds a row.
     pub(crate) fn add(&mut self, row: &Invocation) {
         self.rows += 1;
-        *self.outcomes.entry(row.outcome.name()).or_default() += 1;
+        *self.outcomes.entry(row.outcome).or_default() += 1;
         if !matches!(row.outcome, Outcome::Ok | Outcome::Unsent) {
             self.failures += 1;
             row.error.iter().for_each(|words| self.errors.note(words));

@@ -1,6 +1,6 @@
 //! A smaller measurement than the claim requires, or noise on the reference's machine: neither holds a claim.
 
-use record::{ClaimOutcome, DiscardedTry, Finding, Invariant, MachineUse, Weight};
+use record::{ClaimOutcome, DiscardedTry, Finding, Invariant, MachineUse, Outcome, Weight};
 
 use super::{assert_claim, assert_outcome, rig::Rig};
 
@@ -71,7 +71,7 @@ fn a_replay_smaller_than_what_is_claimed_is_no_evidence_whatever_was_typed() {
         assert!(few.first().found.is_some(), "what it found is shown");
         let rows = with(system, &|point| {
             point.counts.measured = 4;
-            point.counts.outcomes = [("ok".to_owned(), 4)].into_iter().collect();
+            point.counts.outcomes = [(Outcome::Ok, 4)].into_iter().collect();
         });
         assert_outcome(&rows, ClaimOutcome::NotMeasured, &format!("{place} 4 of 293 in 1200 s"));
         let warmup = with(system, &|point| {

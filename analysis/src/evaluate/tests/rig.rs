@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use record::{
-    CheckedRepetition, Claims, ColdSummary, EvaluatedClaim, Finding, Invariant, Invariants, MachineUse, Manifest,
-    PointDir, PointSummary, ProcessSummary, RateCheck, Rates, RowCounts, SCHEMA_VERSION, Scope, SlowdownSummary,
-    Spread, SustainedRateTest, Validity, Weight,
+    CheckedRepetition, Claims, ColdSummary, EvaluatedClaim, FailurePolicy, Finding, Invariant, Invariants, MachineUse,
+    Manifest, Outcome, PointDir, PointSummary, ProcessSummary, RateCheck, Rates, RowCounts, SCHEMA_VERSION, Scope,
+    SlowdownDefinition, SlowdownSummary, Spread, SustainedRateTest, Validity, Weight,
 };
 
 use crate::{
@@ -85,9 +85,9 @@ impl Rig {
         let mut rig = Self::new("azure-500", &definition);
         for (number, slowdown) in (1..).zip(slowdowns) {
             for (system, p99) in [("dirigent-kpa", 1.0), ("knative", slowdown)] {
-                let of = |failures: &str| SlowdownSummary {
-                    definition: "seed".to_owned(),
-                    failures: failures.to_owned(),
+                let of = |failures| SlowdownSummary {
+                    definition: SlowdownDefinition::Seed,
+                    failures,
                     functions: 9,
                     p50: p99,
                     p90: p99,
@@ -95,7 +95,7 @@ impl Rig {
                     max: p99,
                     geometric_mean: Some(p99),
                 };
-                let slowdowns = vec![of("penalise"), of("drop")];
+                let slowdowns = vec![of(FailurePolicy::Penalise), of(FailurePolicy::Drop)];
                 let new = point((system, "azure-500", number), 108_419, 108_419);
                 let counts = RowCounts { functions: 293, ..new.counts.clone() };
                 let rates = new.rates.map(|rates| Rates { window_s: 1200.0, ..rates });
@@ -249,7 +249,7 @@ fn spread(value: i64) -> Spread {
 
 /// A valid repetition of a minute with so many rows, of which so many succeeded.
 pub(super) fn point((system, point, repetition): (&str, &str, u32), rows: u64, ok: u64) -> PointSummary {
-    let outcomes = [("ok".to_owned(), ok), ("timeout".to_owned(), rows - ok)].into_iter().collect();
+    let outcomes = [(Outcome::Ok, ok), (Outcome::Timeout, rows - ok)].into_iter().collect();
     let per_s = |count: u64| count as f64 / 60.0;
     PointSummary {
         system: system.to_owned(),

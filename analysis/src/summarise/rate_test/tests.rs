@@ -30,9 +30,9 @@ fn rows(seconds: u64, per_s: u64, latency_ns: impl Fn(u64) -> u64) -> Rows {
 
 /// The test of rows of which `achieved_per_s` were answered in time.
 fn evaluate(rows: &Rows, seconds: u64, achieved_per_s: f64, valid: bool) -> SustainedRateTest {
-    let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
+    let mut outcomes: BTreeMap<Outcome, u64> = BTreeMap::new();
     for row in &rows.measured {
-        *outcomes.entry(row.outcome.name().to_owned()).or_default() += 1;
+        *outcomes.entry(row.outcome).or_default() += 1;
     }
     let count = rows.measured.len() as u64;
     let counts = RowCounts { measured: count, outcomes, ..RowCounts::default() };
@@ -172,7 +172,7 @@ fn what_cpu_time_is_divided_by_was_done_between_the_two_samples() {
     assert_eq!((done.operations, done.creations), (Some(30), None));
     assert_eq!(Done::of(&some, Some(&load), None, None).operations, None);
     // Each is ready half a second after it was asked for: the second and third within.
-    let creation = |requested_ms: i64, outcome: &str| ColdStart {
+    let creation = |requested_ms: i64, outcome| ColdStart {
         function: String::new(),
         sandbox: String::new(),
         node: String::new(),
@@ -188,9 +188,13 @@ fn what_cpu_time_is_divided_by_was_done_between_the_two_samples() {
         outcome: outcome.to_owned(),
         create_steps: None,
     };
-    let mut creations =
-        vec![creation(1_400, "ready"), creation(1_600, "ready"), creation(4_400, "ready"), creation(4_500, "ready")];
-    creations.push(ColdStart { create_us: None, ..creation(3_000, "failed") });
+    let mut creations = vec![
+        creation(1_400, CreationOutcome::Ready),
+        creation(1_600, CreationOutcome::Ready),
+        creation(4_400, CreationOutcome::Ready),
+        creation(4_500, CreationOutcome::Ready),
+    ];
+    creations.push(ColdStart { create_us: None, ..creation(3_000, CreationOutcome::Failed) });
     let ready = |creations: &[ColdStart]| Done::of(&some, Some(&load), Some(creations), Some(window)).creations;
     assert_eq!(ready(&creations), Some(2));
     creations[0].create_us = None;

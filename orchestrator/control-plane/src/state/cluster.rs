@@ -35,7 +35,9 @@ use crate::{
     registry::{RegisteredNode, Registry},
 };
 
-pub(crate) use self::sandbox::{CreationOutcome, Timing};
+pub(crate) use record::CreationOutcome;
+
+pub(crate) use self::sandbox::Timing;
 pub(super) use self::{
     activity::Recent,
     data_plane::{DataPlane, DataPlaneKey, DataPlanes, FunctionLoad, GrantCap},

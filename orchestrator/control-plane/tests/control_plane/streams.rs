@@ -76,7 +76,7 @@ async fn a_cold_start_goes_from_demand_to_a_granted_slot_and_is_recorded() {
     let rows: Vec<record::ColdStart> = record::read_table(&record.join("coldstarts.csv")).unwrap();
     assert_eq!(rows.len(), 1);
     let row = &rows[0];
-    assert_eq!((row.function.as_str(), row.node.as_str(), row.outcome.as_str()), ("f", "w-node", "ready"));
+    assert_eq!((row.function.as_str(), row.node.as_str(), row.outcome.name()), ("f", "w-node", "ready"));
     assert_eq!((row.create_us, row.ready_us), (Some(5), Some(2)));
     assert!(row.dispatch_us.is_some(), "{row:?}");
     assert!(row.publish_us.is_some() && row.net_worker_us.is_some() && row.net_dataplane_us.is_some(), "{row:?}");

@@ -131,7 +131,7 @@ mod tests {
             ready_us: None,
             net_worker_us: None,
             net_dataplane_us: None,
-            outcome: "ready".to_owned(),
+            outcome: record::CreationOutcome::Ready,
             create_steps: None,
         };
         let cold_starts = vec![row(Some(1), Some(2), Some(3), Some(9)), row(Some(1), None, Some(3), None)];

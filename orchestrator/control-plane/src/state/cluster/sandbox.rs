@@ -67,27 +67,6 @@ pub(in crate::state) struct Sandbox {
     pub(in crate::state) timing: Option<Box<Timing>>,
 }
 
-/// Result of a creation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CreationOutcome {
-    /// A data plane acknowledged the sandbox.
-    Ready,
-    Failed,
-    /// It was not wanted any more.
-    Cancelled,
-}
-
-impl CreationOutcome {
-    /// The name in metrics and records.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
 /// Times of the steps of a creation, in microseconds of the control plane's clock; durations as reported.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Timing {

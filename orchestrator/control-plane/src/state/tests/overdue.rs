@@ -149,7 +149,11 @@ fn a_creation_that_begins_again_keeps_the_time_at_which_it_was_asked_for() {
     pass(&mut cluster, CHECK_MS);
     assert!(!under_way(&mut cluster, 1).is_empty(), "one has moved");
     cluster.quiesce(1);
-    let moved: Vec<_> = cluster.rows.iter().filter(|row| row.node == "w1-node" && row.outcome == "ready").collect();
+    let moved: Vec<_> = cluster
+        .rows
+        .iter()
+        .filter(|row| row.node == "w1-node" && row.outcome == record::CreationOutcome::Ready)
+        .collect();
     assert!(!moved.is_empty(), "{:?}", cluster.rows);
     for row in moved {
         assert_eq!(row.requested_ns, 1_000_000_000, "{row:?}");

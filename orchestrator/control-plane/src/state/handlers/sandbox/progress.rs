@@ -176,7 +176,7 @@ impl CreationReport<'_> {
             publish_us: phases.publish_us,
             net_worker_us: phases.net_worker_us,
             net_dataplane_us: phases.net_dataplane_us,
-            outcome: outcome.name().to_owned(),
+            outcome: *outcome,
             create_steps: steps_text(&timing.steps),
         };
         effects.push(Effect::Record(Box::new(row)));
