@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use analysis::{ExportTable, FigureName, Palette, TableFormat};
+use analysis::{ExportTable, FigureName, Palette, ReadError, Run, TableFormat};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -112,4 +112,11 @@ pub(crate) struct Source {
     /// Latency of a penalised failure at every point [default: the load's time-out by the definition, else 300s].
     #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub(crate) timeout: Option<Duration>,
+}
+
+impl Source {
+    /// Opens the run.
+    pub(crate) fn open(&self) -> Result<Run, ReadError> {
+        Run::open(&self.run_dir, self.timeout)
+    }
 }

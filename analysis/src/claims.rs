@@ -1,7 +1,8 @@
 //! The claims that published work makes, as they are defined in `data/claims.toml`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
+use record::TraceLoad;
 use serde::Deserialize;
 
 /// One claim: a ratio of one statistic between two systems, or one system's statistic.
@@ -21,10 +22,9 @@ pub(crate) struct Claim {
     /// Selects the points that count, by dotted keys of the definition; for statistics over several points.
     #[serde(default, rename = "where")]
     pub(crate) among: BTreeMap<String, String>,
-    /// Least size of the load, by dotted keys of the definition, in numbers or seconds: a smaller load is another
-    /// experiment, and no evidence. A key that the definition lacks is not checked.
+    /// Least size of the replayed trace: a smaller load is another experiment, and no evidence.
     #[serde(default)]
-    pub(crate) load_at_least: BTreeMap<String, f64>,
+    pub(crate) load_at_least: LoadBounds,
     /// Least size of the trace that each repetition must have replayed, whatever the definition says: the size of a
     /// folder of traces is arbitrary.
     #[serde(default)]
@@ -45,6 +45,46 @@ impl Claim {
     /// Returns true if a system is the claim's subject or its reference.
     pub(crate) fn is_about(&self, system: &str) -> bool {
         system == self.system || Some(system) == self.against.as_deref()
+    }
+}
+
+/// Lower bounds on the settings of a trace; an absent one bounds nothing. Names are the keys of definitions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LoadBounds {
+    #[serde(rename = "load.functions")]
+    functions: Option<u32>,
+    #[serde(rename = "load.minutes")]
+    minutes: Option<u32>,
+    /// Time in which a minute of the trace is replayed, in seconds.
+    #[serde(rename = "load.minute")]
+    minute_s: Option<f64>,
+    #[serde(rename = "load.max_cores")]
+    max_cores: Option<f64>,
+    /// In seconds.
+    #[serde(rename = "load.max_run")]
+    max_run_s: Option<f64>,
+}
+
+impl LoadBounds {
+    /// The first setting of a trace that is below its bound, in words. A setting that the trace lacks limits nothing, and is
+    /// not below its bound.
+    pub(crate) fn violated_by(&self, trace: &TraceLoad) -> Option<String> {
+        let count = |value: Option<u32>| value.map(|count| (f64::from(count), count.to_string()));
+        let duration = |value: Option<Duration>| {
+            value.map(|duration| (duration.as_secs_f64(), humantime::format_duration(duration).to_string()))
+        };
+        let settings = [
+            ("load.functions", self.functions.map(f64::from), count(trace.functions)),
+            ("load.max_cores", self.max_cores, trace.max_cores.map(|cores| (cores, cores.to_string()))),
+            ("load.max_run", self.max_run_s, duration(trace.max_run)),
+            ("load.minute", self.minute_s, duration(trace.minute)),
+            ("load.minutes", self.minutes.map(f64::from), count(trace.minutes)),
+        ];
+        settings.into_iter().find_map(|(key, least, value)| {
+            let (least, (value, text)) = (least?, value?);
+            (value < least).then(|| format!("{key} of at least {least}, and this run has {text}"))
+        })
     }
 }
 

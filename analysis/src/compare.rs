@@ -8,7 +8,7 @@ use serde::Serialize;
 use stats::{mann_whitney, median, median_ratio_interval};
 
 use crate::{
-    ReadError, Run, Timeouts,
+    ReadError, Run,
     rates::system_cpu_us,
     series::{BOOTSTRAP_SEED, CONFIDENCE},
     statistic::{Better, STATISTICS},
@@ -83,13 +83,13 @@ impl Comparison {
 ///
 /// # Errors
 /// When one cannot be read, or they are of different experiments or scales.
-pub fn compare(before: &Run, after: &Run, timeouts: [&Timeouts; 2]) -> Result<Comparison, ReadError> {
+pub fn compare(before: &Run, after: &Run) -> Result<Comparison, ReadError> {
     let of = |run: &Run| format!("{} at scale {}", run.manifest.experiment, run.manifest.scale);
     if of(before) != of(after) {
         return Err(ReadError::NotComparable { before: of(before), after: of(after) });
     }
     let mut notes = differences(before, after);
-    let runs = [usable(before, timeouts[0], &mut notes)?, usable(after, timeouts[1], &mut notes)?];
+    let runs = [usable(before, &mut notes)?, usable(after, &mut notes)?];
     let places = |points: &[PointSummary]| {
         let mut places: Vec<_> = points.iter().map(|point| (point.system.clone(), point.point.clone())).collect();
         places.dedup();
@@ -142,10 +142,10 @@ fn same_files(a: &Manifest, b: &Manifest, prefix: &str) -> bool {
 }
 
 /// The repetitions of a run that may be used: those that were checked, and found sound and valid.
-fn usable(run: &Run, timeouts: &Timeouts, notes: &mut Vec<String>) -> Result<Vec<PointSummary>, ReadError> {
+fn usable(run: &Run, notes: &mut Vec<String>) -> Result<Vec<PointSummary>, ReadError> {
     let verification = Verification::read(run)?;
     let mut kept = Vec::new();
-    for result in run.summarise(timeouts)? {
+    for result in run.summarise()? {
         let point = result.summary;
         let why = match verification.of_repetition(&point.system, &point.point, point.repetition) {
             Soundness::Broken(why) | Soundness::Late(why) => Some(why),

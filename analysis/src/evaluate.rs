@@ -22,7 +22,6 @@ use stats::{mann_whitney, median, median_interval, median_ratio_interval};
 
 use crate::{
     claims::{self, Claim},
-    design::Design,
     evaluate::{
         conclusion::{Conclusion, EffectEstimate},
         data::RunData,
@@ -30,6 +29,7 @@ use crate::{
         operands::{Operand, operands},
     },
     format::number,
+    plan::Plan,
     series::{BOOTSTRAP_SEED, CONFIDENCE, Series},
     verification::Verification,
 };
@@ -39,14 +39,9 @@ use crate::{
 const MIN_REPETITIONS: usize = 5;
 
 /// Evaluates every claim about the run's experiment.
-pub(crate) fn evaluate(
-    manifest: &Manifest,
-    design: &Design,
-    series: &[Series<'_>],
-    verification: &Verification,
-) -> Claims {
+pub(crate) fn evaluate(manifest: &Manifest, series: &[Series<'_>], verification: &Verification) -> Claims {
     let claims = claims::about(&manifest.experiment);
-    let data = RunData { manifest, design, series, verification };
+    let data = RunData { manifest, plan: Plan::of(manifest), series, verification };
     let claims = claims.into_iter().map(|claim| evaluate_claim(claim, &data)).collect();
     Claims { schema_version: SCHEMA_VERSION, claims }
 }

@@ -9,7 +9,7 @@ use stats::{Definition, FailurePolicy};
 use thiserror::Error;
 
 use crate::{
-    ReadError, Run, Timeouts,
+    ReadError, Run,
     output::statistics_csv,
     report,
     rows::{self, Rows},
@@ -49,15 +49,15 @@ pub enum ExportError {
 ///
 /// # Errors
 /// When the run cannot be read, has no such table, or the output cannot be written.
-pub fn export(run: &Run, timeouts: &Timeouts, table: ExportTable, out: impl Write) -> Result<(), ExportError> {
+pub fn export(run: &Run, table: ExportTable, out: impl Write) -> Result<(), ExportError> {
     match table {
         ExportTable::Invocations => invocations(run, out),
-        ExportTable::Functions => functions(run, timeouts, out),
+        ExportTable::Functions => functions(run, out),
         ExportTable::Statistics => {
-            let summary = report::summary(run, &report::checked(run, timeouts)?);
+            let summary = report::summary(run, &report::checked(run)?);
             Ok(statistics_csv(&summary, out)?)
         }
-        ExportTable::Rates => match report::summary(run, &report::checked(run, timeouts)?).rates {
+        ExportTable::Rates => match report::summary(run, &report::checked(run)?).rates {
             none if none.is_empty() => Err(ExportError::NoRates),
             found => Ok(rates(&found, out)?),
         },
@@ -145,13 +145,13 @@ fn rates(points: &[RatePoint], out: impl Write) -> io::Result<()> {
     csv.flush()
 }
 
-fn functions(run: &Run, timeouts: &Timeouts, out: impl Write) -> Result<(), ExportError> {
+fn functions(run: &Run, out: impl Write) -> Result<(), ExportError> {
     let mut csv = csv::Writer::from_writer(out);
     csv.write_record(["system", "point", "repetition", "function", "definition", "failures", "slowdown"])
         .map_err(io::Error::from)?;
     for point in &run.points {
         let rows = Rows::read(&point.invocations())?;
-        let grouped = group(&rows, timeouts.at(&point.point).ns);
+        let grouped = group(&rows, run.plan().timeout(&point.point, run.timeout).ns);
         for definition in Definition::ALL {
             for policy in FailurePolicy::ALL {
                 for (function, slowdown) in grouped.per_function(definition, policy) {

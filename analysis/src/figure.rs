@@ -12,7 +12,7 @@ mod svg;
 use clap::ValueEnum;
 use record::RatePoint;
 
-use crate::{ReadError, colours, colours::Tone, design::Design, published::Published, series::Series};
+use crate::{ReadError, colours, colours::Tone, plan::Plan, published::Published, series::Series};
 
 /// A figure of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,8 +49,8 @@ impl FigureName {
 
     /// The figures of a run's page.
     #[must_use]
-    pub(crate) fn of(design: &Design) -> &'static [Self] {
-        match (design.at_rate, design.in_bursts) {
+    pub(crate) fn of(plan: Plan<'_>) -> &'static [Self] {
+        match (plan.is_at_rate(), plan.is_in_bursts()) {
             (true, true) => &Self::OF_BURSTS,
             (true, false) => &Self::OF_RATE,
             (false, _) => &Self::OF_TRACE,

@@ -7,7 +7,6 @@ mod claims;
 mod columns;
 mod compare;
 mod curves;
-mod design;
 mod evaluate;
 mod export;
 mod figure;
@@ -16,6 +15,7 @@ mod format;
 mod colours;
 mod output;
 mod page;
+mod plan;
 mod published;
 mod rates;
 mod read;
@@ -26,7 +26,6 @@ mod series;
 mod spread;
 mod statistic;
 mod summarise;
-mod timeout;
 mod verification;
 
 pub use compare::{Change, ChangeKind, Comparison, compare};
@@ -37,7 +36,6 @@ pub use output::{TableFormat, claims::print_claims, comparison::print_comparison
 pub use read::ReadError;
 pub use report::{ReportError, RunReport, draw_figure, evaluate_claims, write_report};
 pub use run::Run;
-pub use timeout::Timeouts;
 
 /// Git revision this was built from, `-dirty` appended when files differed from it.
 pub const GIT_REVISION: &str = env!("SOURCE_REVISION");

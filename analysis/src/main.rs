@@ -7,11 +7,11 @@ mod locked;
 use std::process::ExitCode;
 
 use analysis::{
-    ExportError, ReadError, ReportError, Run, RunReport, TableFormat, Timeouts, compare, draw_figure, evaluate_claims,
-    export, print_claims, print_comparison, print_summary, write_report,
+    ExportError, ReadError, ReportError, Run, RunReport, TableFormat, compare, draw_figure, evaluate_claims, export,
+    print_claims, print_comparison, print_summary, write_report,
 };
 use anyhow::Result;
-use arguments::{Arguments, Command, Source};
+use arguments::{Arguments, Command};
 use clap::CommandFactory;
 use destination::write_to;
 use locked::locked;
@@ -41,10 +41,9 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Report { source, format, under_lock } => {
             // That it is a run is known before anything is made in the directory; what it holds may change until it is locked.
-            Run::open(&source.run_dir)?;
+            source.open()?;
             let _lock = locked(&source.run_dir, under_lock)?;
-            let (run, timeouts) = open(&source)?;
-            let report = write_report(&run, &timeouts)?;
+            let report = write_report(&source.open()?)?;
             let mut text = Vec::new();
             print_summary(&report.summary, format, terminal(), &mut text)?;
             print(text, format)?;
@@ -52,26 +51,22 @@ fn run(command: Command) -> Result<ExitCode> {
             return Ok(report_exit_code(&report));
         }
         Command::Figure { source, name, palette, output } => {
-            let (run, timeouts) = open(&source)?;
-            let svg = draw_figure(&run, &timeouts, name, palette)?;
+            let svg = draw_figure(&source.open()?, name, palette)?;
             write_to(output.as_deref(), |out| Ok(writeln!(out, "{svg}")?))?;
         }
         Command::Export { source, table, output } => {
-            let (run, timeouts) = open(&source)?;
-            write_to(output.as_deref(), |out| Ok(export(&run, &timeouts, table, out)?))?;
+            let run = source.open()?;
+            write_to(output.as_deref(), |out| Ok(export(&run, table, out)?))?;
         }
         Command::Claims { source, format } => {
-            let (run, timeouts) = open(&source)?;
-            let claims = evaluate_claims(&run, &timeouts)?;
+            let claims = evaluate_claims(&source.open()?)?;
             let mut text = Vec::new();
             print_claims(&claims, format, terminal(), &mut text)?;
             print(text, format)?;
             return Ok(claims_exit_code(&claims));
         }
         Command::Compare { before, after, timeout, format } => {
-            let runs = [Run::open(&before)?, Run::open(&after)?];
-            let timeouts = [Timeouts::of(timeout, &runs[0].manifest), Timeouts::of(timeout, &runs[1].manifest)];
-            let compared = compare(&runs[0], &runs[1], [&timeouts[0], &timeouts[1]])?;
+            let compared = compare(&Run::open(&before, timeout)?, &Run::open(&after, timeout)?)?;
             let mut text = Vec::new();
             print_comparison(&compared, format, terminal(), &mut text)?;
             print(text, format)?;
@@ -97,12 +92,6 @@ fn print(result: Vec<u8>, format: TableFormat) -> Result<()> {
 /// The columns of the terminal that results are printed on.
 fn terminal() -> Option<u16> {
     stdio::columns(comfy_table::Table::new().width())
-}
-
-fn open(source: &Source) -> Result<(Run, Timeouts)> {
-    let run = Run::open(&source.run_dir)?;
-    let timeouts = Timeouts::of(source.timeout, &run.manifest);
-    Ok((run, timeouts))
 }
 
 fn report_exit_code(report: &RunReport) -> ExitCode {

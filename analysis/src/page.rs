@@ -21,13 +21,13 @@ use std::collections::BTreeMap;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use record::{Claims, ExitState, Manifest, PointSummary, Setting, Summary};
 
-use crate::{FigureName, colours, design::Design, published::Published, series::Series, verification::Verification};
+use crate::{FigureName, colours, plan::Plan, published::Published, series::Series, verification::Verification};
 
 /// The data of the page.
 pub(crate) struct Page<'a> {
     pub(crate) manifest: &'a Manifest,
     /// Load and points by the run's definition.
-    pub(crate) design: &'a Design,
+    pub(crate) plan: Plan<'a>,
     /// Settings of systems that differ from their releases.
     pub(crate) settings: &'a BTreeMap<String, Vec<Setting>>,
     pub(crate) summary: &'a Summary,
@@ -71,13 +71,13 @@ impl Page<'_> {
 
     /// Claims, sentences and figures, which differ between a constant rate and a trace.
     fn results(&self) -> Markup {
-        if !self.design.at_rate {
+        if !self.plan.is_at_rate() {
             return html! { (claims::section(self)) (answers::sections(self)) };
         }
         html! {
             @if !self.claims.claims.is_empty() { (claims::claims_section(self)) }
             (rates::sections(self))
-            @if self.design.cold { (answers::phases(self)) (anatomy::section(self)) }
+            @if self.plan.is_cold() { (answers::phases(self)) (anatomy::section(self)) }
         }
     }
 
@@ -102,7 +102,7 @@ impl Page<'_> {
                     @if let Some(words) = self.failure_words() { " " span.mark.bad { (words) } }
                     @if manifest.is_quick() { " " span.mark.warn { "quick run: no evidence for claims" } }
                 }
-                @for text in setup::load(self.design).iter().chain(&setup::sandboxes(self.design)) {
+                @for text in setup::load(self.plan).iter().chain(&setup::sandboxes(self.plan)) {
                     p.lead { (text::ticked(text)) }
                 }
                 (self.broken())

@@ -10,7 +10,7 @@ use record::{Estimate, Outcome, PointSummary, ProcessCost, ProcessRole, RateChec
 use stats::{median, median_interval};
 
 use crate::{
-    design::{BURST, Design, RATE},
+    plan::{BURST, Plan, RATE},
     series::{BOOTSTRAP_SEED, CONFIDENCE, Series},
 };
 
@@ -18,13 +18,13 @@ use crate::{
 const MIN_REPETITIONS: usize = 5;
 
 /// Every point of a run whose load has a constant rate: systems in turn within each point, as they were measured.
-pub(crate) fn points(design: &Design, series: &[Series<'_>]) -> Vec<RatePoint> {
-    if !design.at_rate {
+pub(crate) fn points(plan: Plan<'_>, series: &[Series<'_>]) -> Vec<RatePoint> {
+    if !plan.is_at_rate() {
         return Vec::new();
     }
     let mut ordered: Vec<&Series<'_>> = series.iter().collect();
-    ordered.sort_by_key(|one| design.position(one.point));
-    ordered.into_iter().map(|one| point(one, design.values(one.point))).collect()
+    ordered.sort_by_key(|one| plan.position(one.point));
+    ordered.into_iter().map(|one| point(one, plan.values(one.point))).collect()
 }
 
 fn point(series: &Series<'_>, values: BTreeMap<String, String>) -> RatePoint {

@@ -9,9 +9,7 @@ use thiserror::Error;
 
 use self::staging::Staging;
 use crate::{
-    FigureName, GIT_REVISION, Palette, ReadError, Run, Timeouts,
-    design::Design,
-    evaluate,
+    FigureName, GIT_REVISION, Palette, ReadError, Run, evaluate,
     figure::{self, FigureData},
     page::Page,
     published, rates,
@@ -57,12 +55,12 @@ pub struct RunReport {
 ///
 /// # Errors
 /// When a file of the run cannot be read or one of the report cannot be written.
-pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<RunReport, ReportError> {
-    let results = run.summarise(timeouts)?;
+pub fn write_report(run: &Run) -> Result<RunReport, ReportError> {
+    let results = run.summarise()?;
     let settings = run.settings()?;
     let verification = Verification::read(run)?;
-    let design = Design::of(&run.manifest);
-    let claims = evaluate::evaluate(&run.manifest, &design, &Series::group(&results), &verification);
+    let plan = run.plan();
+    let claims = evaluate::evaluate(&run.manifest, &Series::group(&results), &verification);
     let results = verification.applied(results);
     let series = Series::group(&results);
     let summary = summary(run, &results);
@@ -72,10 +70,10 @@ pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<RunReport, ReportE
     let published = published::about(&run.manifest.experiment);
     let shown = shown(&series, &summary.rates);
     let data = FigureData { series: &shown, published: &published, rates: &summary.rates };
-    let figures = draw_figures(&staging, FigureName::of(&design), &data)?;
+    let figures = draw_figures(&staging, FigureName::of(plan), &data)?;
     let page = Page {
         manifest: &run.manifest,
-        design: &design,
+        plan,
         settings: &settings,
         summary: &summary,
         series: &shown,
@@ -95,10 +93,10 @@ pub fn write_report(run: &Run, timeouts: &Timeouts) -> Result<RunReport, ReportE
 ///
 /// # Errors
 /// When a file of the run cannot be read.
-pub fn evaluate_claims(run: &Run, timeouts: &Timeouts) -> Result<Claims, ReadError> {
-    let results = run.summarise(timeouts)?;
+pub fn evaluate_claims(run: &Run) -> Result<Claims, ReadError> {
+    let results = run.summarise()?;
     let verification = Verification::read(run)?;
-    Ok(evaluate::evaluate(&run.manifest, &Design::of(&run.manifest), &Series::group(&results), &verification))
+    Ok(evaluate::evaluate(&run.manifest, &Series::group(&results), &verification))
 }
 
 /// Each figure as the page holds it, or why there is none; those that can be drawn are also written for a paper.
@@ -131,21 +129,20 @@ fn shown<'a>(series: &[Series<'a>], rates: &[RatePoint]) -> Vec<Series<'a>> {
 ///
 /// # Errors
 /// When the run cannot be read or has nothing that the figure shows.
-pub fn draw_figure(run: &Run, timeouts: &Timeouts, name: FigureName, palette: Palette) -> Result<String, ReadError> {
-    let results = checked(run, timeouts)?;
+pub fn draw_figure(run: &Run, name: FigureName, palette: Palette) -> Result<String, ReadError> {
+    let results = checked(run)?;
     let (series, published) = (Series::group(&results), published::about(&run.manifest.experiment));
-    let rates = rates::points(&Design::of(&run.manifest), &series);
+    let rates = rates::points(run.plan(), &series);
     let shown = shown(&series, &rates);
     figure::draw(name, &FigureData { series: &shown, published: &published, rates: &rates }, palette)
 }
 
 /// Every repetition's statistics, as they may be shown.
-pub(crate) fn checked(run: &Run, timeouts: &Timeouts) -> Result<Vec<PointResult>, ReadError> {
-    Ok(Verification::read(run)?.applied(run.summarise(timeouts)?))
+pub(crate) fn checked(run: &Run) -> Result<Vec<PointResult>, ReadError> {
+    Ok(Verification::read(run)?.applied(run.summarise()?))
 }
 
 pub(crate) fn summary(run: &Run, results: &[PointResult]) -> Summary {
-    let design = Design::of(&run.manifest);
     let points: Vec<_> = results.iter().map(|result| result.summary.clone()).collect();
     let missing = run.manifest.systems.keys().filter(|system| !points.iter().any(|point| point.system == **system));
     Summary {
@@ -155,6 +152,6 @@ pub(crate) fn summary(run: &Run, results: &[PointResult]) -> Summary {
         scale: run.manifest.scale.clone(),
         not_measured: missing.map(|system| (system.clone(), "it has no rows in this run".to_owned())).collect(),
         points,
-        rates: rates::points(&design, &Series::group(results)),
+        rates: rates::points(run.plan(), &Series::group(results)),
     }
 }

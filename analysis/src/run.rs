@@ -1,12 +1,12 @@
 //! A run directory, opened: its manifest and the repetitions that have rows.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use record::{Manifest, PointDir, RunDir, Setting, read_json};
 
 use crate::{
-    ReadError, Timeouts,
-    design::Design,
+    ReadError,
+    plan::Plan,
     summarise::{self, Context, PointResult},
 };
 
@@ -19,21 +19,23 @@ pub struct Run {
     pub manifest: Manifest,
     /// Repetitions with rows, ordered by system, point and repetition; at least one.
     pub points: Vec<PointDir>,
+    /// Latency of a penalised failure at every point; `None`: the time-out of the point's definition.
+    pub timeout: Option<Duration>,
 }
 
 impl Run {
-    /// Opens the run in `path`.
+    /// Opens the run in `path`. A `timeout` takes precedence over those of its points.
     ///
     /// # Errors
     /// When the manifest cannot be read or no repetition has rows.
-    pub fn open(path: &Path) -> Result<Self, ReadError> {
+    pub fn open(path: &Path, timeout: Option<Duration>) -> Result<Self, ReadError> {
         let dir = RunDir(path.to_owned());
         let manifest = dir.read_manifest()?;
         let points = dir.points()?;
         if points.is_empty() {
             return Err(ReadError::NoRows(path.to_owned()));
         }
-        Ok(Self { dir, manifest, points })
+        Ok(Self { dir, manifest, points, timeout })
     }
 
     /// Settings of systems that differ from their releases, of those that record them: by their first repetition that
@@ -55,9 +57,13 @@ impl Run {
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub(crate) fn summarise(&self, timeouts: &Timeouts) -> Result<Vec<PointResult>, ReadError> {
-        let design = Design::of(&self.manifest);
-        let context = Context { timeouts, cores: self.manifest.host.cores, design: &design };
-        self.points.iter().map(|point| summarise::point(point, &context)).collect()
+    pub(crate) fn summarise(&self) -> Result<Vec<PointResult>, ReadError> {
+        let context = Context { plan: self.plan(), timeout: self.timeout, cores: self.manifest.host.cores };
+        self.points.iter().map(|point| summarise::point(point, context)).collect()
+    }
+
+    /// The planned points.
+    pub(crate) fn plan(&self) -> Plan<'_> {
+        Plan::of(&self.manifest)
     }
 }

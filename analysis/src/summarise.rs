@@ -9,7 +9,7 @@ mod slowdowns;
 mod usage;
 mod validity;
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 use record::{
     Action, ColdStart, LoadSummary, Outcome, PointDir, PointSummary, ProcessUsage, RecordError, SampledRepetition,
@@ -17,9 +17,9 @@ use record::{
 };
 
 use crate::{
-    ReadError, Timeouts,
+    ReadError,
     curves::Curves,
-    design::Design,
+    plan::Plan,
     rows::{Row, Rows},
     spread::{signed, spread},
 };
@@ -37,17 +37,17 @@ pub(crate) struct PointResult {
 /// Inputs of a repetition's summary other than its own files.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Context<'a> {
-    pub(crate) timeouts: &'a Timeouts,
+    pub(crate) plan: Plan<'a>,
+    /// Latency of a penalised failure at every point, if one was given.
+    pub(crate) timeout: Option<Duration>,
     /// Cores of the machine, to compute the load generator's share.
     pub(crate) cores: u32,
-    /// Load and points by the run's definition.
-    pub(crate) design: &'a Design,
 }
 
 /// Computes everything about one repetition.
-pub(crate) fn point(dir: &PointDir, context: &Context<'_>) -> Result<PointResult, ReadError> {
-    let Context { timeouts, cores, design } = *context;
-    let timeout = timeouts.at(&dir.point);
+pub(crate) fn point(dir: &PointDir, context: Context<'_>) -> Result<PointResult, ReadError> {
+    let Context { plan, timeout, cores } = context;
+    let timeout = plan.timeout(&dir.point, timeout);
     let rows = Rows::read(&dir.invocations())?;
     let load: Option<LoadSummary> = optional(&dir.loadgen(), read_json)?;
     let coldstarts: Option<Vec<ColdStart>> = optional(&dir.coldstarts(), read_table)?;
@@ -68,14 +68,14 @@ pub(crate) fn point(dir: &PointDir, context: &Context<'_>) -> Result<PointResult
     let sampled: Option<SampledRepetition> = optional(&dir.facts(), read_json)?;
     let sampled = sampled.and_then(|sampled| sampled.window);
     let usage = processes.as_deref().unwrap_or_default();
-    let rate_test = if design.at_rate {
+    let rate_test = if plan.is_at_rate() {
         let done = rate_test::Done::of(&rows, load.as_ref(), coldstarts.as_deref(), sampled);
         let measured = rate_test::Measured {
             counts: &counts,
             rates,
             validity: &validity,
             timeout_ns: timeout.ns,
-            in_bursts: design.in_bursts,
+            in_bursts: plan.is_in_bursts(),
             sampled,
         };
         Some(rate_test::rate_test(&rows, &measured, done))
@@ -93,7 +93,7 @@ pub(crate) fn point(dir: &PointDir, context: &Context<'_>) -> Result<PointResult
         slowdowns: slowdowns.summaries(),
         timeout_ns: timeout.ns,
         timeout_from: timeout.from,
-        cold: cold::summary(&rows, coldstarts.as_deref(), design.delay_ns(&dir.point)),
+        cold: cold::summary(&rows, coldstarts.as_deref(), plan.delay_ns(&dir.point)),
         creations: coldstarts.as_deref().map(|creations| creations::summary(creations, window)),
         anatomy: actions.map(|actions| anatomy::summary(&rows, &actions)),
         processes: usage::processes(usage, counts.sent),

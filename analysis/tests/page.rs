@@ -98,10 +98,12 @@ fn the_page_says_what_the_run_was_of() {
     let differences = between(&page, "<section id=\"differences\">", "</section>")[0];
     assert!(differences.contains("Sandboxes are hollow: ") && differences.contains("The trace is synthetic ("));
     // A real trace, and sandboxes of their own kind, in a checkout whose path says otherwise.
-    let manifest = fixture.path().join("manifest.json");
-    let text = fs::read_to_string(&manifest).unwrap();
-    let real = text.replace("[sandbox]", "trace = \\\"/hollow/synthetic\\\"\\n[sandbox]");
-    fs::write(&manifest, real.replace("\\\"hollow\\\"", "\\\"containerd\\\"")).unwrap();
+    let run = record::RunDir(fixture.path().to_owned());
+    let mut manifest = run.read_manifest().unwrap();
+    let real = manifest.definition.replace("[sandbox]", "trace = \"/hollow/synthetic\"\n[sandbox]");
+    manifest.definition = real.replace("\"hollow\"", "\"containerd\"");
+    manifest.points = record::points_of_definition(&manifest.definition).unwrap();
+    record::write_json(&run.manifest(), &manifest).unwrap();
     let page = report(&fixture);
     assert!(page.contains("Load: the trace in <code>/hollow/synthetic</code>"));
     for untrue in ["Sandboxes are hollow", "trace is synthetic", "the synthetic trace"] {

@@ -7,7 +7,7 @@ use std::fs;
 
 use assert_cmd::Command;
 use fixture::Fixture;
-use record::{Outcome, PointSummary, RunDir, Summary, read_json};
+use record::{Manifest, Outcome, PointSummary, RunDir, Summary, read_json, write_json};
 
 /// A reported sweep: its directory, its table, its page and its summary.
 fn reported() -> (Fixture, String, String, Summary) {
@@ -23,6 +23,25 @@ fn reported_of(fixture: Fixture) -> (Fixture, String, String, Summary) {
     let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
     let summary = read_json(&RunDir(fixture.path().to_owned()).summary()).unwrap();
     (fixture, table, page, summary)
+}
+
+#[test]
+fn a_run_without_points_in_its_manifest_is_reported_by_its_definition_and_else_by_its_points() {
+    let with = |change: &dyn Fn(&mut Manifest)| {
+        let fixture = Fixture::sweep();
+        fixture.verified();
+        let run = RunDir(fixture.path().to_owned());
+        let mut manifest = run.read_manifest().unwrap();
+        change(&mut manifest);
+        write_json(&run.manifest(), &manifest).unwrap();
+        reported_of(fixture).3
+    };
+    let recorded = with(&|_| ());
+    assert_eq!(recorded.rates.len(), 4);
+    assert_eq!(with(&|manifest| manifest.points.clear()), recorded, "as earlier versions wrote it");
+    assert_eq!(with(&|manifest| manifest.definition = "no = definition = at all".to_owned()), recorded);
+    let unknown = with(&|manifest| (manifest.points.clear(), manifest.definition.insert(0, '[')).1);
+    assert_eq!((unknown.rates.len(), unknown.points.len()), (0, recorded.points.len()), "its rows are still shown");
 }
 
 #[test]

@@ -3,11 +3,11 @@
 
 mod fixture;
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use assert_cmd::Command;
 use fixture::{Fixture, MS, load, row, rows_by_hand};
-use record::{ClaimOutcome, Claims, PointSummary, RunDir, Spread, Summary, read_json};
+use record::{ClaimOutcome, Claims, PointSummary, RunDir, Spread, Summary, read_json, write_json};
 
 fn analysis() -> Command {
     Command::new(assert_cmd::cargo::cargo_bin!("analysis"))
@@ -93,11 +93,10 @@ fn a_timeout_on_the_command_line_goes_first() {
 #[test]
 fn the_cluster_managers_share_is_of_rows_that_waited_for_a_whole_creation() {
     let fixture = Fixture::by_hand();
-    let path = fixture.path().join("manifest.json");
-    let manifest = fs::read_to_string(&path).unwrap();
-    let (without, with) = ("[sandbox]\\n", "[sandbox]\\ndelay = \\\"6ms\\\"\\n");
-    assert!(manifest.contains(without));
-    fs::write(&path, manifest.replace(without, with)).unwrap();
+    let run = RunDir(fixture.path().to_owned());
+    let mut manifest = run.read_manifest().unwrap();
+    manifest.points[0].sandbox.delay = Some(Duration::from_millis(6));
+    write_json(&run.manifest(), &manifest).unwrap();
     let share = reported(&fixture).cold.overhead_permille.unwrap();
     assert_eq!((share.count, share.p50), (1, 400), "of s1: 1 − 6 / (20 − 10); s2 was begun before its row was sent");
 }

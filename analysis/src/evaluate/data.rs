@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use record::{FailedRepetition, Invariant, Manifest, PointSummary, Scope};
+use record::{FailedRepetition, Invariant, Manifest, Point, PointSummary, Scope};
 
 use crate::{
     claims::Claim,
-    design::{Design, RATE},
     evaluate::{Conclusion, measure::Measure},
     format::number,
+    plan::Plan,
     series::Series,
     verification::{SURELY_FAILED, Soundness, Verification},
 };
@@ -17,7 +17,7 @@ use crate::{
 #[derive(Clone, Copy)]
 pub(super) struct RunData<'a> {
     pub(super) manifest: &'a Manifest,
-    pub(super) design: &'a Design,
+    pub(super) plan: Plan<'a>,
     pub(super) series: &'a [Series<'a>],
     pub(super) verification: &'a Verification,
 }
@@ -77,28 +77,24 @@ impl<'a> SystemPoint<'a> {
 /// Relative tolerance of the offered rate against the planned one: a window that ends between two invocations offers less.
 const RATE_TOLERANCE: f64 = 0.01;
 
-/// A number as it is, or a duration in seconds.
-fn size(value: &str) -> Option<f64> {
-    let seconds = || humantime::parse_duration(value).ok().map(|duration| duration.as_secs_f64());
-    value.parse().ok().or_else(seconds)
-}
-
 impl<'a> RunData<'a> {
     /// The numbers of the planned repetitions. If the definition does not state them, as many as any point has.
     pub(super) fn planned(&self) -> std::ops::RangeInclusive<u32> {
         let all = self.series.iter().flat_map(|series| &series.repetitions);
         let failed = self.manifest.failures.iter().map(|failure| failure.repetition);
         let greatest = all.map(|result| result.summary.repetition).chain(failed).max().unwrap_or(0);
-        1..=self.design.repetitions().unwrap_or(0).max(greatest)
+        1..=self.plan.repetitions().unwrap_or(0).max(greatest)
     }
 
     /// The reason why the load is smaller than the claim requires; `None` if it is not.
     pub(super) fn smaller_load(&self, claim: &Claim) -> Option<String> {
-        claim.load_at_least.iter().find_map(|(key, least)| {
-            let each = self.design.each(key);
-            let (value, _) = each.into_iter().find(|(value, _)| size(value).is_none_or(|size| size < *least))?;
-            Some(format!("the claim needs {key} of at least {least}, and this run has {value}: smaller is no evidence"))
-        })
+        let smaller = self
+            .plan
+            .points()
+            .iter()
+            .filter_map(Point::trace)
+            .find_map(|trace| claim.load_at_least.violated_by(trace))?;
+        Some(format!("the claim needs {smaller}: smaller is no evidence"))
     }
 
     /// The reason why the trace replayed at a claim's points is smaller than the claim requires; `None` if it is not.
@@ -176,8 +172,8 @@ impl<'a> RunData<'a> {
         let discarded = self.manifest.discarded.iter().map(|one| (&*one.system, &*one.point));
         let rows = self.series.iter().map(|series| (series.system, series.point));
         let recorded = failures.chain(discarded).chain(rows).filter(|(of, _)| *of == system).map(|(_, point)| point);
-        let mut points: Vec<&str> = self.design.planned(system).chain(recorded).collect();
-        points.sort_by_key(|point| (self.design.position(point), *point));
+        let mut points: Vec<&str> = self.plan.of_system(system).chain(recorded).collect();
+        points.sort_by_key(|point| (self.plan.position(point), *point));
         points.dedup();
         if points.is_empty() {
             return Err(Conclusion::not_measured(format!("this run has no rows of `{system}`")));
@@ -207,7 +203,7 @@ impl<'a> RunData<'a> {
 
     /// The constant rate that was planned at a point.
     fn rate(&self, point: &str) -> Option<f64> {
-        self.design.values(point).get(RATE).and_then(|rate| rate.parse().ok())
+        self.plan.rate_per_s(point)
     }
 
     /// Returns true if a measure uses a point.
@@ -215,7 +211,7 @@ impl<'a> RunData<'a> {
         match measure {
             Measure::At(_, at) => at.is_none_or(|at| at == point),
             Measure::Sustained(claim) | Measure::Cheapest(claim) => {
-                let values = self.design.values(point);
+                let values = self.plan.values(point);
                 claim.among.iter().all(|(key, value)| values.get(key) == Some(value))
             }
         }

@@ -108,7 +108,7 @@ fn every_outcome_is_reached_for_every_kind_of_claim() {
         assert_outcome(&missing, outcome, reason);
         let few = with(&|rig| {
             rig.points.retain(|point| point.repetition < 5);
-            rig.manifest.definition = rig.manifest.definition.replace("repetitions = 5", "repetitions = 4");
+            rig.manifest.points.iter_mut().for_each(|point| point.repetitions = Some(4));
         });
         assert_outcome(&few, ClaimOutcome::NotMeasured, "4 repetitions, and needs 5");
         let quick = with(&|rig| rig.manifest.quick = true);

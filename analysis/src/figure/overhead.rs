@@ -7,7 +7,7 @@ use kuva::{
 use record::RatePoint;
 
 use super::{MAX_SERIES, Palette, axis, svg};
-use crate::{design::BURST, rates};
+use crate::{plan::BURST, rates};
 
 /// Size of the figure, in pixels; the legend below comes on top.
 const WIDTH: f64 = 760.0;

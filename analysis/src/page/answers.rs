@@ -81,7 +81,7 @@ pub(super) fn figure(page: &Page<'_>, name: FigureName, caption: &str) -> Markup
             (PreEscaped(svg))
             figcaption {
                 (ticked(caption))
-                (setup::caption(page.design))
+                (setup::caption(page.plan))
                 @if page.series.len() > MAX_SERIES {
                     " The first " (MAX_SERIES) " of " (page.series.len()) " series are drawn; all are in summary.json."
                 }

@@ -25,7 +25,7 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
             (coldness(points))
             (machine::part(page))
             // Of a constant rate, CPU time has a section of its own, by point and not by repetition.
-            @if !page.design.at_rate { h3 { "CPU and memory" } (usage(points)) }
+            @if !page.plan.is_at_rate() { h3 { "CPU and memory" } (usage(points)) }
         }
     }
 }

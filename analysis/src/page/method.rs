@@ -58,13 +58,13 @@ fn interleaving(page: &Page<'_>) -> impl Iterator<Item = &'static str> {
 }
 
 fn texts(page: &Page<'_>) -> Vec<&'static str> {
-    let design = page.design;
-    if !design.at_rate {
+    let plan = page.plan;
+    if !plan.is_at_rate() {
         return vec![OPEN_LOAD, SLOWDOWN, PERCENTILES, FAILURES, COLD, CLAIMS];
     }
-    let schedule = if design.in_bursts { IN_BURSTS } else { AT_EQUAL_GAPS };
+    let schedule = if plan.is_in_bursts() { IN_BURSTS } else { AT_EQUAL_GAPS };
     let mut texts = vec![OPEN_LOAD, schedule];
-    if design.cold {
+    if plan.is_cold() {
         texts.extend([COOL_DOWN, COLD]);
     }
     texts.extend(interleaving(page));
@@ -96,7 +96,7 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
         }
         section id="differences" {
             h2 { "What differs from the published set-up" }
-            ul { @for text in setup::differences(page.manifest, page.design) { li { (ticked(&text)) } } }
+            ul { @for text in setup::differences(page.manifest, page.plan) { li { (ticked(&text)) } } }
         }
     }
 }

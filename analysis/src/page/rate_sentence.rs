@@ -3,8 +3,8 @@
 use record::{Estimate, RatePoint};
 
 use crate::{
-    design::BURST,
     format::{self, number},
+    plan::BURST,
     rates::{self, Line},
 };
 

@@ -17,11 +17,11 @@ use crate::{
 
 pub(super) fn sections(page: &Page<'_>) -> Markup {
     let lines = rates::lines(&page.summary.rates);
-    let cold = page.design.cold;
+    let cold = page.plan.is_cold();
     let mut cost: Vec<String> = lines.iter().filter_map(|line| rate_sentence::cost(line, cold)).collect();
     cost.extend(rate_sentence::comparisons(&lines));
     html! {
-        @if page.design.in_bursts { (bursts(page, &lines)) } @else { (at_rates(page, &lines)) }
+        @if page.plan.is_in_bursts() { (bursts(page, &lines)) } @else { (at_rates(page, &lines)) }
         section id="cpu" {
             h2 { "What does an invocation cost in CPU time?" }
             (sentences(&cost, "no repetition has both CPU times and answers"))
@@ -70,7 +70,7 @@ fn overhead_table(points: &[RatePoint]) -> Markup {
 
 /// Rates: which are kept up, at what latency.
 fn at_rates(page: &Page<'_>, lines: &[Line<'_>]) -> Markup {
-    let cold = page.design.cold;
+    let cold = page.plan.is_cold();
     let rate_test: Vec<String> = lines.iter().filter_map(|line| rate_sentence::rate_test(line, cold)).collect();
     let question = if cold {
         "How many cold starts per second are sustained, and at what latency?"

@@ -1,50 +1,47 @@
-//! Sentences about the run's load and sandboxes, from the resolved definition in the manifest, and their differences
+//! Sentences about the run's load and sandboxes, from the points in the manifest, and their differences
 //! from the set-up of the published figures.
 
-use record::Manifest;
+use std::time::Duration;
 
-use crate::{
-    design::{BURST, Design, HOLLOW, RATE, RUNTIME},
-    format::rate,
-};
+use record::{ExecutionMode, Manifest, Point, Runtime, TraceLoad};
 
-/// Keys of a definition that say what sandboxes are and what is sent.
-const MODE: &str = "sandbox.mode";
-const DELAY: &str = "sandbox.delay";
-const TRACE: &str = "load.trace";
-const SYNTHETIC: &str = "load.synthetic";
+use crate::{format::rate, plan::Plan};
 
-/// The runtime whose sandboxes are processes of the worker.
-const PROCESS: &str = "process";
-/// Mode in which functions wait instead of computing.
-const SLEEP: &str = "sleep";
+/// Duration of a minute of a trace that is replayed as it was recorded.
+const REAL_MINUTE: Duration = Duration::from_secs(60);
 
 /// Points or rates named in a sentence; of more, only the number is given.
 const MAX_NAMED: usize = 4;
 
 /// The load, in one sentence per aspect.
-pub(super) fn load(design: &Design) -> Vec<String> {
-    if design.at_rate {
-        let what = if design.cold { "cold starts" } else { "invocations" };
-        return vec![if design.in_bursts {
-            format!("Load: bursts of {what} that are due at once: {}.", numbers(&design.each(BURST)))
+pub(super) fn load(plan: Plan<'_>) -> Vec<String> {
+    if plan.is_at_rate() {
+        let what = if plan.is_cold() { "cold starts" } else { "invocations" };
+        return vec![if plan.is_in_bursts() {
+            format!(
+                "Load: bursts of {what} that are due at once: {}.",
+                numbers(&plan.each(|point| point.rate()?.burst.map(f64::from)))
+            )
         } else {
-            format!("Load: {what} at constant rates, per second: {}.", numbers(&design.each(RATE)))
+            format!(
+                "Load: {what} at constant rates, per second: {}.",
+                numbers(&plan.each(|point| point.rate()?.rate_per_s))
+            )
         }];
     }
-    let traces = design.each(TRACE);
+    let traces = plan.each(recorded_trace);
     if !traces.is_empty() {
-        let length = length(design);
+        let length = length(plan);
         return traces
             .into_iter()
             .map(|(path, points)| format!("Load{}: the trace in `{path}`{length}.", at(&points)))
             .collect();
     }
-    let synthetic = design.each(SYNTHETIC);
+    let synthetic = plan.each(synthetic_trace);
     if synthetic.is_empty() {
         return vec!["Load: a trace; which one is not on record.".to_owned()];
     }
-    let length = length(design);
+    let length = length(plan);
     let sentence = |(name, points): (&str, Vec<&str>)| {
         let at = at(&points);
         format!("Load{at}: the synthetic trace `{name}`{length}. The load generator made it up: nobody recorded it.")
@@ -52,9 +49,19 @@ pub(super) fn load(design: &Design) -> Vec<String> {
     synthetic.into_iter().map(sentence).collect()
 }
 
+/// Folder of the recorded trace at a point.
+fn recorded_trace(point: &Point) -> Option<&str> {
+    point.trace()?.trace.as_deref()
+}
+
+/// Name of the synthetic trace at a point. Where a trace was recorded, too, that one is replayed.
+fn synthetic_trace(point: &Point) -> Option<&str> {
+    point.trace()?.synthetic.as_deref()
+}
+
 /// The values, or of many how many there are and which are the least and the greatest.
-fn numbers(each: &[(&str, Vec<&str>)]) -> String {
-    let mut sorted: Vec<f64> = each.iter().filter_map(|(value, _)| value.parse().ok()).collect();
+fn numbers(each: &[(f64, Vec<&str>)]) -> String {
+    let mut sorted: Vec<f64> = each.iter().map(|(value, _)| *value).collect();
     sorted.sort_by(f64::total_cmp);
     match sorted.as_slice() {
         [least, .., greatest] if sorted.len() > MAX_NAMED => {
@@ -65,35 +72,37 @@ fn numbers(each: &[(&str, Vec<&str>)]) -> String {
 }
 
 /// Length of the replayed trace.
-fn length(design: &Design) -> String {
-    let of = |key: &str| design.shared(key);
-    let counted = |key: &str, what: &str| match of(key) {
+fn length(plan: Plan<'_>) -> String {
+    let of = |setting: fn(&TraceLoad) -> Option<u32>| plan.shared(|point| setting(point.trace()?));
+    let counted = |count: Option<u32>, what: &str| match count {
         None => String::new(),
-        Some("1") => format!(", 1 {what}"),
+        Some(1) => format!(", 1 {what}"),
         Some(count) => format!(", {count} {what}s"),
     };
-    let (functions, minutes) = (counted("load.functions", "function"), counted("load.minutes", "minute"));
-    let from = of("load.start_minute").filter(|_| !minutes.is_empty());
+    let (functions, minutes) =
+        (counted(of(|trace| trace.functions), "function"), counted(of(|trace| trace.minutes), "minute"));
+    let from = of(|trace| trace.start_minute).filter(|_| !minutes.is_empty());
     let from = from.map(|minute| format!(" from minute {minute}")).unwrap_or_default();
-    let pressed = of("load.minute").filter(|minute| !["1m", "60s"].contains(minute));
-    let pressed = pressed.map(|minute| format!(", each in {minute}")).unwrap_or_default();
-    format!("{functions}{minutes}{from}{pressed}")
+    let compressed = plan.shared(|point| point.trace()?.minute).filter(|minute| *minute != REAL_MINUTE);
+    let compressed = compressed.map(|minute| format!(", each in {}", humantime::format_duration(minute)));
+    format!("{functions}{minutes}{from}{}", compressed.unwrap_or_default())
 }
 
 /// The sandboxes, in one sentence per runtime.
-pub(super) fn sandboxes(design: &Design) -> Vec<String> {
-    let runtimes = design.each(RUNTIME);
+pub(super) fn sandboxes(plan: Plan<'_>) -> Vec<String> {
+    let runtimes = plan.each(|point| point.sandbox.runtime.as_ref());
     if runtimes.is_empty() {
         return vec!["Sandboxes: the runtime is not on record.".to_owned()];
     }
-    let sentence = |(runtime, points): (&str, Vec<&str>)| {
-        let delays: Vec<&str> = design.each(DELAY).into_iter().map(|(delay, _)| delay).collect();
-        let delay = if runtime == HOLLOW && !delays.is_empty() {
+    let sentence = |(runtime, points): (&Runtime, Vec<&str>)| {
+        let delays = plan.each(|point| point.sandbox.delay).into_iter();
+        let delays: Vec<String> = delays.map(|(delay, _)| humantime::format_duration(delay).to_string()).collect();
+        let delay = if *runtime == Runtime::Hollow && !delays.is_empty() {
             format!(", a creation is a modelled delay of {}", delays.join(" or "))
         } else {
             String::new()
         };
-        format!("Sandboxes{}: runtime `{runtime}`{delay}.", at(&points))
+        format!("Sandboxes{}: runtime `{}`{delay}.", at(&points), runtime.name())
     };
     runtimes.into_iter().map(sentence).collect()
 }
@@ -108,7 +117,7 @@ fn at(points: &[&str]) -> String {
 }
 
 /// Differences from the published set-up, one sentence each.
-pub(super) fn differences(manifest: &Manifest, design: &Design) -> Vec<String> {
+pub(super) fn differences(manifest: &Manifest, plan: Plan<'_>) -> Vec<String> {
     let mut found = Vec::new();
     if manifest.scale == "laptop" {
         found.push(format!(
@@ -121,9 +130,11 @@ pub(super) fn differences(manifest: &Manifest, design: &Design) -> Vec<String> {
         "" => what.to_owned(),
         at => format!("{}{}: {what}", at[..1].to_uppercase(), &at[1..]),
     };
-    found.extend(design.each(RUNTIME).into_iter().filter_map(|(name, points)| Some(about(&points, runtime(name)?))));
-    if !design.at_rate {
-        let sleeping = design.each(MODE).into_iter().filter(|(mode, _)| *mode == SLEEP);
+    let runtimes = plan.each(|point| point.sandbox.runtime.as_ref()).into_iter();
+    found.extend(runtimes.filter_map(|(known, points)| Some(about(&points, runtime(known)?))));
+    if !plan.is_at_rate() {
+        let modes = plan.each(|point| point.sandbox.mode).into_iter();
+        let sleeping = modes.filter(|(mode, _)| *mode == ExecutionMode::Sleep);
         found.extend(sleeping.map(|(_, points)| {
             about(
                 &points,
@@ -131,7 +142,7 @@ pub(super) fn differences(manifest: &Manifest, design: &Design) -> Vec<String> {
                  small machine. Published: they spin.",
             )
         }));
-        found.extend(trace(design));
+        found.extend(trace(plan));
     }
     found.push(
         "Latency counts from the instant an invocation was due. Published: from the instant the load generator got to send \
@@ -142,42 +153,45 @@ pub(super) fn differences(manifest: &Manifest, design: &Design) -> Vec<String> {
 }
 
 /// Difference of a runtime's sandboxes from the published ones; `None` if there is none or it is unknown.
-fn runtime(name: &str) -> Option<&'static str> {
-    match name {
-        HOLLOW => Some(
+fn runtime(runtime: &Runtime) -> Option<&'static str> {
+    match runtime {
+        Runtime::Hollow => Some(
             "Sandboxes are hollow: a creation is a modelled delay, nothing is isolated, and the node answers invocations \
              itself. Published: containerd containers or Firecracker snapshots.",
         ),
-        PROCESS => Some(
+        Runtime::Process => Some(
             "Sandboxes are child processes of the worker, limited but not isolated. Published: containerd containers or \
              Firecracker snapshots.",
         ),
-        _ => None,
+        Runtime::Other(_) => None,
     }
 }
 
-/// Difference of the trace from the published one, as far as the definition shows it.
-fn trace(design: &Design) -> Option<String> {
+/// Difference of the trace from the published one, as far as the points show it.
+fn trace(plan: Plan<'_>) -> Option<String> {
     let published = "Published: a sample of the Azure Functions trace.";
-    if let Some((path, _)) = design.each(TRACE).first() {
+    if let Some((path, _)) = plan.each(recorded_trace).first() {
         let what = format!("The trace is the one in `{path}`, with its checksums under the run's facts");
         return Some(format!("{what}; whether it is the published sample this page cannot tell. {published}"));
     }
-    let (name, _) = *design.each(SYNTHETIC).first()?;
+    let (name, _) = *plan.each(synthetic_trace).first()?;
     Some(format!("The trace is synthetic (`{name}`), made to the published shape. {published}"))
 }
 
 /// The part of the set-up that every caption of a figure states.
-pub(super) fn caption(design: &Design) -> String {
-    let hollow = design.each(RUNTIME).into_iter().find(|(runtime, _)| *runtime == HOLLOW);
+pub(super) fn caption(plan: Plan<'_>) -> String {
+    let mut runtimes = plan.each(|point| point.sandbox.runtime.as_ref()).into_iter();
+    let hollow = runtimes.find(|(runtime, _)| **runtime == Runtime::Hollow);
     let hollow = hollow.map(|(_, points)| format!(" Sandboxes are hollow{}.", at(&points)));
-    let is_synthetic = !design.at_rate && design.each(TRACE).is_empty() && !design.each(SYNTHETIC).is_empty();
+    let is_synthetic = plan.each(recorded_trace).is_empty() && !plan.each(synthetic_trace).is_empty();
     let synthetic = is_synthetic.then(|| " The trace is synthetic.".to_owned());
     [hollow, synthetic].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use record::points_of_definition;
+
     use super::*;
 
     fn of(definition: &str, command: &[&str]) -> (Vec<String>, Vec<String>, String) {
@@ -187,10 +201,10 @@ mod tests {
             "systems":{},"seeds":{},"checksums":{},"exit":"done","notes":[]}"#,
         )
         .unwrap();
-        manifest.definition = definition.to_owned();
+        manifest.points = points_of_definition(definition).unwrap();
         manifest.command = command.iter().map(|argument| (*argument).to_owned()).collect();
-        let design = Design::of(&manifest);
-        (load(&design), sandboxes(&design), differences(&manifest, &design).join("\n"))
+        let plan = Plan::of(&manifest);
+        (load(plan), sandboxes(plan), differences(&manifest, plan).join("\n"))
     }
 
     #[test]

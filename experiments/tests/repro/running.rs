@@ -4,7 +4,10 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use record::{ColdStart, ExitState, Finding, Invariant, ProcessUsage, Weight, read_table};
+use record::{
+    ColdStart, ExitState, Finding, Invariant, Manifest, ProcessUsage, Weight, points_of_definition, read_json,
+    read_table,
+};
 
 use crate::toy::{Toy, is_alive, said, wait_until};
 
@@ -32,7 +35,14 @@ fn a_run_leaves_its_files_and_no_process() {
     assert!(functions.contains("\"cpu\":500"), "the definition is laid over the functions: {functions}");
     assert!(!point.path.join("data").exists(), "the data of a system that ended well is removed");
     assert!(point.path.join("registered").is_file(), "but for what is to be kept");
-    let facts = &toy.manifest().systems["toy"];
+    let manifest: Manifest = read_json(&toy.out().manifest()).unwrap();
+    let by_definition = points_of_definition(&manifest.definition).unwrap();
+    assert_eq!(
+        (manifest.points.len(), &manifest.points),
+        (1, &by_definition),
+        "readers need not interpret the definition"
+    );
+    let facts = &manifest.systems["toy"];
     assert_eq!((facts.version.as_str(), facts.binaries.len()), ("toyd 1.0", 1));
     assert!(said(&output).contains("analysed out"), "{}", said(&output));
     assert!(said(&output).contains(r#""exit": "done""#), "the report knows the end of the run: {}", said(&output));

@@ -1,8 +1,13 @@
 //! A smaller measurement than the claim requires, or noise on the reference's machine: neither holds a claim.
 
-use record::{ClaimOutcome, DiscardedTry, Finding, Invariant, MachineUse, Outcome, Weight};
+use std::time::Duration;
 
-use super::{assert_claim, assert_outcome, rig::Rig};
+use record::{ClaimOutcome, DiscardedTry, Finding, Invariant, Load, MachineUse, Outcome, TraceLoad, Weight};
+
+use super::{
+    assert_claim, assert_outcome,
+    rig::{Rig, replayed},
+};
 
 #[test]
 fn marks_invalidate_nothing_and_are_noted_with_the_claim() {
@@ -35,20 +40,21 @@ fn of_a_claim_about_one_system_everything_must_be_proved_and_only_cold_rows_be_t
 fn a_load_smaller_than_what_is_claimed_is_no_evidence() {
     let rig = Rig::trace([1200.0; 5]);
     assert_outcome(&rig, ClaimOutcome::Held, "");
-    for (with, without, said) in [
-        ("minutes = 29", "minutes = 30", "load.minutes of at least 30, and this run has 29"),
-        ("minute = \"1s\"", "minute = \"1m\"", "load.minute of at least 60, and this run has 1s"),
-        ("max_cores = 0.5\nminutes = 30", "minutes = 30", "load.max_cores of at least 51, and this run has 0.5"),
-        ("max_run = \"10s\"\nminutes = 30", "minutes = 30", "load.max_run of at least 600, and this run has 10s"),
-        ("functions = 20\nminutes = 30", "minutes = 30", "load.functions of at least 500, and this run has 20"),
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    for (load, said) in [
+        (TraceLoad { minutes: Some(29), ..replayed() }, "load.minutes of at least 30, and this run has 29"),
+        (TraceLoad { minute: seconds(1), ..replayed() }, "load.minute of at least 60, and this run has 1s"),
+        (TraceLoad { max_cores: Some(0.5), ..replayed() }, "load.max_cores of at least 51, and this run has 0.5"),
+        (TraceLoad { max_run: seconds(10), ..replayed() }, "load.max_run of at least 600, and this run has 10s"),
+        (TraceLoad { functions: Some(20), ..replayed() }, "load.functions of at least 500, and this run has 20"),
     ] {
         let mut smaller = rig.clone();
-        smaller.manifest.definition = rig.manifest.definition.replace(without, with);
+        smaller.manifest.points[0].load = Load::Trace(load);
         assert_outcome(&smaller, ClaimOutcome::NotMeasured, said);
         assert!(smaller.first().found.is_some(), "what it found is shown");
     }
     let mut larger = rig.clone();
-    larger.manifest.definition = rig.manifest.definition.replace("minutes = 30", "functions = 500\nminutes = 60");
+    larger.manifest.points[0].load = Load::Trace(TraceLoad { functions: Some(500), minutes: Some(60), ..replayed() });
     assert_outcome(&larger, ClaimOutcome::Held, "");
 }
 

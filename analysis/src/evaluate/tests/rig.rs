@@ -2,20 +2,18 @@
 
 use std::path::PathBuf;
 
+use std::time::Duration;
+
 use record::{
-    CheckedRepetition, Claims, ColdSummary, EvaluatedClaim, FailurePolicy, Finding, Invariant, Invariants, MachineUse,
-    Manifest, Outcome, PointDir, PointSummary, ProcessSummary, RateCheck, Rates, RowCounts, SCHEMA_VERSION, Scope,
-    SlowdownDefinition, SlowdownSummary, Spread, SustainedRateTest, Validity, Weight,
+    CheckedRepetition, Claims, ColdSummary, EvaluatedClaim, FailurePolicy, Finding, Invariant, Invariants, Load,
+    MachineUse, Manifest, Outcome, Point, PointDir, PointSummary, ProcessSummary, RateCheck, RateLoad, Rates,
+    RowCounts, SCHEMA_VERSION, Scope, SlowdownDefinition, SlowdownSummary, Spread, SustainedRateTest, TraceLoad,
+    Validity, Weight,
 };
 
-use crate::{
-    curves::Curves, design::Design, evaluate::evaluate, series::Series, summarise::PointResult,
-    verification::Verification,
-};
+use crate::{curves::Curves, evaluate::evaluate, series::Series, summarise::PointResult, verification::Verification};
 
 /// Rates that ours is measured at, and those of the baseline; the bound of 1,250 lies at 3,750 against 3 per second.
-const SWEEP: &str = "[load]\nkind = \"rate\"\ncooldown = \"5s\"\n[sandbox]\nruntime = \"hollow\"\n\
-    delay = \"40ms\"\n";
 pub(super) const OURS: [u32; 4] = [1000, 3000, 3900, 4500];
 pub(super) const THEIRS: [f64; 4] = [2.0, 3.0, 3.1, 5.0];
 
@@ -48,14 +46,14 @@ pub(super) enum Minute {
 }
 
 impl Rig {
-    pub(super) fn new(experiment: &str, definition: &str) -> Self {
+    pub(super) fn new(experiment: &str, points: Vec<Point>) -> Self {
         let mut manifest: Manifest = serde_json::from_str(
             r#"{"schema_version":1,"experiment":"","scale":"laptop","started":"","ended":null,"git_revision":"",
             "command":[],"definition":"","host":{"cpu":"","cores":2,"memory_mib":1,"kernel":"","mitigations":{},"clock":""},
             "systems":{},"seeds":{},"checksums":{},"exit":"done","notes":[]}"#,
         )
         .unwrap();
-        (manifest.experiment, manifest.definition) = (experiment.to_owned(), definition.to_owned());
+        (manifest.experiment, manifest.points) = (experiment.to_owned(), points);
         let (quiet, proved) = (Invariant::NOISE.to_vec(), Invariant::IDENTITY_OF_ALL.to_vec());
         Self { manifest, points: Vec::new(), invariants: Vec::new(), quiet, proved, checked: true }
     }
@@ -63,11 +61,7 @@ impl Rig {
     /// A sweep in which each repetition of ours sustains so many per second, and the baseline 2 and surely not 3.
     pub(super) fn sweep<const N: usize>(sustained: [u32; N]) -> Self {
         let rates = OURS.map(f64::from).into_iter().chain(THEIRS);
-        let point = |rate: f64| {
-            format!("[[points]]\nname = \"{}\"\nload.rate = {rate:?}\nsandbox.delay = \"40ms\"\n", name(rate))
-        };
-        let definition = rates.map(point).fold(format!("repetitions = {N}\n{SWEEP}"), |text, point| text + &point);
-        let mut rig = Self::new("cold-start-sweep", &definition);
+        let mut rig = Self::new("cold-start-sweep", rates.map(|rate| planned(rate, N)).collect());
         for (number, highest) in (1..).zip(sustained) {
             for rate in OURS {
                 let what = if rate <= highest { Minute::Sustained } else { Minute::Failed };
@@ -81,8 +75,7 @@ impl Rig {
 
     /// A trace on which slowdowns of the baseline are these, with failures penalised and dropped; those of ours are 1.
     pub(super) fn trace<const N: usize>(slowdowns: [f64; N]) -> Self {
-        let definition = format!("repetitions = {N}\n[load]\nminutes = 30\nminute = \"1m\"\n");
-        let mut rig = Self::new("azure-500", &definition);
+        let mut rig = Self::new("azure-500", vec![only(Load::Trace(replayed()), N)]);
         for (number, slowdown) in (1..).zip(slowdowns) {
             for (system, p99) in [("dirigent-kpa", 1.0), ("knative", slowdown)] {
                 let of = |failures| SlowdownSummary {
@@ -107,7 +100,8 @@ impl Rig {
 
     /// Bursts in which the cluster manager's shares of Knative's cold starts are these, in thousandths.
     pub(super) fn bursts<const N: usize>(shares: [i64; N]) -> Self {
-        let mut rig = Self::new("overhead", &format!("repetitions = {N}\n[load]\nkind = \"rate\"\nburst = 100\n"));
+        let load = Load::Rate(RateLoad { burst: Some(100), ..RateLoad::default() });
+        let mut rig = Self::new("overhead", vec![only(load, N)]);
         for (number, share) in (1..).zip(shares) {
             let overhead_permille = Some(spread(share));
             let cold = ColdSummary { overhead_permille, ..ColdSummary::default() };
@@ -162,9 +156,10 @@ impl Rig {
     pub(super) fn plan(&mut self, subject: &[&str], reference: &[&str]) {
         let all = OURS.map(|rate| (f64::from(rate), subject)).into_iter().chain(THEIRS.map(|rate| (rate, reference)));
         for (rate, systems) in all {
-            let named = format!("name = \"{}\"\n", name(rate));
-            let planned = format!("{named}systems = {systems:?}\n");
-            self.manifest.definition = self.manifest.definition.replace(&named, &planned);
+            let place = name(rate);
+            for point in self.manifest.points.iter_mut().filter(|point| point.name == place) {
+                point.systems = systems.iter().map(|&system| system.to_owned()).collect();
+            }
         }
     }
 
@@ -222,8 +217,30 @@ impl Rig {
         let results: Vec<PointResult> =
             points.into_iter().map(|summary| PointResult { summary, curves: curves() }).collect();
         let series = Series::group(&results);
-        evaluate(&self.manifest, &Design::of(&self.manifest), &series, &verification)
+        evaluate(&self.manifest, &series, &verification)
     }
+}
+
+/// A planned point of the sweep.
+pub(super) fn planned(rate: f64, repetitions: usize) -> Point {
+    let load = RateLoad { rate_per_s: Some(rate), cooldown: Some(Duration::from_secs(5)), burst: None };
+    let values = [("load.rate", format!("{rate:?}")), ("sandbox.delay", "40ms".to_owned())];
+    Point {
+        name: name(rate),
+        values: values.map(|(key, value)| (key.to_owned(), value)).into(),
+        ..only(Load::Rate(load), repetitions)
+    }
+}
+
+/// The trace that is replayed where claims hold.
+pub(super) fn replayed() -> TraceLoad {
+    TraceLoad { minutes: Some(30), minute: Some(Duration::from_secs(60)), ..TraceLoad::default() }
+}
+
+/// The only point of a definition.
+fn only(load: Load, repetitions: usize) -> Point {
+    let repetitions = Some(u32::try_from(repetitions).unwrap());
+    Point { name: Point::ONLY.to_owned(), repetitions, load, ..Point::default() }
 }
 
 /// A rule that holds in a repetition; a rule about noise means that there was none.

@@ -4,7 +4,7 @@ use record::{ClaimOutcome, FailedRepetition, Finding, Invariant, Weight};
 
 use super::{
     Kind, assert_claim, costs, kinds,
-    rig::{Minute, Rig, name},
+    rig::{Minute, Rig, name, planned},
 };
 
 const WHY: &str = "control-plane ended with exit code 7";
@@ -129,7 +129,7 @@ fn ours_that_dies_where_a_lower_rate_was_too_much_already_decides_no_rate() {
         rig.minute(("dirigent-kpa", 9000.0, number), Minute::Failed);
         ends_early(&mut rig, ("dirigent-kpa", "rate-9000", number));
     }
-    rig.manifest.definition += "[[points]]\nname = \"rate-9000\"\nload.rate = 9000.0\nsandbox.delay = \"40ms\"\n";
+    rig.manifest.points.push(planned(9000.0, 8));
     assert_claim(&rig.claim("cold-start-rate-knative"), ClaimOutcome::Held, "");
 }
 

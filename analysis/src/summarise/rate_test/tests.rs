@@ -172,7 +172,7 @@ fn what_cpu_time_is_divided_by_was_done_between_the_two_samples() {
     assert_eq!((done.operations, done.creations), (Some(30), None));
     assert_eq!(Done::of(&some, Some(&load), None, None).operations, None);
     // Each is ready half a second after it was asked for: the second and third within.
-    let creation = |requested_ms: i64, outcome| ColdStart {
+    let creation = |requested_ms: i64, outcome: CreationOutcome| ColdStart {
         function: String::new(),
         sandbox: String::new(),
         node: String::new(),
@@ -185,7 +185,7 @@ fn what_cpu_time_is_divided_by_was_done_between_the_two_samples() {
         publish_us: Some(900_000),
         net_worker_us: None,
         net_dataplane_us: None,
-        outcome: outcome.to_owned(),
+        outcome,
         create_steps: None,
     };
     let mut creations = vec![
