@@ -104,3 +104,62 @@ pub struct SecondaryRatio {
     /// The reason why it was not measured; empty if it was.
     pub reason: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [ClaimOutcome; 5] = [
+        ClaimOutcome::Held,
+        ClaimOutcome::Inconclusive,
+        ClaimOutcome::NotHeld,
+        ClaimOutcome::NotMeasured,
+        ClaimOutcome::Invalid,
+    ];
+
+    fn claim(outcome: ClaimOutcome) -> EvaluatedClaim {
+        EvaluatedClaim {
+            id: "c".to_owned(),
+            sentence: "It is faster.".to_owned(),
+            source: "a paper".to_owned(),
+            published: "twice".to_owned(),
+            criterion: String::new(),
+            statistic: "latency.p50".to_owned(),
+            outcome,
+            reason: String::new(),
+            found: Some(2.0),
+            unit: "times".to_owned(),
+            interval: Some((1.5, 2.5)),
+            p: None,
+            note: String::new(),
+            secondary: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn claims_that_were_not_measured_are_no_failure_and_open_ones_are() {
+        let hold = |outcomes: &[ClaimOutcome]| {
+            let claims = outcomes.iter().map(|outcome| claim(*outcome)).collect();
+            Claims { schema_version: 1, claims }.all_evaluated_hold()
+        };
+        assert!(hold(&[]) && hold(&[ClaimOutcome::Held, ClaimOutcome::NotMeasured]));
+        for failing in [ClaimOutcome::Inconclusive, ClaimOutcome::NotHeld, ClaimOutcome::Invalid] {
+            assert!(!hold(&[ClaimOutcome::Held, failing]), "{failing:?}");
+        }
+    }
+
+    #[test]
+    fn outcomes_have_one_name_in_files_and_tables() {
+        for outcome in ALL {
+            assert_eq!(serde_json::to_value(outcome).unwrap(), outcome.as_str());
+        }
+    }
+
+    #[test]
+    fn a_claim_keeps_the_field_names_of_the_first_version() {
+        let text = serde_json::to_string(&claim(ClaimOutcome::NotHeld)).unwrap();
+        assert!(text.contains(r#""verdict":"not held""#), "{text}");
+        assert!(!text.contains("criterion") && !text.contains("note") && !text.contains("beside"), "{text}");
+        assert_eq!(serde_json::from_str::<EvaluatedClaim>(&text).unwrap(), claim(ClaimOutcome::NotHeld));
+    }
+}

@@ -90,3 +90,70 @@ impl ColdStart {
         Some(own + self.dispatch_us.unwrap_or(0) + self.net_worker_us.unwrap_or(0))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{TableWriter, read_table};
+
+    fn creation() -> ColdStart {
+        ColdStart {
+            function: "f".to_owned(),
+            sandbox: "1-2".to_owned(),
+            node: "n".to_owned(),
+            requested_ns: -5,
+            decide_us: Some(1),
+            place_us: Some(2),
+            dispatch_us: Some(4),
+            create_us: Some(8),
+            ready_us: Some(16),
+            publish_us: Some(32),
+            net_worker_us: Some(64),
+            net_dataplane_us: None,
+            outcome: CreationOutcome::Cancelled,
+            create_steps: Some("net=3 start=5".to_owned()),
+        }
+    }
+
+    #[test]
+    fn the_way_to_ready_is_the_sum_of_its_phases_without_publication() {
+        assert_eq!(creation().to_ready_us(), Some(1 + 2 + 4 + 8 + 16 + 64));
+        let local = ColdStart { dispatch_us: None, net_worker_us: None, ..creation() };
+        assert_eq!(local.to_ready_us(), Some(1 + 2 + 8 + 16), "a system without separate workers hands nothing over");
+        for incomplete in [
+            ColdStart { decide_us: None, ..creation() },
+            ColdStart { place_us: None, ..creation() },
+            ColdStart { create_us: None, ..creation() },
+            ColdStart { ready_us: None, ..creation() },
+        ] {
+            assert_eq!(incomplete.to_ready_us(), None, "{incomplete:?}");
+        }
+    }
+
+    #[test]
+    fn creations_are_read_as_written_and_another_outcome_is_refused_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("coldstarts.csv");
+        let mut table = TableWriter::create(&path).unwrap();
+        for outcome in [CreationOutcome::Ready, CreationOutcome::Failed, CreationOutcome::Cancelled] {
+            table.write(&ColdStart { outcome, ..creation() }).unwrap();
+        }
+        table.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let names: Vec<&str> = text.lines().skip(1).filter_map(|line| line.split(',').nth(12)).collect();
+        assert_eq!(names, ["ready", "failed", "cancelled"]);
+        let back: Vec<ColdStart> = read_table(&path).unwrap();
+        assert_eq!(back[2], creation());
+        std::fs::write(&path, text.replace(",failed,", ",lost,")).unwrap();
+        let error = read_table::<ColdStart>(&path).unwrap_err().to_string();
+        assert!(error.starts_with(&format!("{}, row 3: ", path.display())), "{error}");
+        assert!(error.contains("unknown variant `lost`, expected one of `ready`, `failed`, `cancelled`"), "{error}");
+    }
+
+    #[test]
+    fn outcomes_are_ordered_by_name() {
+        let mut outcomes = [CreationOutcome::Ready, CreationOutcome::Failed, CreationOutcome::Cancelled];
+        outcomes.sort_unstable();
+        assert_eq!(outcomes.map(|outcome| outcome.to_string()), ["cancelled", "failed", "ready"]);
+    }
+}

@@ -302,6 +302,47 @@ mod tests {
     }
 
     #[test]
+    fn outcomes_are_ordered_by_name() {
+        let mut outcomes = [Outcome::Unsent, Outcome::Ok, Outcome::Timeout, Outcome::Error, Outcome::Refused];
+        outcomes.sort_unstable();
+        assert_eq!(outcomes.map(|outcome| outcome.to_string()), ["error", "ok", "refused", "timeout", "unsent"]);
+    }
+
+    #[test]
+    fn latency_and_lag_count_from_when_a_row_was_due() {
+        assert_eq!((row(3).latency_ns(), row(3).lag_ns()), (Some(5), Some(1)));
+        let unsent = Invocation { sent_ns: None, done_ns: None, outcome: Outcome::Unsent, ..row(3) };
+        assert_eq!((unsent.latency_ns(), unsent.lag_ns()), (None, None));
+    }
+
+    #[test]
+    fn a_bad_row_is_named_with_its_column_and_the_rows_before_it_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invocations.csv.zst");
+        let mut csv = csv::Writer::from_writer(Vec::new());
+        [row(0), row(1)].iter().for_each(|row| csv.serialize(row).unwrap());
+        let text =
+            String::from_utf8(csv.into_inner().unwrap()).unwrap().replace("f1,1,measured,10", "f1,1,measured,soon");
+        std::fs::write(&path, zstd::encode_all(text.as_bytes(), COMPRESSION_LEVEL).unwrap()).unwrap();
+        let mut rows = InvocationReader::open(&path).unwrap();
+        assert_eq!(rows.next().unwrap().unwrap(), row(0));
+        let error = rows.next().unwrap().unwrap_err().to_string();
+        assert_eq!(error, format!("{}, row 3: column scheduled_ns: invalid digit found in string", path.display()));
+    }
+
+    #[test]
+    fn a_file_without_any_complete_frame_has_no_rows() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("invocations.csv.zst");
+        let mut writer = InvocationWriter::create(&path).unwrap();
+        writer.write(&row(0)).unwrap();
+        writer.flush().unwrap();
+        writer.flush().unwrap();
+        File::options().write(true).open(&path).unwrap().set_len(6).unwrap();
+        assert_eq!(InvocationReader::open(&path).unwrap().count(), 0);
+    }
+
+    #[test]
     fn a_file_that_is_something_else_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("invocations.csv.zst");

@@ -272,3 +272,124 @@ fn subdirectories(path: &Path) -> Result<Vec<String>, RecordError> {
     };
     list().map_err(|source| RecordError::File { path: path.to_owned(), source })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Point, manifest::tests::manifest};
+
+    fn run() -> (tempfile::TempDir, RunDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDir(folder.path().to_owned());
+        (folder, run)
+    }
+
+    fn with_source(error: &RecordError) -> String {
+        let source = std::error::Error::source(error).map(ToString::to_string);
+        format!("{error}: {}", source.unwrap_or_default())
+    }
+
+    #[test]
+    fn repetitions_with_rows_are_listed_by_system_point_and_number() {
+        let (_folder, run) = run();
+        for (system, point, repetition) in [("b", "p", 10), ("b", "p", 9), ("a", "q", 1), ("a", "p", 2), ("a", "p", 3)]
+        {
+            let point = run.point(system, point, repetition);
+            fs::create_dir_all(&point.path).unwrap();
+            if repetition != 3 {
+                fs::write(point.invocations(), "").unwrap();
+            }
+        }
+        // Neither failed and replaced repetitions nor other folders of a run count.
+        for other in [run.failed("a", "p", 4), run.replaced("a", "p", 5), run.report(), run.0.join("schedules/p/1")] {
+            fs::create_dir_all(&other).unwrap();
+            fs::write(other.join("invocations.csv"), "").unwrap();
+        }
+        fs::write(run.failed("a", "p", 4).join("invocations.csv.zst"), "").unwrap();
+        fs::write(run.replaced("a", "p", 5).join("invocations.csv.zst"), "").unwrap();
+        let found = run.points().unwrap();
+        let places: Vec<_> = found.iter().map(|one| (&*one.system, &*one.point, one.repetition)).collect();
+        assert_eq!(places, [("a", "p", 2), ("a", "q", 1), ("b", "p", 9), ("b", "p", 10)]);
+        assert!(found[0].invocations().ends_with("a/p/2/invocations.csv.zst"));
+    }
+
+    #[test]
+    fn a_folder_that_is_none_cannot_be_listed() {
+        let (_folder, run) = run();
+        let error = RunDir(run.0.join("absent")).points().unwrap_err();
+        assert!(with_source(&error).ends_with("absent: No such file or directory (os error 2)"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_without_a_manifest_is_no_run() {
+        let (_folder, run) = run();
+        let error = run.read_manifest().unwrap_err().to_string();
+        assert_eq!(error, format!("{} holds no run: there is no manifest.json in it", run.0.display()));
+        assert_eq!(run.read_invariants().unwrap(), None, "it was not checked");
+    }
+
+    #[test]
+    fn documents_of_a_newer_version_are_refused() {
+        let (_folder, run) = run();
+        write_json(&run.manifest(), &Manifest { schema_version: SCHEMA_VERSION + 1, ..manifest() }).unwrap();
+        let newer = Invariants { schema_version: SCHEMA_VERSION + 1, checked: Vec::new(), invariants: Vec::new() };
+        write_json(&run.invariants(), &newer).unwrap();
+        for (error, file) in [
+            (run.read_manifest().unwrap_err().to_string(), run.manifest()),
+            (run.read_invariants().unwrap_err().to_string(), run.invariants()),
+        ] {
+            let expected =
+                format!("{} has schema version 2, this program reads up to 1: use a newer one", file.display());
+            assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
+    fn a_malformed_document_is_named_with_line_and_field() {
+        let (_folder, run) = run();
+        fs::write(run.manifest(), "{\n\"schema_version\": \"one\"}").unwrap();
+        let error = with_source(&run.read_manifest().unwrap_err());
+        let expected = format!("{}: invalid type: string \"one\", expected u32 at line 2", run.manifest().display());
+        assert!(error.starts_with(&expected), "{error}");
+        fs::write(run.manifest(), "{\"schema_version\":1}").unwrap();
+        let error = with_source(&run.read_manifest().unwrap_err());
+        assert!(error.contains("missing field `experiment`"), "{error}");
+    }
+
+    #[test]
+    fn points_are_those_of_the_manifest_before_those_of_its_definition() {
+        let (_folder, run) = run();
+        let names = |points: Vec<Point>, definition: &str| {
+            let definition = definition.to_owned();
+            write_json(&run.manifest(), &Manifest { points, definition, ..manifest() }).unwrap();
+            let read = run.read_manifest().unwrap();
+            read.points.into_iter().map(|point| point.name).collect::<Vec<_>>()
+        };
+        let definition = "[[points]]\nname = \"by-text\"\n";
+        let point = Point { name: "recorded".to_owned(), ..Point::default() };
+        assert_eq!(names(vec![point], definition), ["recorded"]);
+        assert_eq!(names(Vec::new(), definition), ["by-text"]);
+        assert!(names(Vec::new(), "not toml [").is_empty(), "its rows can still be read");
+    }
+
+    #[test]
+    fn a_document_replaces_the_one_before_and_leaves_nothing_else() {
+        let (_folder, run) = run();
+        for number in [1, 22] {
+            write_json(&run.plan(), &number).unwrap();
+            assert_eq!(read_json::<u32>(&run.plan()).unwrap(), number);
+        }
+        assert_eq!(fs::read_to_string(run.plan()).unwrap(), "22\n");
+        assert_eq!(fs::read_dir(&run.0).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_document_that_cannot_be_written_leaves_the_one_before() {
+        let (_folder, run) = run();
+        write_json(&run.plan(), &1).unwrap();
+        // A folder in the place of the partial file: also root cannot write it.
+        fs::create_dir(run.plan().with_extension("partial")).unwrap();
+        let error = write_json(&run.plan(), &2).unwrap_err().to_string();
+        assert_eq!((error, read_json::<u32>(&run.plan()).unwrap()), (run.plan().display().to_string(), 1));
+    }
+}

@@ -64,3 +64,28 @@ pub struct LoadSummary {
     /// True if the load was stopped before its end.
     pub interrupted: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EARLIER: &str = r#"{"schema_version":1,"started_unix_ns":5,"schedule_sha256":"ab","seed":1,"scheduled":3,
+        "sent":3,"outcomes":{"timeout":1,"ok":2},"cold":0,"span_ns":9,"lag":{"p50_ns":1,"p99_ns":2,"max_ns":3},
+        "lag_bound_ns":4,"latency_p50_ns":5,"latency_p99_ns":6,"cpu_us":7,"wall_us":8,"pacing":"p",
+        "machine_floor_p99_ns":9,"valid":true,"notes":[],"interrupted":false}"#;
+
+    #[test]
+    fn a_summary_of_earlier_versions_is_read_and_lists_outcomes_by_name() {
+        let summary: LoadSummary = serde_json::from_str(EARLIER).unwrap();
+        assert_eq!((summary.reading, summary.outcomes[&Outcome::Timeout]), (None, 1));
+        let text = serde_json::to_string(&summary).unwrap();
+        assert!(text.contains(r#""outcomes":{"ok":2,"timeout":1}"#) && !text.contains("reading"), "{text}");
+    }
+
+    #[test]
+    fn an_unknown_outcome_is_refused() {
+        let text = EARLIER.replace("\"timeout\"", "\"late\"");
+        let error = serde_json::from_str::<LoadSummary>(&text).unwrap_err().to_string();
+        assert!(error.contains("unknown variant `late`"), "{error}");
+    }
+}

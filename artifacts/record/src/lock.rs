@@ -166,6 +166,32 @@ mod tests {
     }
 
     #[test]
+    fn a_place_that_cannot_hold_a_lock_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = DirectoryLock::take(&file, &holder("first")).unwrap_err().to_string();
+        assert_eq!(error, format!("cannot lock {}", file.join(LOCK_FILE).display()));
+    }
+
+    #[test]
+    fn a_holder_that_has_not_written_its_name_yet_is_another_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = DirectoryLock::take(folder.path(), &holder("first")).unwrap();
+        lock.file.set_len(0).unwrap();
+        let error = DirectoryLock::check(folder.path()).unwrap_err().to_string();
+        assert_eq!(error, format!("{} is in use by another process", folder.path().display()));
+        drop(lock);
+    }
+
+    #[test]
+    fn a_released_lock_names_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        drop(DirectoryLock::take(folder.path(), &holder("first")).unwrap());
+        assert_eq!(fs::read(folder.path().join(LOCK_FILE)).unwrap(), b"");
+    }
+
+    #[test]
     fn a_directory_without_a_lock_is_free_and_stays_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         DirectoryLock::check(folder.path()).unwrap();

@@ -154,3 +154,63 @@ impl Manifest {
         self.quick || self.notes.iter().any(|note| note == Self::QUICK_NOTE)
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A manifest with every field that the first version had, and no other.
+    pub(crate) fn manifest() -> Manifest {
+        serde_json::from_str(
+            r#"{"schema_version":1,"experiment":"e","scale":"laptop","started":"2026-01-02T03:04:05Z","ended":null,
+            "git_revision":"0123","command":["repro","run"],"definition":"","systems":{},"seeds":{"schedule":7},
+            "host":{"cpu":"c","cores":2,"memory_mib":1,"kernel":"k","mitigations":{},"clock":"tsc"},
+            "checksums":{},"exit":"done","notes":[]}"#,
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn a_manifest_of_the_first_version_is_read_and_written_without_what_it_lacks() {
+        let first = manifest();
+        assert!(!first.is_quick() && !first.is_resumed() && first.failures.is_empty() && first.points.is_empty());
+        let text = serde_json::to_string(&first).unwrap();
+        for absent in ["programs", "points", "failures", "discarded"] {
+            assert!(!text.contains(absent), "{absent} in {text}");
+        }
+        assert_eq!(serde_json::from_str::<Manifest>(&text).unwrap(), first);
+    }
+
+    #[test]
+    fn a_run_is_quick_by_its_field_or_by_the_note_of_earlier_versions() {
+        let noted = |note: &str| Manifest { notes: vec![note.to_owned()], ..manifest() };
+        assert!(noted(Manifest::QUICK_NOTE).is_quick());
+        assert!(Manifest { quick: true, ..manifest() }.is_quick());
+        assert!(!noted("quick").is_quick());
+    }
+
+    #[test]
+    fn a_run_is_resumed_if_a_note_begins_like_that_of_a_later_session() {
+        let noted = |note: &str| Manifest { notes: vec!["another".to_owned(), note.to_owned()], ..manifest() };
+        assert!(noted(&format!("{}2026-01-03T00:00:00Z: repro run", Manifest::RESUMED_NOTE)).is_resumed());
+        assert!(!noted("it was resumed once").is_resumed());
+    }
+
+    #[test]
+    fn a_failure_says_only_if_it_is_none_of_the_system() {
+        let failure = FailedRepetition { reason: "no rows".to_owned(), repetition: 1, ..FailedRepetition::default() };
+        let text = serde_json::to_string(&failure).unwrap();
+        assert_eq!(text, r#"{"system":"","point":"","repetition":1,"reason":"no rows"}"#);
+        let untried = FailedRepetition { untried: true, ..failure };
+        let text = serde_json::to_string(&untried).unwrap();
+        assert!(text.ends_with(r#""untried":true}"#), "{text}");
+        assert_eq!(serde_json::from_str::<FailedRepetition>(&text).unwrap(), untried);
+    }
+
+    #[test]
+    fn an_unknown_state_is_refused() {
+        let text = serde_json::to_string(&manifest()).unwrap().replace("\"done\"", "\"finished\"");
+        let error = serde_json::from_str::<Manifest>(&text).unwrap_err().to_string();
+        assert!(error.contains("unknown variant `finished`, expected one of `running`, `done`"), "{error}");
+    }
+}

@@ -280,3 +280,25 @@ pub struct Validity {
 fn is_zero(count: &u64) -> bool {
     *count == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_of_earlier_versions_are_read_and_outcomes_are_by_name() {
+        let text = r#"{"scheduled":null,"recorded":5,"unaccounted":null,"duplicated":0,"warmup":1,"measured":4,"sent":4,"outcomes":{"ok":3,"refused":1},"functions":2}"#;
+        let counts: RowCounts = serde_json::from_str(text).unwrap();
+        assert_eq!((counts.ok(), counts.outcomes[&Outcome::Refused], counts.impossible), (3, 1, 0));
+        assert_eq!(serde_json::to_string(&counts).unwrap(), text, "what did not occur is absent");
+        assert_eq!(RowCounts::default().ok(), 0);
+    }
+
+    #[test]
+    fn use_of_the_machine_of_earlier_versions_lacks_what_they_did_not_record() {
+        let text = r#"{"system_percent":1.0,"generator_percent":2.0,"runner_percent":3.0,"others_percent":4.0,"interrupts_percent":5.0,"steal_percent":6.0,"idle_percent":79.0}"#;
+        let machine: MachineUse = serde_json::from_str(text).unwrap();
+        assert_eq!((machine.in_no_row_us, machine.disks, machine.busiest_disk_percent), (None, None, None));
+        assert_eq!(serde_json::to_string(&machine).unwrap(), text);
+    }
+}

@@ -80,6 +80,50 @@ mod tests {
     use super::*;
     use crate::ProcessUsage;
 
+    fn usage(process: &str) -> ProcessUsage {
+        ProcessUsage { process: process.to_owned(), cpu_user_us: 1, cpu_sys_us: 2, rss_bytes: 3, ctx_switches: 4 }
+    }
+
+    #[test]
+    fn rows_are_read_as_written_below_one_header() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("processes.csv");
+        let rows = [usage("control-plane"), usage("a, \"quoted\"\nname")];
+        let mut table = TableWriter::create(&path).unwrap();
+        rows.iter().for_each(|row| table.write(row).unwrap());
+        table.flush().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(
+            text.starts_with("process,cpu_user_us,cpu_sys_us,rss_bytes,ctx_switches\ncontrol-plane,1,2,3,4\n"),
+            "{text}"
+        );
+        assert_eq!(read_table::<ProcessUsage>(&path).unwrap(), rows);
+        TableWriter::create(&path).unwrap().flush().unwrap();
+        assert_eq!(read_table::<ProcessUsage>(&path).unwrap(), [], "a new table replaces the file");
+    }
+
+    #[test]
+    fn a_missing_column_or_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("processes.csv");
+        let absent = read_table::<ProcessUsage>(&path).unwrap_err().to_string();
+        assert_eq!(absent, path.display().to_string());
+        std::fs::write(&path, "process,cpu_user_us\na,1\n").unwrap();
+        let error = read_table::<ProcessUsage>(&path).unwrap_err().to_string();
+        assert!(error.contains("row 2: ") && error.contains("missing field `cpu_sys_us`"), "{error}");
+        std::fs::write(&path, "process,cpu_user_us,cpu_sys_us,rss_bytes,ctx_switches\na,1,2\n").unwrap();
+        let error = read_table::<ProcessUsage>(&path).unwrap_err().to_string();
+        assert!(error.contains("row 2: ") && error.contains("found record with 3 fields"), "{error}");
+    }
+
+    #[test]
+    fn a_table_in_no_folder_cannot_be_created() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("absent/processes.csv");
+        let error = TableWriter::create(&path).err().map(|error| error.to_string());
+        assert_eq!(error, Some(path.display().to_string()));
+    }
+
     #[test]
     fn a_bad_value_is_named_by_row_and_column() {
         let dir = tempfile::tempdir().unwrap();
