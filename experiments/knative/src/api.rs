@@ -95,3 +95,117 @@ fn is_final(error: &kube::Error) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        convert::Infallible,
+        sync::{Arc, Mutex},
+    };
+
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+
+    use super::*;
+
+    /// An API server that responds to each request with the next status, and the requests that it got.
+    fn server(statuses: &[u16]) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (kept, statuses) = (Arc::clone(&requests), statuses.to_vec());
+        let server = tower::service_fn(move |request: Request<Body>| {
+            let mut kept = kept.lock().unwrap();
+            let status = statuses.get(kept.len()).copied().unwrap_or(200);
+            kept.push(format!("{} {}", request.method(), request.uri().path()));
+            let body = match status {
+                200..=299 => json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c" } }),
+                _ => json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": status,
+                    "message": "refused by the test", "reason": "" }),
+            };
+            let response = Response::builder().status(status).body(Body::from(body.to_string().into_bytes()));
+            async move { Ok::<_, Infallible>(response.unwrap()) }
+        });
+        (Client::new(server, "default"), requests)
+    }
+
+    fn map() -> Value {
+        json!({ "apiVersion": "v1", "kind": "ConfigMap", "metadata": { "name": "c", "namespace": "n" } })
+    }
+
+    const MAPS: &str = "/api/v1/namespaces/n/configmaps";
+
+    #[tokio::test]
+    async fn an_object_is_created_or_laid_over_the_one_that_is_there() {
+        let (client, requests) = server(&[201]);
+        apply(&client, &map()).await.unwrap();
+        assert_eq!(*requests.lock().unwrap(), [format!("POST {MAPS}")]);
+        let (client, requests) = server(&[409, 200]);
+        apply(&client, &map()).await.unwrap();
+        assert_eq!(*requests.lock().unwrap(), [format!("POST {MAPS}"), format!("PATCH {MAPS}/c")]);
+    }
+
+    #[tokio::test]
+    async fn an_object_of_a_group_and_without_a_namespace_has_its_own_path() {
+        let (client, requests) = server(&[201]);
+        let role =
+            json!({ "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "r" } });
+        apply(&client, &role).await.unwrap();
+        assert_eq!(*requests.lock().unwrap(), ["POST /apis/rbac.authorization.k8s.io/v1/clusterroles"]);
+    }
+
+    #[tokio::test]
+    async fn an_object_without_kind_or_name_is_refused_without_a_request() {
+        let (client, requests) = server(&[]);
+        for (object, expected) in [
+            (json!({ "metadata": { "name": "c" } }), "an object without a kind"),
+            (json!({ "kind": "ConfigMap", "metadata": {} }), "a ConfigMap without a name"),
+        ] {
+            assert_eq!(apply(&client, &object).await.unwrap_err().to_string(), expected);
+        }
+        assert!(requests.lock().unwrap().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_webhook_that_is_not_reachable_yet_is_tried_again() {
+        let (client, requests) = server(&[500, 500, 201]);
+        apply(&client, &map()).await.unwrap();
+        assert_eq!(requests.lock().unwrap().len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_goes_on_refusing_is_given_up_in_the_end() {
+        let (client, requests) = server(&[503; 1_000]);
+        let began = Instant::now();
+        let error = apply(&client, &map()).await.unwrap_err().to_string();
+        assert_eq!(error, "applying ConfigMap c");
+        assert!(began.elapsed() >= RETRY_TIMEOUT && began.elapsed() < 2 * RETRY_TIMEOUT);
+        assert!(requests.lock().unwrap().len() > 100, "it was tried all the time");
+    }
+
+    #[tokio::test]
+    async fn an_object_that_the_server_finds_wrong_is_not_tried_again() {
+        for status in [400, 401, 405, 422] {
+            let (client, requests) = server(&[status]);
+            let error = format!("{:#}", apply(&client, &map()).await.unwrap_err());
+            assert!(error.starts_with("applying ConfigMap c: ") && error.contains("refused by the test"), "{error}");
+            assert_eq!(requests.lock().unwrap().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn removing_what_is_not_there_succeeds_and_another_refusal_is_an_error() {
+        let resource = resource("", "v1", "ConfigMap");
+        let remove_with = |status| {
+            let resource = &resource;
+            async move {
+                let (client, requests) = server(&[status]);
+                let api: Api<DynamicObject> = Api::namespaced_with(client, "n", resource);
+                let removed = remove(&api, "c").await.map_err(|error| error.to_string());
+                assert_eq!(*requests.lock().unwrap(), [format!("DELETE {MAPS}/c")]);
+                removed
+            }
+        };
+        assert_eq!((remove_with(200).await, remove_with(404).await), (Ok(()), Ok(())));
+        assert_eq!(remove_with(403).await, Err("removing c".to_owned()));
+    }
+}

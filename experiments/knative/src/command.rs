@@ -347,3 +347,6 @@ async fn prepare(arguments: Prepare) -> anyhow::Result<()> {
         () = signals.come() => bail!("interrupted: nothing was kept"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -147,3 +147,32 @@ fn checksums(bin: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     }
     Ok(sums)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrapper_is_unpacked_with_all_its_files_over_what_an_interrupted_build_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let knative = WRAPPERS.iter().find(|wrapper| wrapper.name == KNATIVE).unwrap();
+        fs::create_dir_all(folder.path().join("knative")).unwrap();
+        fs::write(folder.path().join("knative/go.mod"), "half of it").unwrap();
+        let module = unpack(folder.path(), knative).unwrap();
+        assert_eq!(module, folder.path().join("knative"));
+        for (name, content) in knative.files {
+            assert_eq!(fs::read_to_string(module.join(name)).unwrap(), *content, "{name}");
+        }
+    }
+
+    #[test]
+    fn programs_are_listed_by_name_with_their_sha_256() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("etcd"), "abc").unwrap();
+        let sums = checksums(folder.path()).unwrap();
+        let abc = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(sums, [("etcd".to_owned(), abc.to_owned())].into());
+        let error = checksums(&folder.path().join("absent")).unwrap_err().to_string();
+        assert_eq!(error, format!("listing {}", folder.path().join("absent").display()));
+    }
+}

@@ -197,5 +197,27 @@ mod tests {
         let config: serde_json::Value =
             serde_json::from_str(&fs::read_to_string(made.kubeconfig(Identity::Activator)).unwrap()).unwrap();
         assert_eq!(config["users"][0]["user"]["token"], "activator-token");
+        assert_eq!(config["clusters"][0]["cluster"]["server"], topology::api());
+        assert_eq!(fs::read_to_string(made.file("tokens.csv")).unwrap().lines().count(), Identity::ALL.len());
+    }
+
+    #[test]
+    fn credentials_made_again_are_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut keys = Vec::new();
+        for _ in 0..2 {
+            let made = Credentials::make(folder.path()).unwrap();
+            keys.push(fs::read_to_string(made.file("service-accounts.key")).unwrap());
+        }
+        assert_ne!(keys[0], keys[1]);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Credentials::make(&file.join("credentials")).unwrap_err().to_string();
+        assert_eq!(error, format!("creating {}", file.join("credentials").display()));
     }
 }

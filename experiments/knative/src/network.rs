@@ -203,6 +203,16 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn ends_of_links_have_names_of_their_own_that_the_kernel_takes() {
+        const LONGEST_NAME: usize = 15; // IFNAMSIZ without its zero
+        let near: Vec<String> = pairs().collect();
+        assert_eq!(near, ["kn2", "kn3", "kn4", "kn5", "kn6"], "one for each component with a namespace of its own");
+        for number in 0..=u8::MAX {
+            assert!(far(number).len() <= LONGEST_NAME && far(number) != super::near(number));
+        }
+    }
+
     /// In a network namespace of its thread's own, which ends with the thread.
     #[test]
     fn only_links_to_others_tell_a_namespace_that_is_not_ones_own_root() {

@@ -172,6 +172,18 @@ mod tests {
     }
 
     #[test]
+    fn a_function_is_ready_by_that_condition_alone() {
+        let ready = |status: Value| {
+            let service = json!({ "metadata": { "name": "f" }, "status": status });
+            is_ready(&serde_json::from_value(service).unwrap())
+        };
+        let condition = |kind: &str, status: &str| json!({ "type": kind, "status": status });
+        assert!(ready(json!({ "conditions": [condition("RoutesReady", "False"), condition("Ready", "True")] })));
+        assert!(!ready(json!({ "conditions": [condition("RoutesReady", "True"), condition("Ready", "Unknown")] })));
+        assert!(!ready(json!({ "conditions": [] })) && !ready(json!({})), "the controller has not seen it yet");
+    }
+
+    #[test]
     fn what_stands_with_defaults_is_not_written_again() {
         let wanted = json!({ "a": { "b": 1, "list": [{ "x": 1 }] } });
         assert!(contains(&json!({ "a": { "b": 1, "c": 2, "list": [{ "x": 1, "y": 2 }] }, "d": 3 }), &wanted));

@@ -329,3 +329,34 @@ async fn activator_ready() -> anyhow::Result<()> {
     });
     Ok(answer.await.context("asking the activator")??)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(conditions: &Value) -> Node {
+        serde_json::from_value(json!({ "metadata": { "name": "n" }, "status": { "conditions": conditions } })).unwrap()
+    }
+
+    #[test]
+    fn a_node_is_ready_by_that_condition_alone() {
+        let ready = |conditions: &[(&str, &str)]| {
+            let each = conditions.iter().map(|(kind, status)| json!({ "type": kind, "status": status }));
+            is_ready(&node(&each.collect()))
+        };
+        assert!(ready(&[("MemoryPressure", "False"), ("Ready", "True")]));
+        assert!(!ready(&[("Ready", "False")]) && !ready(&[("Ready", "Unknown")]));
+        assert!(!ready(&[("MemoryPressure", "True")]) && !ready(&[]));
+        assert!(!is_ready(&Node::default()), "it has no status yet");
+    }
+
+    #[tokio::test]
+    async fn a_port_is_ready_if_something_listens_on_it_and_is_named_otherwise() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        connects(address).await.unwrap();
+        drop(listener);
+        let error = connects(address).await.unwrap_err().to_string();
+        assert_eq!(error, format!("connecting to {address}"));
+    }
+}

@@ -54,3 +54,38 @@ pub fn hosts() -> String {
 
 /// The resolver's file: no search list, from which Knative would derive the cluster's domain.
 pub const RESOLVER: &str = "nameserver 127.0.0.1\n";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_address_on_the_bridge_is_in_its_network_and_used_once() {
+        let all = [CONTROL_PLANE, CONTROLLER, AUTOSCALER, ACTIVATOR, WEBHOOK, NODES];
+        assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+        for address in all {
+            assert_eq!(address.octets()[..3], CONTROL_PLANE.octets()[..3], "{address} is not in /{PREFIX}");
+        }
+        assert_ne!(PODS.octets()[..2], CONTROL_PLANE.octets()[..2], "pods have a network of their own");
+    }
+
+    #[test]
+    fn names_that_components_of_knative_use_have_their_addresses() {
+        let hosts = hosts();
+        let address = |name: &str| {
+            let mut lines = hosts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+            lines.find(|line| line[1..].contains(&name)).map(|line| line[0].to_owned())
+        };
+        for (name, expected) in [
+            ("localhost", Ipv4Addr::LOCALHOST),
+            ("autoscaler.knative-serving.svc.cluster.local", AUTOSCALER),
+            ("activator-service.knative-serving.svc.cluster.local", ACTIVATOR),
+            ("webhook.knative-serving.svc", WEBHOOK),
+        ] {
+            assert_eq!(address(name), Some(expected.to_string()), "{name}");
+        }
+        assert!(!RESOLVER.contains("search"), "Knative would derive the cluster's domain from it");
+    }
+}

@@ -26,3 +26,17 @@ impl fmt::Display for Variant {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_has_one_name_on_the_command_line_and_in_files() {
+        for variant in Variant::value_variants() {
+            let typed = variant.to_possible_value().unwrap();
+            assert_eq!(typed.get_name(), variant.to_string());
+            assert_eq!(serde_json::to_value(variant).unwrap(), variant.to_string());
+        }
+    }
+}

@@ -164,6 +164,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn progress_counts_packages_and_modules_and_keeps_the_end_of_the_errors() {
+        let mut progress = Progress::new("etcd (1 of 5)");
+        for line in ["go: downloading a/b v1.2.3", "internal/cpu", "runtime", "go.etcd.io/etcd/server/v3", "# a/b"] {
+            progress.line(line);
+        }
+        (0..TAIL_LINES).for_each(|number| progress.line(&format!("main.go:{number}:1: undefined: x")));
+        assert_eq!((progress.fetched, progress.compiled), (1, 3));
+        assert!(progress.text().starts_with("building etcd (1 of 5): 1 modules fetched, 3 packages compiled, "));
+        let tail = progress.tail();
+        assert_eq!(tail.lines().count(), TAIL_LINES);
+        assert!(tail.starts_with("  main.go:0:1: ") && !tail.contains("# a/b"), "{tail}");
+    }
+
+    #[test]
+    fn the_environment_of_builds_is_not_the_users() {
+        let command = command(Path::new("/module"));
+        let value = |name: &str| {
+            let mut set = command.get_envs().filter(|(key, _)| *key == name);
+            set.next().and_then(|(_, value)| value?.to_str())
+        };
+        assert_eq!(value("GOFLAGS"), Some("-mod=readonly -buildvcs=false"));
+        assert_eq!(
+            (value("GOWORK"), value("GOTOOLCHAIN"), value("CGO_ENABLED")),
+            (Some("off"), Some("local"), Some("0"))
+        );
+        assert_eq!(command.get_current_dir(), Some(Path::new("/module")));
+    }
+
+    #[test]
     fn releases_are_compared_as_numbers() {
         let found =
             ["go version go1.9.7 linux/amd64", "go version go1.21 linux/amd64", "go version go1.26.8 linux/amd64"]

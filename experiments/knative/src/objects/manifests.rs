@@ -154,6 +154,38 @@ mod tests {
     }
 
     #[test]
+    fn a_setting_of_a_map_that_no_manifest_has_is_refused() {
+        let setting = Setting::new("config-absent", "key", "value", "a test");
+        let error = before_webhook(folder().path(), &[setting]).unwrap_err().to_string();
+        assert_eq!(error, "no manifest has the ConfigMap config-absent");
+    }
+
+    #[test]
+    fn a_manifest_that_is_no_yaml_and_a_folder_that_is_not_there_are_named() {
+        let folder = folder();
+        let path = folder.path().join("webhooks-defaulting.yaml");
+        fs::write(&path, "kind: [unclosed\n").unwrap();
+        assert_eq!(webhooks(folder.path()).unwrap_err().to_string(), format!("reading {}", path.display()));
+        let absent = folder.path().join("absent");
+        assert_eq!(before_webhook(&absent, &[]).unwrap_err().to_string(), format!("listing {}", absent.display()));
+    }
+
+    #[test]
+    fn configurations_of_webhooks_are_not_applied_before_the_webhook_runs() {
+        let folder = folder();
+        fs::write(folder.path().join("webhooks-defaulting.yaml"), "kind: MutatingWebhookConfiguration\n").unwrap();
+        let kinds = |objects: Vec<Value>| {
+            objects.iter().filter_map(|one| one["kind"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let before = kinds(before_webhook(folder.path(), &[]).unwrap());
+        assert!(
+            before.contains(&"Secret".to_owned()) && !before.contains(&"MutatingWebhookConfiguration".to_owned()),
+            "{before:?}"
+        );
+        assert_eq!(kinds(webhooks(folder.path()).unwrap()), ["MutatingWebhookConfiguration"]);
+    }
+
+    #[test]
     fn released_windows_are_not_touched() {
         assert!(settings(None).iter().all(|setting| !setting.key.contains("window")));
     }
