@@ -74,6 +74,7 @@ impl LoadBounds {
         let duration = |value: Option<Duration>| {
             value.map(|duration| (duration.as_secs_f64(), humantime::format_duration(duration).to_string()))
         };
+        // In the order of their names, so that the same bound is named in every report.
         let settings = [
             ("load.functions", self.functions.map(f64::from), count(trace.functions)),
             ("load.max_cores", self.max_cores, trace.max_cores.map(|cores| (cores, cores.to_string()))),

@@ -82,7 +82,7 @@ impl Comparison {
 /// Compares two runs.
 ///
 /// # Errors
-/// When one cannot be read, or they are of different experiments or scales.
+/// If one cannot be read, or they are of different experiments or scales.
 pub fn compare(before: &Run, after: &Run) -> Result<Comparison, ReadError> {
     let of = |run: &Run| format!("{} at scale {}", run.manifest.experiment, run.manifest.scale);
     if of(before) != of(after) {
@@ -117,6 +117,7 @@ fn differences(before: &Run, after: &Run) -> Vec<String> {
     let (host_a, host_b) = (&a.host, &b.host);
     let same_host = (&host_a.cpu, host_a.cores, &host_a.kernel) == (&host_b.cpu, host_b.cores, &host_b.kernel);
     let said = [
+        // As text: any difference may matter, also in settings that no statistic reads.
         (a.definition == b.definition, "their definitions differ: a change may be that of the load"),
         (same_host, "they ran on different processors, cores or kernels"),
         (a.checksums.get("loadgen") == b.checksums.get("loadgen"), "their load generators differ"),

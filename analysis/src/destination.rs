@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 /// there before is kept if that fails.
 ///
 /// # Errors
-/// When `write` fails, or what it wrote cannot be kept, as on a full disk.
+/// If `write` fails, or what it wrote cannot be kept, as on a full disk.
 pub(crate) fn write_to(output: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let Some(path) = output else {
         let out = stdio::Output::lock();

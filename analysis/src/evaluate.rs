@@ -86,6 +86,7 @@ fn no_bound_at(claim: &Claim, scale: &str) -> String {
 }
 
 fn estimate(measure: &Measure<'_>, subject: &Operand<'_>, reference: Option<&Operand<'_>>) -> EffectEstimate {
+    // Seeded, so that the same run always has the same outcome.
     let mut random = Pcg64::seed_from_u64(BOOTSTRAP_SEED);
     let Some(reference) = reference else {
         let interval = median_interval(&subject.values, CONFIDENCE, &mut random);
@@ -134,6 +135,7 @@ fn conclusion(
     }
     let conclusion = under_both_policies(claim, bound, measure, data);
     let conclusion = data.with_system_failures(conclusion, &subject.failures, (estimate.value, bound));
+    // A smaller replay weakens an outcome; it must not hide an invalid repetition.
     let is_evaluated = !matches!(conclusion.outcome, ClaimOutcome::Invalid | ClaimOutcome::NotMeasured);
     let smaller = || data.smaller_replay(claim, measure).filter(|_| is_evaluated);
     let one_sided = || data.one_sided_noise(subject, reference).filter(|_| conclusion.outcome == ClaimOutcome::Held);
@@ -158,6 +160,7 @@ fn under_both_policies(claim: &Claim, bound: f64, measure: &Measure<'_>, data: &
         "" => conclusion.outcome.as_str().to_owned(),
         reason => format!("{} ({reason})", conclusion.outcome.as_str()),
     };
+    // A claim that depends on the treatment of failures would let the policy be chosen by the result.
     Conclusion::not_held(format!("it is {} and {}", words(&penalised), words(&other)))
 }
 

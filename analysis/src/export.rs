@@ -48,7 +48,7 @@ pub enum ExportError {
 /// Writes one table as CSV.
 ///
 /// # Errors
-/// When the run cannot be read, has no such table, or the output cannot be written.
+/// If the run cannot be read, has no such table, or the output cannot be written.
 pub fn export(run: &Run, table: ExportTable, out: impl Write) -> Result<(), ExportError> {
     match table {
         ExportTable::Invocations => invocations(run, out),

@@ -112,7 +112,7 @@ pub(crate) struct FigureData<'a> {
 /// Draws a figure as SVG.
 ///
 /// # Errors
-/// When the run has nothing that this figure shows; the reason says what is missing.
+/// If the run has nothing that this figure shows; the reason says what is missing.
 pub(crate) fn draw(name: FigureName, data: &FigureData<'_>, palette: Palette) -> Result<String, ReadError> {
     let FigureData { series, published, rates } = *data;
     let series = &series[..series.len().min(MAX_SERIES)];

@@ -19,7 +19,7 @@ const MAX_ANCESTORS: usize = 256;
 /// stays with it; where nobody does, it is taken all the same.
 ///
 /// # Errors
-/// When another process has it, which is named, or the directory cannot be written to.
+/// If another process has it, which is named, or the directory cannot be written to.
 pub(crate) fn locked(directory: &Path, by_caller: bool) -> Result<Option<DirectoryLock>> {
     if by_caller && let Err(held @ LockError::Held { .. }) = DirectoryLock::check(directory) {
         if is_held_by_ancestor(directory) {

@@ -49,7 +49,7 @@ const fn head(short: &'static str, alone: &'static str) -> Head {
 /// Prints the summary in the given form; a table is fitted to a `terminal` of so many columns.
 ///
 /// # Errors
-/// When the output cannot be written.
+/// If the output cannot be written.
 pub fn print_summary(
     summary: &Summary,
     format: TableFormat,

@@ -39,6 +39,7 @@ impl<'a> Plan<'a> {
 
     /// Returns true for a load of a constant rate, false for a trace.
     pub(crate) fn is_at_rate(self) -> bool {
+        // Reports of the two kinds differ as a whole, so that a mixture is shown as a trace.
         !self.points.is_empty() && self.points.iter().all(|point| point.rate().is_some())
     }
 

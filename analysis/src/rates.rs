@@ -118,6 +118,7 @@ pub(crate) fn most_cpu_ms_per_creation(summary: &PointSummary) -> Option<f64> {
 
 fn ms_per_creation(summary: &PointSummary, used_us: u64) -> Option<f64> {
     let creations = summary.rate_test.as_ref()?.creations?;
+    // Infinite rather than unknown: the CPU time was spent, and nothing came of it.
     Some(if creations == 0 { f64::INFINITY } else { used_us as f64 / 1e3 / creations as f64 })
 }
 
@@ -158,6 +159,7 @@ fn processes(all: &[&PointSummary]) -> Vec<ProcessCost> {
 fn role(process: &str) -> String {
     let (name, rest) = process.split_once(' ').map_or((process, None), |(name, rest)| (name, Some(rest)));
     let numbered = |text: &&str| text.bytes().all(|byte| byte.is_ascii_digit());
+    // `worker-1 sandboxes` is numbered within its name, not at its end.
     let base = name.rsplit_once('-').filter(|(_, number)| numbered(number)).map_or(name, |(base, _)| base);
     rest.map_or_else(|| base.to_owned(), |rest| format!("{base} {rest}"))
 }
@@ -181,6 +183,7 @@ pub(crate) fn cost_of(processes: &[ProcessCost], role: &str) -> Option<Estimate>
 /// A check over repetitions: false if it is false in one, true if it is true in all.
 fn in_all(all: &[&PointSummary], of: impl Fn(&SustainedRateTest) -> &RateCheck) -> RateCheck {
     let checks: Vec<&RateCheck> = all.iter().filter_map(|summary| summary.rate_test.as_ref()).map(of).collect();
+    // One repetition that fails decides; all must be judged before the point is sustained.
     let holds = if checks.iter().any(|one| one.holds == Some(false)) {
         Some(false)
     } else if !checks.is_empty() && checks.len() == all.len() && checks.iter().all(|one| one.holds == Some(true)) {

@@ -54,13 +54,14 @@ pub struct RunReport {
 /// written, and is replaced then.
 ///
 /// # Errors
-/// When a file of the run cannot be read or one of the report cannot be written.
+/// If a file of the run cannot be read or one of the report cannot be written.
 pub fn write_report(run: &Run) -> Result<RunReport, ReportError> {
     let results = run.summarise()?;
     let settings = run.settings()?;
     let verification = Verification::read(run)?;
     let plan = run.plan();
     let claims = evaluate::evaluate(&run.manifest, &Series::group(&results), &verification);
+    // Claims apply invariants themselves, with reasons; page and tables show what is left.
     let results = verification.applied(results);
     let series = Series::group(&results);
     let summary = summary(run, &results);
@@ -92,7 +93,7 @@ pub fn write_report(run: &Run) -> Result<RunReport, ReportError> {
 /// Judges every claim about the run's experiment, and writes nothing.
 ///
 /// # Errors
-/// When a file of the run cannot be read.
+/// If a file of the run cannot be read.
 pub fn evaluate_claims(run: &Run) -> Result<Claims, ReadError> {
     let results = run.summarise()?;
     let verification = Verification::read(run)?;
@@ -128,7 +129,7 @@ fn shown<'a>(series: &[Series<'a>], rates: &[RatePoint]) -> Vec<Series<'a>> {
 /// Draws one figure of the run.
 ///
 /// # Errors
-/// When the run cannot be read or has nothing that the figure shows.
+/// If the run cannot be read or has nothing that the figure shows.
 pub fn draw_figure(run: &Run, name: FigureName, palette: Palette) -> Result<String, ReadError> {
     let results = checked(run)?;
     let (series, published) = (Series::group(&results), published::about(&run.manifest.experiment));

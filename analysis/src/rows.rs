@@ -105,6 +105,7 @@ impl Rows {
     fn add(&mut self, mut invocation: Invocation, numbers: &mut HashMap<String, u32>) {
         self.indexes.push(invocation.index);
         self.last_due_ns = self.last_due_ns.max(invocation.scheduled_ns);
+        // The row still counts; only its times would distort statistics.
         if self.impossible.note(&invocation) {
             (invocation.done_ns, invocation.executed_us, invocation.cold_us) = (None, None, None);
         }

@@ -27,11 +27,12 @@ impl Run {
     /// Opens the run in `path`. A `timeout` takes precedence over those of its points.
     ///
     /// # Errors
-    /// When the manifest cannot be read or no repetition has rows.
+    /// If the manifest cannot be read or no repetition has rows.
     pub fn open(path: &Path, timeout: Option<Duration>) -> Result<Self, ReadError> {
         let dir = RunDir(path.to_owned());
         let manifest = dir.read_manifest()?;
         let points = dir.points()?;
+        // Every command reports on rows, so that this is refused once, here.
         if points.is_empty() {
             return Err(ReadError::NoRows(path.to_owned()));
         }
@@ -42,7 +43,7 @@ impl Run {
     /// does.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// If a file cannot be read.
     pub(crate) fn settings(&self) -> Result<BTreeMap<String, Vec<Setting>>, ReadError> {
         let mut settings = BTreeMap::new();
         for point in self.points.iter().filter(|point| point.settings().exists()) {
@@ -56,7 +57,7 @@ impl Run {
     /// Computes every repetition's statistics, one after the other, so that the rows of only one are held at a time.
     ///
     /// # Errors
-    /// When a file cannot be read.
+    /// If a file cannot be read.
     pub(crate) fn summarise(&self) -> Result<Vec<PointResult>, ReadError> {
         let context = Context { plan: self.plan(), timeout: self.timeout, cores: self.manifest.host.cores };
         self.points.iter().map(|point| summarise::point(point, context)).collect()

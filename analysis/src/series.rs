@@ -41,6 +41,7 @@ impl<'a> Series<'a> {
             .map(|chunk| {
                 let (system, point) = (chunk[0].summary.system.as_str(), chunk[0].summary.point.as_str());
                 let label = if one_point { system.to_owned() } else { format!("{system} · {point}") };
+                // A point with stopped repetitions only is still shown, marked as invalid.
                 let ended: Vec<_> = chunk.iter().filter(|result| !result.summary.validity.interrupted).collect();
                 let repetitions = if ended.is_empty() { chunk.iter().collect() } else { ended };
                 Series { label, system, point, repetitions }

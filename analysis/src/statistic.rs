@@ -237,6 +237,7 @@ const fn plain(
 
 fn failed_percent(point: &PointSummary) -> Option<f64> {
     let measured = point.counts.measured;
+    // Unsent rows count as failed: the schedule asked for them.
     (measured > 0).then(|| (measured - point.counts.ok()) as f64 / measured as f64 * 100.0)
 }
 

@@ -47,7 +47,7 @@ impl Verification {
     /// Reads the results of a run.
     ///
     /// # Errors
-    /// When `invariants.json` is malformed or of a newer version.
+    /// If `invariants.json` is malformed or of a newer version.
     pub(crate) fn read(run: &Run) -> Result<Self, ReadError> {
         let found = run.dir.read_invariants()?;
         Self::of(found, &run.points).map_err(ReadError::Record)
@@ -57,12 +57,13 @@ impl Verification {
     /// counts as unchecked.
     ///
     /// # Errors
-    /// When a repetition's `loadgen.json` cannot be read.
+    /// If a repetition's `loadgen.json` cannot be read.
     pub(crate) fn of(found: Option<Invariants>, points: &[PointDir]) -> Result<Self, RecordError> {
         let Some(found) = found else { return Ok(Self { unchecked: points.len(), ..Self::default() }) };
         let mut checked = BTreeSet::new();
         let mut measured = Vec::new();
         for dir in points {
+            // The start instant identifies a measurement: one that was made again has another.
             let started_unix_ns = if dir.loadgen().exists() {
                 Some(read_json::<LoadSummary>(&dir.loadgen())?.started_unix_ns)
             } else {
@@ -102,7 +103,7 @@ impl Verification {
         self.invariants.iter().filter(|one| one.weight == Weight::Threshold && one.finding == Finding::NotHeld)
     }
 
-    /// In which order repetitions were measured.
+    /// The order in which repetitions were measured.
     pub(crate) fn order(&self) -> &MeasurementOrder {
         &self.order
     }
@@ -144,6 +145,7 @@ impl Verification {
         let PointSummary { system, point, repetition, validity, rate_test, .. } = &mut summary;
         match self.of_repetition(system, point, *repetition) {
             Soundness::Sound => {
+                // Warm rows hide growth of latency from a test of all rows.
                 if let Some(rate_test) = rate_test.as_mut().filter(|_| was_surely_failed) {
                     let reasons = vec![SURELY_FAILED.to_owned()];
                     rate_test.sustained = RateCheck { holds: Some(false), reasons };
@@ -151,12 +153,14 @@ impl Verification {
                 }
                 return summary;
             }
+            // What is invalid by its rows stays so, checked or not.
             Soundness::Unchecked if validity.valid != Some(true) => return summary,
             Soundness::Unchecked => {
                 validity.valid = None;
                 validity.reasons.push("its invariants were not checked".to_owned());
             }
             found => {
+                // Lateness alone leaves a rate undecided; another reason must not be taken for it.
                 let was_usable = validity.valid == Some(true) || validity.only_late;
                 validity.only_late = was_usable && matches!(found, Soundness::Late(_));
                 validity.valid = Some(false);
@@ -193,6 +197,7 @@ impl Verification {
         let is_it = |one: &&Invariant| one.rule == rule && one.scope.covers(&of.system, &of.point, of.repetition);
         let found = self.invariants.iter().find(is_it)?;
         let least = found.share_ppm?;
+        // The hypervisor and the load generator are accounted exactly: their share is its own upper bound.
         let exact = Some(least).filter(|_| !has_two_bounds(rule));
         Some((least, found.most_ppm.or(exact)?))
     }
@@ -252,6 +257,7 @@ impl Verification {
         if !self.is_checked(place(of)) {
             return None;
         }
+        // Where the user stopped it, or its rows are of something else, an early end says nothing.
         let is_another =
             [Invariant::ENDED].iter().chain(&Invariant::IDENTITY).any(|rule| self.failing(rule, of).is_some());
         self.failing(Invariant::LIVED, of).filter(|_| !is_another).map(|found| found.detail.as_str())

@@ -9,7 +9,7 @@ use assert_cmd::Command;
 use fixture::{Fixture, MS, load, row};
 use record::{ClaimOutcome, Claims, EvaluatedClaim, InvocationWriter, LoadSummary, RunDir, read_json};
 
-/// What the claim needs of each repetition, and no row more.
+/// Rows that the claim needs of each repetition, and no more.
 const FUNCTIONS: u64 = 280;
 const ROWS: u64 = 90_000;
 const WINDOW_MS: u64 = 1_190_000;

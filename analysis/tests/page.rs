@@ -20,7 +20,7 @@ fn report(fixture: &Fixture) -> String {
     fs::read_to_string(fixture.path().join("report/index.html")).unwrap()
 }
 
-/// What stands between `from` and `to`, every time.
+/// Each text between `from` and `to`.
 fn between<'a>(text: &'a str, from: &'a str, to: &'a str) -> Vec<&'a str> {
     text.split(from).skip(1).map(|rest| rest.split(to).next().unwrap()).collect()
 }

@@ -187,6 +187,7 @@ impl<'a> Trials<'a> {
             }
             Some(Flaw::Late(_)) | None => None,
         };
+        // A lower rate that is missing or invalid could be the first that was not sustained.
         let flaw = Conclusion::decisive(self.all[..=highest].iter().filter_map(unusable));
         flaw.map_or(Ok(Highest::Rate(&self.all[highest])), Err)
     }
@@ -205,6 +206,7 @@ impl<'a> Trials<'a> {
             }
             None => None,
         };
+        // Rates above the first unsustained one decide nothing, so that their flaws do not either.
         let upto = self.all.len().min(stop + 1);
         if let Some(conclusion) = Conclusion::decisive(self.all[..upto].iter().filter_map(of_trial)) {
             return Err(conclusion);
@@ -237,6 +239,7 @@ impl<'a> Trials<'a> {
             return unknown.map_or(Ok(trial), Err);
         }
         let Self { system, number, .. } = self;
+        // The limit may lie at a rate that must not be used.
         let flaws = above().filter_map(|trial| trial.flaw.clone()).map(Flaw::conclusion);
         Err(Conclusion::decisive(flaws).unwrap_or_else(|| {
             let known = self.highest_apparently_sustained().map_or_else(

@@ -135,7 +135,9 @@ impl<'a> Cost<'a> {
             in_all.then_some(true)
         };
         let each: Vec<f64> = values.iter().map(|(value, _)| *value).collect();
+        // A missing repetition could be the one that moves the median.
         let median = median(&each).filter(|_| each.len() == planned);
+        // A failure is already the worst result, which a flaw elsewhere must not hide.
         let flaw = Conclusion::decisive(flaws).filter(|_| failures.is_empty());
         Self { point: system_point.point, values, median, failures, flaw, incomplete, sustained }
     }

@@ -20,6 +20,8 @@ impl RunData<'_> {
     /// The reason why noise keeps a claim with these operands from being held; `None` if none does. Only the repetitions that the
     /// values come from matter: noise in others changes none of them.
     pub(super) fn one_sided_noise(&self, subject: &Operand<'_>, reference: Option<&Operand<'_>>) -> Option<String> {
+        // Noise makes a value worse. In a ratio this helps the claim if it is the reference; without a reference the
+        // only value is judged.
         let (worse, other) = reference.map_or((subject, None), |reference| (reference, Some(subject)));
         let mut found = NoisyRepetitions::default();
         for summary in &worse.from {
@@ -60,6 +62,7 @@ impl RunData<'_> {
         let no_less = |other: &PointSummary| {
             let known = share(noisy).zip(share(other));
             self.verification.noise(rule, other) == Finding::NotHeld
+                // Upper bound against lower bound: the excuse must hold for certain.
                 && known.is_some_and(|((_, most), (least, _))| least >= most)
         };
         let mut same = other_operand.from.iter().filter(|summary| summary.repetition == noisy.repetition);

@@ -58,6 +58,7 @@ pub(super) fn operands<'a>(
     let subject = operand(measure, data, &claim.system, role);
     let Some(against) = &claim.against else { return (subject, None) };
     let mut reference = operand(measure, data, against, Role::Reference);
+    // Systems at different points had different loads.
     if subject.point != reference.point && subject.conclusion.is_none() && reference.conclusion.is_none() {
         let reason = format!("`{}` ran point {}, `{against}` point {}", claim.system, subject.point, reference.point);
         reference = Operand::decided(Conclusion::not_measured(reason));
@@ -109,6 +110,7 @@ fn at<'a>(
             None => conclusions.extend(summary.map(|summary| without_value(summary, statistic))),
         }
     }
+    // Certain: it overrides the conclusions before it.
     conclusions.extend(data.mostly_failed(system, &failures));
     match Conclusion::decisive(conclusions) {
         Some(conclusion) => Err(conclusion),

@@ -36,6 +36,7 @@ impl RunData<'_> {
         if role != Role::Subject {
             return None;
         }
+        // One that was not started says nothing about the system.
         let failure = self.failure(system_point, number).filter(|failure| !failure.untried);
         let why = match failure {
             Some(failure) => failure.reason.lines().next().unwrap_or_default(),
@@ -69,6 +70,7 @@ impl RunData<'_> {
         let Some(SystemFailure { system, .. }) = failures.first() else { return conclusion };
         let (planned, failed) =
             (self.planned().count(), failures.iter().map(|failure| failure.number).collect::<BTreeSet<_>>());
+        // Without a value nothing speaks for the claim.
         let is_short = value.is_none_or(|value| value < bound);
         let times = format!("`{system}` failed in {} of {planned} repetitions", failed.len());
         match conclusion.outcome {

@@ -13,7 +13,7 @@ use crate::{
 /// Prints claims with their outcomes; a table is fitted to a `terminal` of so many columns.
 ///
 /// # Errors
-/// When the output cannot be written.
+/// If the output cannot be written.
 pub fn print_claims(
     claims: &Claims,
     format: TableFormat,

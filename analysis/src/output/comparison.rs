@@ -12,7 +12,7 @@ use crate::{
 /// Prints what changed from one run to another; a table is fitted to a `terminal` of so many columns.
 ///
 /// # Errors
-/// When the output cannot be written.
+/// If the output cannot be written.
 pub fn print_comparison(
     compared: &Comparison,
     format: TableFormat,

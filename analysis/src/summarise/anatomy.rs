@@ -29,6 +29,7 @@ struct Cycle<'a> {
 /// The cold starts of a repetition that got a response.
 pub(crate) fn summary(rows: &Rows, actions: &[Action]) -> Anatomy {
     let mut by_function: HashMap<&str, Vec<&Action>> = HashMap::new();
+    // An action for no function, or for several, cannot be assigned to a cold start.
     for action in actions.iter().filter(|action| !action.function.is_empty()) {
         by_function.entry(&action.function).or_default().push(action);
     }
@@ -94,6 +95,7 @@ struct Count {
 impl Count {
     fn add(&mut self, action: &Action, cycle: &Cycle<'_>) {
         self.until_answer += u64::from(action.at_ns < cycle.done_ns);
+        // A cycle includes the end of the sandbox, which is not seen after a function's last invocation.
         if cycle.is_whole {
             let is_write = Kind::of(action) == Kind::Request && !matches!(action.action.as_str(), "get" | "list");
             self.cycle += 1;
@@ -130,6 +132,7 @@ fn cycles<'a>(rows: &Rows, actions: &'a HashMap<&str, Vec<&'a Action>>) -> Vec<C
         let sent_ns = signed(sent);
         let from = of.partition_point(|action| action.at_ns < sent_ns);
         let to = of.partition_point(|action| next.is_none_or(|next| action.at_ns < next));
+        // The next invocation may have been due before this one was sent.
         let actions = &of[from..to.max(from)];
         cycles.push(Cycle { sent_ns, done_ns: signed(done), is_whole: next.is_some(), actions });
     }

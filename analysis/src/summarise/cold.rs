@@ -45,6 +45,7 @@ fn begun_earlier(row: &ColdRow, creation: &ColdStart) -> bool {
 }
 
 fn join(cold: &[ColdRow], by_sandbox: &HashMap<&str, &ColdStart>) -> Option<ColdJoin> {
+    // A system that does not name sandboxes has no join, which differs from one in which nothing could be joined.
     if cold.iter().all(|row| row.sandbox.is_none()) {
         return None;
     }

@@ -20,6 +20,7 @@ impl Window {
 /// From the first measured row's due time to the end of the schedule; `None` when that is no time at all.
 pub(crate) fn window(rows: &Rows, load: Option<&LoadSummary>) -> Option<Window> {
     let start_ns = rows.measured.iter().map(|row| row.scheduled_ns).min()?;
+    // The gap after the last row is part of the window; only `loadgen.json` tells its length.
     let end_ns = load.map_or(0, |load| load.span_ns).max(rows.last_due_ns);
     (end_ns > start_ns).then_some(Window { start_ns, end_ns })
 }
@@ -32,6 +33,7 @@ pub(crate) fn counts(rows: &Rows, load: Option<&LoadSummary>) -> RowCounts {
     let mut counts = RowCounts {
         scheduled: load.map(|load| load.scheduled),
         recorded,
+        // By distinct places: a duplicated row must not stand in for a missing one.
         unaccounted: load.map(|load| load.scheduled.saturating_sub(distinct)),
         duplicated: recorded - distinct,
         warmup: rows.warmup,

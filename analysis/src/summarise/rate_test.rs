@@ -40,6 +40,7 @@ pub(crate) struct Done {
 pub(crate) fn rate_test(rows: &Rows, measured: &Measured<'_>, done: Done) -> SustainedRateTest {
     let growth = growth(rows);
     let p99_ns = p99_penalised_ns(rows, measured.timeout_ns);
+    // Sustained is a claim about the system, so that the bound that is worse for it counts.
     let upper = growth.map(|growth| growth.slope.upper);
     SustainedRateTest {
         operations: done.operations,
@@ -69,10 +70,12 @@ impl Done {
             (window.from_unix_ns..=window.to_unix_ns).contains(&at)
         };
         let measured = rows.measured.iter().filter(|row| row.outcome == Outcome::Ok).filter_map(|row| row.done_ns);
+        // The CPU time between the samples includes that of responses to warm-up rows.
         let all = measured.chain(rows.warmup_done_ns.iter().copied());
         let ready_ns = |creation: &ColdStart| Some(creation.requested_ns + signed(creation.to_ready_us()? * 1_000));
         let ready = |creations: &[ColdStart]| -> Option<u64> {
             let ready = creations.iter().filter(|creation| creation.outcome == CreationOutcome::Ready).map(ready_ns);
+            // Leaving out one of unknown time would make each of the others look more expensive.
             let ready: Vec<i64> = ready.collect::<Option<_>>()?;
             Some(ready.into_iter().filter(|ns| within(*ns)).count() as u64)
         };
@@ -93,6 +96,7 @@ fn growth(rows: &Rows) -> Option<Trend> {
 fn p99_penalised_ns(rows: &Rows, timeout_ns: u64) -> Option<u64> {
     let latency = |row: &Row| match row.outcome {
         Outcome::Ok => row.latency_ns().unwrap_or(timeout_ns),
+        // A refusal comes quickly and must not make the system look fast.
         _ => row.latency_ns().unwrap_or(0).max(timeout_ns),
     };
     let mut latencies: Vec<u64> = rows.measured.iter().map(latency).collect();
@@ -138,6 +142,7 @@ fn check(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>)
         None if is_long => broken.push("latency has no slope: too few answers".to_owned()),
         _ => {}
     }
+    // A share that was missed needs no long window; only growth does.
     if !broken.is_empty() {
         return RateCheck { holds: Some(false), reasons: broken };
     }

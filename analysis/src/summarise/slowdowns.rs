@@ -56,6 +56,7 @@ pub(crate) fn group(rows: &Rows, timeout_ns: u64) -> stats::Slowdowns {
         ending: match row.outcome {
             Outcome::Ok => Ending::Ok,
             Outcome::Timeout => Ending::TimedOut,
+            // Two of the definitions treat time-outs apart from other failures.
             Outcome::Refused | Outcome::Error | Outcome::Invalid | Outcome::Unsent => Ending::Failed,
         },
     });

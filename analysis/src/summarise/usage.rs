@@ -17,6 +17,7 @@ pub(crate) fn processes(usage: &[ProcessUsage], sent: u64) -> Vec<ProcessSummary
 /// Use of the machine with `cores` in the window that `usage` covers; `None` if its time is not on record.
 pub(crate) fn machine(window: &SampledWindow, usage: &[ProcessUsage], cores: u32) -> Option<MachineUse> {
     let time = &window.machine;
+    // Older records have no times of the machine, which reads as zero.
     if time.total_us() == 0 {
         return None;
     }

@@ -1,4 +1,4 @@
-//! In which order repetitions were measured, by the instants at which their loads began: what the page says of it must be
+//! The order in which repetitions were measured, by the instants at which their loads began: what the page says of it must be
 //! what happened, also where one was measured again after the others.
 
 /// Repetitions whose instants are known, as they came.
@@ -30,6 +30,7 @@ impl MeasurementOrder {
     pub(crate) fn repetitions_followed_each_other(&self) -> bool {
         let is_repeated =
             self.all.first().zip(self.all.last()).is_some_and(|(first, last)| first.number != last.number);
+        // The page states this as a fact, so that one unknown instant is enough not to.
         self.unknown == 0 && is_repeated && self.all.is_sorted_by_key(|one| one.number)
     }
 

@@ -40,6 +40,7 @@ impl Invocation {
         if before(done, sent) || before(done, Some(self.scheduled_ns)) {
             return Some(Impossible::DoneEarly);
         }
+        // A refusal may be decided without waiting for anything; a response takes time.
         let is_instant = sent.zip(done).is_some_and(|(sent, done)| done <= sent);
         if is_instant && self.outcome == Outcome::Ok {
             return Some(Impossible::DoneEarly);
@@ -50,6 +51,7 @@ impl Invocation {
         let Some((sent, done)) = sent.zip(done) else {
             return (self.outcome == Outcome::Ok).then_some(Impossible::SuccessWithoutTimes);
         };
+        // Rounded up, because reported times are rounded as well.
         let spent_us = (done - sent).div_ceil(1_000);
         let longest_us = spent_us + spent_us / CLOCK_RATE_PARTS + ROUNDING_US;
         if self.executed_us.is_some_and(|executed| executed > longest_us) {

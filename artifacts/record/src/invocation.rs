@@ -146,7 +146,7 @@ impl InvocationWriter {
     /// Creates the file, replacing one that is there.
     ///
     /// # Errors
-    /// When the file cannot be created.
+    /// If the file cannot be created.
     pub fn create(path: &Path) -> Result<Self, RecordError> {
         let file = File::create(path).map_err(|source| RecordError::File { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), file, header_due: true, pending: Vec::new() })
@@ -155,8 +155,9 @@ impl InvocationWriter {
     /// Adds a row; it is on disk after the next flush.
     ///
     /// # Errors
-    /// When the row cannot be encoded.
+    /// If the row cannot be encoded.
     pub fn write(&mut self, row: &Invocation) -> Result<(), RecordError> {
+        // A writer per row, because one that is kept would borrow the buffer that a flush empties.
         let mut csv = csv::WriterBuilder::new().has_headers(self.header_due).from_writer(&mut self.pending);
         let written = csv.serialize(row).map_err(io::Error::other).and_then(|()| csv.flush());
         drop(csv);
@@ -167,13 +168,14 @@ impl InvocationWriter {
     /// Compresses what was added since the last flush into one complete frame and writes it to the file.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn flush(&mut self) -> Result<(), RecordError> {
         if self.pending.is_empty() {
             return Ok(());
         }
         let frame = zstd::encode_all(self.pending.as_slice(), COMPRESSION_LEVEL);
         let written = frame.and_then(|frame| io::Write::write_all(&mut self.file, &frame));
+        // Also after an error: the file may hold a part of it, and a second attempt would write rows twice.
         self.pending.clear();
         written.map_err(|source| self.failed(source))
     }
@@ -198,7 +200,7 @@ impl InvocationReader {
     /// Opens the file.
     ///
     /// # Errors
-    /// When the file cannot be opened, or does not begin with the header of such a file.
+    /// If the file cannot be opened, or does not begin with the header of such a file.
     pub fn open(path: &Path) -> Result<Self, RecordError> {
         let failed = |source| RecordError::File { path: path.to_owned(), source };
         let file = File::open(path).map_err(failed)?;
@@ -224,6 +226,7 @@ impl Iterator for InvocationReader {
         self.row += 1;
         match self.rows.next()? {
             Ok(row) => Some(Ok(row)),
+            // The load generator was killed: all rows before the last flush count.
             Err(error) if cut_off(&error) => None,
             Err(error) => {
                 let problem = problem(&error, &self.headers);

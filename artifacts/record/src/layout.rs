@@ -101,19 +101,21 @@ impl RunDir {
     /// Every repetition that has rows, ordered by system, point and repetition.
     ///
     /// # Errors
-    /// When a directory cannot be listed.
+    /// If a directory cannot be listed.
     pub fn points(&self) -> Result<Vec<PointDir>, RecordError> {
         let mut found = Vec::new();
         for system in subdirectories(&self.0)? {
             for point in subdirectories(&self.0.join(&system))? {
                 let mut repetitions: Vec<u32> = subdirectories(&self.0.join(&system).join(&point))?
                     .iter()
+                    // `1.failed` and `1.replaced` are no numbers, and no repetitions.
                     .filter_map(|name| name.parse().ok())
                     .collect();
                 repetitions.sort_unstable();
                 found.extend(repetitions.into_iter().map(|n| self.point(&system, &point, n)));
             }
         }
+        // A repetition that was begun and not measured has a folder without rows.
         found.retain(|point| point.invocations().exists());
         Ok(found)
     }
@@ -122,7 +124,7 @@ impl RunDir {
     /// if that definition cannot be read either.
     ///
     /// # Errors
-    /// When it is missing, malformed, or of a newer version.
+    /// If it is missing, malformed, or of a newer version.
     pub fn read_manifest(&self) -> Result<Manifest, RecordError> {
         let path = self.manifest();
         if !path.exists() {
@@ -140,7 +142,7 @@ impl RunDir {
     /// Reads the results of checking the invariants; `None` if the run was not checked.
     ///
     /// # Errors
-    /// When they are malformed, or of a newer version.
+    /// If they are malformed, or of a newer version.
     pub fn read_invariants(&self) -> Result<Option<Invariants>, RecordError> {
         let path = self.invariants();
         if !path.exists() {
@@ -154,6 +156,7 @@ impl RunDir {
 
 /// Refuses a version that this program does not know.
 fn known(path: PathBuf, version: u32) -> Result<(), RecordError> {
+    // Older ones are read: fields that they lack have defaults.
     if version > SCHEMA_VERSION {
         return Err(RecordError::Version { path, found: version, known: SCHEMA_VERSION });
     }
@@ -240,7 +243,7 @@ impl PointDir {
 /// Reads a JSON document.
 ///
 /// # Errors
-/// When it is missing or malformed.
+/// If it is missing or malformed.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
     let text = fs::read(path).map_err(|source| RecordError::File { path: path.to_owned(), source })?;
     serde_json::from_slice(&text).map_err(|source| RecordError::Document { path: path.to_owned(), source })
@@ -249,11 +252,12 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
 /// Writes a JSON document so that a reader sees the old one or the new one, never half of it.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<(), RecordError> {
     let failed = |source| RecordError::File { path: path.to_owned(), source };
     let mut text = serde_json::to_vec_pretty(value).map_err(|error| failed(io::Error::other(error)))?;
     text.push(b'\n');
+    // In the same folder, because a rename between file systems is not atomic.
     let partial = path.with_extension("partial");
     fs::write(&partial, text).and_then(|()| fs::rename(&partial, path)).map_err(failed)
 }

@@ -99,7 +99,7 @@ pub struct Sandbox {
     /// Their runtime.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<Runtime>,
-    /// How functions spend their run time.
+    /// Execution mode of the functions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<ExecutionMode>,
     /// Modelled delay of a creation; of hollow sandboxes only.
@@ -119,7 +119,7 @@ pub enum Runtime {
     Other(String),
 }
 
-/// How a function spends the run time that an invocation requests.
+/// Execution mode of a function: it computes or waits for the run time that an invocation requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ExecutionMode {

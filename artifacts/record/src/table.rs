@@ -20,7 +20,7 @@ impl TableWriter {
     /// Creates the file, replacing one that is there.
     ///
     /// # Errors
-    /// When the file cannot be created.
+    /// If the file cannot be created.
     pub fn create(path: &Path) -> Result<Self, RecordError> {
         let file = File::create(path).map_err(|source| RecordError::File { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned(), csv: csv::Writer::from_writer(BufWriter::new(file)) })
@@ -31,7 +31,7 @@ impl<W: Write> TableWriter<W> {
     /// Adds a row.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn write(&mut self, row: &impl Serialize) -> Result<(), RecordError> {
         self.csv.serialize(row).map_err(|error| self.failed(io::Error::other(error)))
     }
@@ -39,7 +39,7 @@ impl<W: Write> TableWriter<W> {
     /// Hands all rows so far to the operating system.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub fn flush(&mut self) -> Result<(), RecordError> {
         self.csv.flush().map_err(|error| self.failed(error))
     }
@@ -52,7 +52,7 @@ impl<W: Write> TableWriter<W> {
 /// Reads a whole CSV file into rows.
 ///
 /// # Errors
-/// When the file cannot be read, or a row is not of the expected form (row number and column are named).
+/// If the file cannot be read, or a row is not of the expected form (row number and column are named).
 pub fn read_table<T: DeserializeOwned>(path: &Path) -> Result<Vec<T>, RecordError> {
     let file = File::open(path).map_err(|source| RecordError::File { path: path.to_owned(), source })?;
     let mut csv = csv::Reader::from_reader(file);
