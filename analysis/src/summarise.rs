@@ -24,7 +24,6 @@ use crate::{
     spread::{signed, spread},
 };
 
-pub(crate) use creations::PHASES;
 pub(crate) use slowdowns::{Slowdowns, group, recorded_definition, recorded_policy};
 
 /// A repetition's statistics and what its figures are drawn from.

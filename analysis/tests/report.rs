@@ -131,7 +131,7 @@ fn cold_rows_are_joined_to_their_creations() {
     let creations = point.creations.unwrap();
     let outcomes: Vec<_> = creations.outcomes.iter().map(|(outcome, rows)| (outcome.name(), *rows)).collect();
     assert_eq!(outcomes, [("failed", 1), ("ready", 2)], "the creation of the warm-up is left out");
-    let phases: Vec<_> = creations.phases.iter().map(|one| (one.phase.as_str(), one.duration_us.p99)).collect();
+    let phases: Vec<_> = creations.phases.iter().map(|one| (one.phase.name(), one.duration_us.p99)).collect();
     let expected = [
         ("decide", 100),
         ("place", 50),

@@ -4,18 +4,16 @@ use kuva::{
     plot::{BarPlot, LegendPosition},
     render::plots::Plot,
 };
-use record::Spread;
+use record::{CreationPhase, Spread};
 
 use super::{Palette, svg};
-use crate::{series::Series, summarise::PHASES};
+use crate::series::Series;
 
 /// Size of the figure, in pixels.
 const WIDTH: f64 = 760.0;
 /// Height without bars, and per bar.
 const BASE_HEIGHT: f64 = 110.0;
 const BAR_HEIGHT: f64 = 34.0;
-/// The sandbox's own start: everything else is the cluster manager's.
-const START: [&str; 2] = ["create", "ready"];
 
 /// Selects a quantile of a spread.
 type Pick = fn(&Spread) -> i64;
@@ -27,11 +25,13 @@ pub(super) fn all(series: &[Series<'_>], palette: Palette) -> Result<String, Str
 }
 
 pub(super) fn manager(series: &[Series<'_>], palette: Palette) -> Result<String, String> {
-    draw(series, palette, "Phases of a cold start without the sandbox's own start", |phase| !START.contains(&phase))
+    draw(series, palette, "Phases of a cold start without the sandbox's own start", |phase| {
+        !phase.is_start_of_sandbox()
+    })
 }
 
 /// The median over repetitions of one phase's quantile, in milliseconds; `None` when no repetition measured it.
-pub(crate) fn phase_ms(series: &Series<'_>, phase: &str, pick: Pick) -> Option<f64> {
+pub(crate) fn phase_ms(series: &Series<'_>, phase: CreationPhase, pick: Pick) -> Option<f64> {
     series.median_of(|result| {
         let creations = result.summary.creations.as_ref()?;
         let found = creations.phases.iter().find(|one| one.phase == phase)?;
@@ -39,12 +39,16 @@ pub(crate) fn phase_ms(series: &Series<'_>, phase: &str, pick: Pick) -> Option<f
     })
 }
 
-fn draw(series: &[Series<'_>], palette: Palette, title: &str, shown: fn(&str) -> bool) -> Result<String, String> {
-    let measured: Vec<(usize, &str)> = PHASES
-        .iter()
+fn draw(
+    series: &[Series<'_>],
+    palette: Palette,
+    title: &str,
+    shown: fn(CreationPhase) -> bool,
+) -> Result<String, String> {
+    let measured: Vec<(usize, CreationPhase)> = CreationPhase::ALL
+        .into_iter()
         .enumerate()
-        .map(|(number, (phase, _))| (number, *phase))
-        .filter(|(_, phase)| shown(phase) && series.iter().any(|one| phase_ms(one, phase, |s| s.p50).is_some()))
+        .filter(|(_, phase)| shown(*phase) && series.iter().any(|one| phase_ms(one, *phase, |s| s.p50).is_some()))
         .collect();
     if measured.is_empty() {
         return Err("no system measured the phases of its cold starts".to_owned());
@@ -53,18 +57,18 @@ fn draw(series: &[Series<'_>], palette: Palette, title: &str, shown: fn(&str) ->
     let mut groups = 0_u32;
     // Bars are drawn from the bottom up.
     for one in series.iter().rev() {
-        if measured.iter().all(|(_, phase)| phase_ms(one, phase, |s| s.p50).is_none()) {
+        if measured.iter().all(|(_, phase)| phase_ms(one, *phase, |s| s.p50).is_none()) {
             continue;
         }
         for (name, pick) in PICKS {
             let values = measured
                 .iter()
-                .map(|(number, phase)| (phase_ms(one, phase, pick).unwrap_or(0.0), palette.series(*number)));
+                .map(|(number, phase)| (phase_ms(one, *phase, pick).unwrap_or(0.0), palette.series(*number)));
             bars = bars.with_group(format!("{} {name}", one.label), values);
             groups += 1;
         }
     }
-    let bars = bars.with_legend(measured.iter().map(|(_, phase)| *phase).collect());
+    let bars = bars.with_legend(measured.iter().map(|(_, phase)| phase.name()).collect());
     let plots = vec![Plot::Bar(bars)];
     let layout = svg::layout(&plots, palette)
         .with_x_label("milliseconds, stacked by phase")

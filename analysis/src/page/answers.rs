@@ -1,6 +1,7 @@
 //! The figures, each with its question, a sentence from the numbers, and a caption.
 
 use maud::{Markup, PreEscaped, html};
+use record::CreationPhase;
 
 use super::{
     Page, sentence, setup,
@@ -11,7 +12,6 @@ use crate::{
     figure::{MAX_SERIES, phases::phase_ms},
     format::number,
     series::Series,
-    summarise::PHASES,
 };
 
 pub(super) fn sections(page: &Page<'_>) -> Markup {
@@ -92,11 +92,10 @@ pub(super) fn figure(page: &Page<'_>, name: FigureName, caption: &str) -> Markup
 }
 
 fn phase_table(page: &Page<'_>) -> Markup {
-    let measured: Vec<&str> = PHASES
-        .iter()
-        .map(|(phase, _)| *phase)
-        .filter(|phase| page.series.iter().any(|series| phase_ms(series, phase, |spread| spread.p50).is_some()))
-        .collect();
+    let is_measured = |phase: &CreationPhase| {
+        page.series.iter().any(|series| phase_ms(series, *phase, |spread| spread.p50).is_some())
+    };
+    let measured: Vec<CreationPhase> = CreationPhase::ALL.into_iter().filter(is_measured).collect();
     if measured.is_empty() {
         return html! {};
     }
@@ -108,7 +107,7 @@ fn phase_table(page: &Page<'_>) -> Markup {
                 @for series in page.series { th.n { (series.label) " p50" } th.n { "p99" } th.n { "greatest" } }
             } }
             tbody { @for phase in measured { tr {
-                td { code { (phase) } }
+                td { code { (phase.name()) } }
                 @for series in page.series {
                     td.n { (cell(phase_ms(series, phase, |spread| spread.p50))) }
                     td.n { (cell(phase_ms(series, phase, |spread| spread.p99))) }

@@ -1,13 +1,12 @@
 //! Answers in words, made from the numbers.
 
-use record::Spread;
+use record::{CreationPhase, Spread};
 
 use crate::{
     figure::phases::phase_ms,
     format::{count, number, whole},
     series::Series,
     statistic::Statistic,
-    summarise::PHASES,
 };
 
 /// The slowdown of one series; `definition` is `seed` or `artifact`.
@@ -48,23 +47,24 @@ pub(super) fn scheduling(series: &Series<'_>) -> Option<String> {
 
 /// The phases of one series.
 pub(super) fn phases(series: &Series<'_>) -> Option<String> {
-    let medians: Vec<(&str, f64)> = PHASES
-        .iter()
-        .filter_map(|(phase, _)| Some((*phase, phase_ms(series, phase, |spread: &Spread| spread.p50)?)))
+    let medians: Vec<(CreationPhase, f64)> = CreationPhase::ALL
+        .into_iter()
+        .filter_map(|phase| Some((phase, phase_ms(series, phase, |spread: &Spread| spread.p50)?)))
         .collect();
     let of = |wanted: bool| -> f64 {
-        medians.iter().filter(|(phase, _)| matches!(*phase, "create" | "ready") == wanted).map(|(_, ms)| ms).sum()
+        medians.iter().filter(|(phase, _)| phase.is_start_of_sandbox() == wanted).map(|(_, ms)| ms).sum()
     };
     let (longest, longest_ms) = medians.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))?;
     let (start, manager) = (of(true), of(false));
     let share = if start + manager > 0.0 { 100.0 * manager / (start + manager) } else { 0.0 };
     let mut text = format!(
         "{}: by the medians, the sandbox's own start takes {} ms and everything the cluster manager adds {} ms \
-         ({} % of both); the longest phase is `{longest}` with {} ms.",
+         ({} % of both); the longest phase is `{}` with {} ms.",
         series.label,
         number(start),
         number(manager),
         number(share),
+        longest.name(),
         number(longest_ms)
     );
     if let Some(found) = series.median_of(|result| {

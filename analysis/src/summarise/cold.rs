@@ -2,9 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use record::{ColdJoin, ColdStart, ColdSummary, Outcome};
+use record::{ColdJoin, ColdStart, ColdSummary, CreationPhase, Outcome};
 
-use super::creations::PHASES;
 use crate::{
     rows::{ColdRow, Row, Rows},
     spread::{signed, spread},
@@ -82,8 +81,8 @@ fn overhead_permille(row: &Row, delay_ns: u64) -> Option<i64> {
 /// Sum of the measured phases that an invocation waits for; `None` when none was measured. `net_dataplane` is not one of
 /// them: it holds the way back of the data plane's acknowledgement.
 fn phases_us(creation: &ColdStart) -> Option<i64> {
-    let waited_for = PHASES.iter().filter(|(phase, _)| *phase != "net_dataplane");
-    waited_for.filter_map(|(_, duration)| duration(creation)).map(signed).reduce(i64::saturating_add)
+    let waited_for = CreationPhase::ALL.into_iter().filter(|phase| *phase != CreationPhase::NetDataPlane);
+    waited_for.filter_map(|phase| creation.phase_us(phase)).map(signed).reduce(i64::saturating_add)
 }
 
 /// The part of the wait that is not the sandbox's own start, in thousandths.

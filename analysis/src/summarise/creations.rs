@@ -1,24 +1,9 @@
 //! Creations as the system recorded them: outcomes and phases.
 
-use record::{ColdStart, CreationOutcome, CreationSummary, PhaseSummary};
+use record::{ColdStart, CreationOutcome, CreationPhase, CreationSummary, PhaseSummary};
 
 use super::counts::Window;
 use crate::spread::{signed, spread};
-
-/// One phase's name and its field.
-type Phase = (&'static str, fn(&ColdStart) -> Option<u64>);
-
-/// The phases of a creation, in the order in which they happen.
-pub(crate) const PHASES: [Phase; 8] = [
-    ("decide", |row| row.decide_us),
-    ("place", |row| row.place_us),
-    ("dispatch", |row| row.dispatch_us),
-    ("net_worker", |row| row.net_worker_us),
-    ("create", |row| row.create_us),
-    ("ready", |row| row.ready_us),
-    ("publish", |row| row.publish_us),
-    ("net_dataplane", |row| row.net_dataplane_us),
-];
 
 /// Creations requested at or after the window's start (all of them without a window).
 pub(crate) fn summary(creations: &[ColdStart], window: Option<Window>) -> CreationSummary {
@@ -32,9 +17,9 @@ pub(crate) fn summary(creations: &[ColdStart], window: Option<Window>) -> Creati
         }
     }
     summary.ready_per_s = window.map(|window| ready.len() as f64 / window.seconds());
-    for (phase, duration) in PHASES {
-        if let Some(duration_us) = spread(ready.iter().filter_map(|row| duration(row)).map(signed).collect()) {
-            summary.phases.push(PhaseSummary { phase: phase.to_owned(), duration_us });
+    for phase in CreationPhase::ALL {
+        if let Some(duration_us) = spread(ready.iter().filter_map(|row| row.phase_us(phase)).map(signed).collect()) {
+            summary.phases.push(PhaseSummary { phase, duration_us });
         }
     }
     summary

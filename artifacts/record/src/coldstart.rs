@@ -47,6 +47,64 @@ impl fmt::Display for CreationOutcome {
     }
 }
 
+/// A phase of a creation. `docs/glossary.md` says where each begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CreationPhase {
+    /// From demand known to the decision to create.
+    Decide,
+    /// Choosing and reserving the node.
+    Place,
+    /// From placed to handed to the worker's connection.
+    Dispatch,
+    /// The way to the worker and back.
+    NetWorker,
+    /// Start of the sandbox's program.
+    Create,
+    /// From started to the first successful probe.
+    Ready,
+    /// From the ready event read to the endpoint handed over.
+    Publish,
+    /// The way to the data plane and back.
+    #[serde(rename = "net_dataplane")]
+    NetDataPlane,
+}
+
+impl CreationPhase {
+    /// All phases, in the order in which they happen.
+    pub const ALL: [Self; 8] = [
+        Self::Decide,
+        Self::Place,
+        Self::Dispatch,
+        Self::NetWorker,
+        Self::Create,
+        Self::Ready,
+        Self::Publish,
+        Self::NetDataPlane,
+    ];
+
+    /// Its name in files and tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Decide => "decide",
+            Self::Place => "place",
+            Self::Dispatch => "dispatch",
+            Self::NetWorker => "net_worker",
+            Self::Create => "create",
+            Self::Ready => "ready",
+            Self::Publish => "publish",
+            Self::NetDataPlane => "net_dataplane",
+        }
+    }
+
+    /// Returns true if it is the sandbox's own start; the cluster manager adds all other phases.
+    #[must_use]
+    pub const fn is_start_of_sandbox(self) -> bool {
+        matches!(self, Self::Create | Self::Ready)
+    }
+}
+
 /// One sandbox creation. A duration is empty when the system does not measure it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ColdStart {
@@ -82,6 +140,21 @@ pub struct ColdStart {
 }
 
 impl ColdStart {
+    /// Duration of a phase, in microseconds; `None` if it was not measured.
+    #[must_use]
+    pub fn phase_us(&self, phase: CreationPhase) -> Option<u64> {
+        match phase {
+            CreationPhase::Decide => self.decide_us,
+            CreationPhase::Place => self.place_us,
+            CreationPhase::Dispatch => self.dispatch_us,
+            CreationPhase::NetWorker => self.net_worker_us,
+            CreationPhase::Create => self.create_us,
+            CreationPhase::Ready => self.ready_us,
+            CreationPhase::Publish => self.publish_us,
+            CreationPhase::NetDataPlane => self.net_dataplane_us,
+        }
+    }
+
     /// From demand known to ready, in microseconds; `None` when a phase that every system has is missing. Handing over
     /// to a worker and the way there and back are phases that not every system has: absent ones take no time.
     #[must_use]
@@ -148,6 +221,17 @@ mod tests {
         let error = read_table::<ColdStart>(&path).unwrap_err().to_string();
         assert!(error.starts_with(&format!("{}, row 3: ", path.display())), "{error}");
         assert!(error.contains("unknown variant `lost`, expected one of `ready`, `failed`, `cancelled`"), "{error}");
+    }
+
+    #[test]
+    fn phases_are_named_as_their_columns_and_have_their_durations() {
+        let fields = serde_json::to_value(creation()).unwrap();
+        for phase in CreationPhase::ALL {
+            assert_eq!(serde_json::to_value(phase).unwrap(), phase.name());
+            assert_eq!(fields[format!("{}_us", phase.name())].as_u64(), creation().phase_us(phase), "{phase:?}");
+        }
+        let start: Vec<_> = CreationPhase::ALL.into_iter().filter(|phase| phase.is_start_of_sandbox()).collect();
+        assert_eq!(start, [CreationPhase::Create, CreationPhase::Ready]);
     }
 
     #[test]

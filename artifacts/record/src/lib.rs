@@ -25,7 +25,7 @@ mod usage;
 
 pub use action::{Action, Anatomy, PerColdStart, Step};
 pub use claims::{ClaimOutcome, Claims, EvaluatedClaim, SecondaryRatio};
-pub use coldstart::{ColdStart, CreationOutcome};
+pub use coldstart::{ColdStart, CreationOutcome, CreationPhase};
 pub use error::RecordError;
 pub use impossible::{Impossible, ImpossibleRows};
 pub use invariants::{CheckedRepetition, Finding, Invariant, Invariants, Scope, Weight};

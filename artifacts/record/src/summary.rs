@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Anatomy, CreationOutcome, DiskUse, Outcome, RatePoint, SlowdownSummary, SustainedRateTest};
+use crate::{Anatomy, CreationOutcome, CreationPhase, DiskUse, Outcome, RatePoint, SlowdownSummary, SustainedRateTest};
 
 /// All statistics of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -198,8 +198,8 @@ pub struct CreationSummary {
 /// One phase of cold starts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PhaseSummary {
-    /// `decide`, `place`, `dispatch`, `net_worker`, `create`, `ready`, `publish` or `net_dataplane`.
-    pub phase: String,
+    /// The phase.
+    pub phase: CreationPhase,
     /// Its durations, in microseconds.
     pub duration_us: Spread,
 }
