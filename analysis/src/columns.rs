@@ -34,7 +34,7 @@ impl Columns {
 
     /// Adds a row with a cell for each column; it is as wide as a terminal shows it.
     pub(crate) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
-        let row: Vec<String> = cells.into_iter().map(|cell| stdio::visible(&cell)).collect();
+        let row: Vec<String> = cells.into_iter().map(|cell| terminal::visible(&cell)).collect();
         debug_assert_eq!(row.len(), self.heads.len(), "a row has a cell for each column");
         self.rows.push(row);
     }

@@ -16,7 +16,7 @@ use anyhow::{Context, Result};
 /// If `write` fails, or what it wrote cannot be kept, as on a full disk.
 pub(crate) fn write_to(output: Option<&Path>, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let Some(path) = output else {
-        let out = stdio::Output::lock();
+        let out = terminal::Output::lock();
         if !io::stdout().is_terminal() {
             return flushed(BufWriter::new(out), write).map(drop);
         }
@@ -67,14 +67,14 @@ impl<W: Write> Write for Shown<W> {
         if let Some(end) = self.line.iter().rposition(|byte| *byte == b'\n') {
             let rest = self.line.split_off(end + 1);
             let lines = std::mem::replace(&mut self.line, rest);
-            self.out.write_all(stdio::visible_lines(&String::from_utf8_lossy(&lines)).as_bytes())?;
+            self.out.write_all(terminal::visible_lines(&String::from_utf8_lossy(&lines)).as_bytes())?;
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         let line = std::mem::take(&mut self.line);
-        self.out.write_all(stdio::visible_lines(&String::from_utf8_lossy(&line)).as_bytes())?;
+        self.out.write_all(terminal::visible_lines(&String::from_utf8_lossy(&line)).as_bytes())?;
         self.out.flush()
     }
 }

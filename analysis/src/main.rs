@@ -27,11 +27,11 @@ const INVALID: u8 = 3;
 const NOT_HELD: u8 = 4;
 
 fn main() -> ExitCode {
-    match run(stdio::arguments::<Arguments>().command) {
+    match run(terminal::arguments::<Arguments>().command) {
         Ok(code) => code,
-        Err(error) if stdio::is_reader_gone(error.as_ref()) => ExitCode::SUCCESS,
+        Err(error) if terminal::is_reader_gone(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
-            stdio::note!("analysis: {error:#}");
+            terminal::note!("analysis: {error:#}");
             ExitCode::from(if is_bad_input(&error) { BAD_INPUT } else { FAILED })
         }
     }
@@ -47,7 +47,7 @@ fn run(command: Command) -> Result<ExitCode> {
             let mut text = Vec::new();
             print_summary(&report.summary, format, terminal(), &mut text)?;
             print(text, format)?;
-            stdio::note!("page: {}", report.page.display());
+            terminal::note!("page: {}", report.page.display());
             return Ok(report_exit_code(&report));
         }
         Command::Figure { source, name, palette, output } => {
@@ -70,13 +70,13 @@ fn run(command: Command) -> Result<ExitCode> {
             let mut text = Vec::new();
             print_comparison(&compared, format, terminal(), &mut text)?;
             print(text, format)?;
-            compared.notes.iter().for_each(|note| stdio::note!("{note}"));
+            compared.notes.iter().for_each(|note| terminal::note!("{note}"));
             return Ok(if compared.any_worse() { ExitCode::from(NOT_HELD) } else { ExitCode::SUCCESS });
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "analysis", &mut script);
-            stdio::print(script)?;
+            terminal::print(script)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -85,19 +85,20 @@ fn run(command: Command) -> Result<ExitCode> {
 /// Prints a result on standard output, without what commands a terminal: it holds texts of the run's files.
 fn print(result: Vec<u8>, format: TableFormat) -> Result<()> {
     let result = String::from_utf8(result)?;
-    let shown = if format == TableFormat::Json { stdio::visible_json(&result) } else { stdio::visible_lines(&result) };
-    Ok(stdio::print(shown)?)
+    let shown =
+        if format == TableFormat::Json { terminal::visible_json(&result) } else { terminal::visible_lines(&result) };
+    Ok(terminal::print(shown)?)
 }
 
 /// The columns of the terminal that results are printed on.
 fn terminal() -> Option<u16> {
-    stdio::columns(comfy_table::Table::new().width())
+    terminal::columns(comfy_table::Table::new().width())
 }
 
 fn report_exit_code(report: &RunReport) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for broken in &report.broken {
-        stdio::note!("invalid: {broken}");
+        terminal::note!("invalid: {broken}");
         code = ExitCode::from(INVALID);
     }
     for point in report.summary.points.iter().filter(|point| point.validity.valid == Some(false)) {
@@ -106,7 +107,7 @@ fn report_exit_code(report: &RunReport) -> ExitCode {
             point.validity.reasons.iter().filter(|reason| !is_reported(reason)).map(String::as_str).collect();
         if !reasons.is_empty() {
             let reasons = reasons.join("; ");
-            stdio::note!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
+            terminal::note!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
         }
         code = ExitCode::from(INVALID);
     }

@@ -41,7 +41,7 @@ fn print(claims: &Claims) -> io::Result<()> {
     }
     // Notes come first, so that the outcomes are the last output of a run.
     for claim in claims.claims.iter().filter(|claim| !claim.note.is_empty()) {
-        stdio::print(stdio::visible_lines(&format!("{}: {}\n", claim.id, claim.note)))?;
+        terminal::print(terminal::visible_lines(&format!("{}: {}\n", claim.id, claim.note)))?;
     }
     if claims.claims.is_empty() { Ok(()) } else { table.print(Format::Table) }
 }

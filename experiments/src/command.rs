@@ -168,7 +168,7 @@ impl CommandLine {
             Some(Command::Completions { shell }) => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "repro", &mut script);
-                stdio::print(script)?;
+                terminal::print(script)?;
                 Ok(Exit::Done)
             }
         }

@@ -33,7 +33,7 @@ impl Console {
 
     /// A line.
     pub fn line(&self, text: &str) {
-        stdio::note!("{text}");
+        terminal::note!("{text}");
     }
 
     /// Begins something that takes a while.
@@ -62,7 +62,7 @@ impl Task {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
-        stdio::note!("{line}");
+        terminal::note!("{line}");
     }
 }
 

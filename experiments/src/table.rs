@@ -43,7 +43,7 @@ impl TextTable {
     /// # Errors
     /// When standard output is closed for another reason than that its reader has seen enough.
     pub fn print(&self, format: Format) -> io::Result<()> {
-        stdio::print(self.text(format, io::stdout().is_terminal()))
+        terminal::print(self.text(format, io::stdout().is_terminal()))
     }
 
     /// It as text without what commands a terminal; `terminal` says whether long cells may be wrapped to the width of one.
@@ -51,19 +51,19 @@ impl TextTable {
     pub fn text(&self, format: Format, terminal: bool) -> String {
         match format {
             Format::Table => self.aligned(terminal),
-            Format::Json => stdio::visible_json(&self.json()),
-            Format::Csv => stdio::visible_lines(&self.csv()),
+            Format::Json => terminal::visible_json(&self.json()),
+            Format::Csv => terminal::visible_lines(&self.csv()),
         }
     }
 
     fn aligned(&self, terminal: bool) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(NOTHING).set_header(&self.columns);
-        if terminal && stdio::columns(table.width()).is_some() {
+        if terminal && terminal::columns(table.width()).is_some() {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         for row in &self.rows {
-            table.add_row(row.iter().map(|cell| stdio::visible_lines(cell)));
+            table.add_row(row.iter().map(|cell| terminal::visible_lines(cell)));
         }
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned() + "\n").collect();
         lines.concat()

@@ -93,7 +93,7 @@ pub(crate) fn command() -> clap::Command {
 
 /// Parses the command line, runs the subcommand, and says how it ended.
 pub(crate) fn main() -> ExitCode {
-    let matches = command().try_get_matches().unwrap_or_else(|error| stdio::explained(error).exit());
+    let matches = command().try_get_matches().unwrap_or_else(|error| terminal::explained(error).exit());
     let parsed = match Cli::from_arg_matches(&matches) {
         Ok(cli) => cli.command,
         Err(error) => error.format(&mut command()).exit(),

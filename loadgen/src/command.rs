@@ -25,7 +25,7 @@ pub(crate) const OUTPUT: &str = "Output";
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    stdio::print(format!("{}\n", text.trim_end())).context("writing to standard output")
+    terminal::print(format!("{}\n", text.trim_end())).context("writing to standard output")
 }
 
 /// Prints a result in the chosen form, without control characters of a terminal: notes hold texts of traces and systems.
@@ -34,7 +34,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// When it cannot be written.
 pub(crate) fn print_as<T: Serialize>(format: Format, value: &T, table: impl Fn(&T) -> String) -> anyhow::Result<()> {
     match format {
-        Format::Table => print(&stdio::visible_lines(&table(value))),
-        Format::Json => print(&stdio::visible_json(&serde_json::to_string_pretty(value)?)),
+        Format::Table => print(&terminal::visible_lines(&table(value))),
+        Format::Json => print(&terminal::visible_json(&serde_json::to_string_pretty(value)?)),
     }
 }

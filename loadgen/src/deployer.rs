@@ -75,10 +75,10 @@ impl DeployError {
     /// The same for a command that removes nothing of what it registered, and says of each of those that failed why.
     pub(crate) fn keeping(self) -> anyhow::Error {
         if let [_, _, ..] = &self.failures[..] {
-            self.failures.iter().take(MAX_SHOWN_FAILURES).for_each(|failure| stdio::note!("{failure}"));
+            self.failures.iter().take(MAX_SHOWN_FAILURES).for_each(|failure| terminal::note!("{failure}"));
         }
         if let more @ 1.. = self.failures.len().saturating_sub(MAX_SHOWN_FAILURES) {
-            stdio::note!("and {more} more");
+            terminal::note!("and {more} more");
         }
         let rest = match self.of - self.failed {
             _ if self.act != REGISTERED => "; all are registered".to_owned(),
@@ -366,7 +366,7 @@ impl ProgressReporter {
             *due = Instant::now() + PLAIN_LINE;
             let good = done.saturating_sub(failed);
             let failures = if failed == 0 { String::new() } else { format!(", {failed} failed") };
-            stdio::note!("{good} of {} functions {}{failures}", self.of, self.act);
+            terminal::note!("{good} of {} functions {}{failures}", self.of, self.act);
         }
     }
 }

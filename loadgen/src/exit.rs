@@ -34,7 +34,7 @@ pub(crate) fn exit_code(result: &anyhow::Result<ExitStatus>) -> ExitCode {
         Ok(ExitStatus::Failed) => ExitCode::from(1),
         Ok(ExitStatus::Invalid) => ExitCode::from(3),
         Err(error) => {
-            stdio::note!("loadgen: {error:#}");
+            terminal::note!("loadgen: {error:#}");
             ExitCode::from(if error.is::<UsageError>() { 2 } else { 1 })
         }
     }

@@ -203,7 +203,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Version => {
             // Without a place for it nothing was built.
             let line = Cache::new(None).map_or_else(|_| Ok(versions::line()), |cache| cache.built().version())?;
-            Ok(stdio::print(format!("{line}\n"))?)
+            Ok(terminal::print(format!("{line}\n"))?)
         }
         Command::Start(start) => on_this_thread(run_testbed(start)),
         Command::Prepare(arguments) => on_this_thread(prepare(arguments)),
@@ -215,7 +215,7 @@ pub fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Remove(at) => on_this_thread(async move {
             let client = api::client(&Credentials::in_folder(&at.folder.join("credentials")), Identity::Admin)?;
             let removed = register::remove(&client).await?;
-            stdio::note!("{removed} functions removed");
+            terminal::note!("{removed} functions removed");
             Ok(())
         }),
         Command::Kpa(at) => {
@@ -319,7 +319,7 @@ async fn run_testbed(start: Start) -> anyhow::Result<()> {
         () = signals.come() => return Ok(()),
     };
     testbed.announce()?;
-    stdio::note!("ready: {}, {}", versions::line(), settings.variant);
+    terminal::note!("ready: {}, {}", versions::line(), settings.variant);
     let mut poll = tokio::time::interval(POLL_INTERVAL);
     loop {
         tokio::select! {

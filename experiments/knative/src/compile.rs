@@ -48,10 +48,10 @@ pub fn build(cache: &Cache) -> anyhow::Result<Built> {
     if built.is_complete() {
         return Ok(built);
     }
-    let lock = cache.lock(|| stdio::note!("another build is under way; waiting for it"))?;
+    let lock = cache.lock(|| terminal::note!("another build is under way; waiting for it"))?;
     if !built.is_complete() {
         let go = go::version()?;
-        stdio::note!("building {} with {go}; the first time takes about ten minutes", versions::line());
+        terminal::note!("building {} with {go}; the first time takes about ten minutes", versions::line());
         let folder = built.partial();
         fs::create_dir_all(folder.join("bin")).with_context(|| format!("creating {}", folder.display()))?;
         let began = Instant::now();
@@ -66,9 +66,9 @@ pub fn build(cache: &Cache) -> anyhow::Result<Built> {
         };
         record::write_json(&folder.join("built.json"), &facts)?;
         fs::rename(&folder, built.folder()).with_context(|| format!("renaming {}", folder.display()))?;
-        stdio::note!("built in {} s: {}", facts.seconds, built.folder().display());
+        terminal::note!("built in {} s: {}", facts.seconds, built.folder().display());
         for other in cache.others() {
-            stdio::note!(
+            terminal::note!(
                 "a build by another version of this program is there, too: remove {} to free its disk",
                 other.display()
             );

@@ -106,7 +106,7 @@ where
             match events.try_next().await {
                 Ok(Some(object)) => act(object),
                 Ok(None) => return,
-                Err(error) => stdio::note!("watching {what}: {error}"),
+                Err(error) => terminal::note!("watching {what}: {error}"),
             }
         }
     });
@@ -225,7 +225,7 @@ impl Creations {
 
     fn write_or_say(&mut self, pod: &str, open: Open, published_ns: Option<i64>, now_ns: i64) {
         if let Err(error) = self.write(pod, open, published_ns, now_ns) {
-            stdio::note!("writing a creation: {error:#}");
+            terminal::note!("writing a creation: {error:#}");
         }
     }
 

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use knative::command;
 
 fn main() -> ExitCode {
-    match command::run(stdio::arguments::<command::Cli>()) {
+    match command::run(terminal::arguments::<command::Cli>()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            stdio::note!("knative: {error:#}");
+            terminal::note!("knative: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -102,7 +102,7 @@ pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<
                 kubelet.list(&std::mem::take(&mut listed));
                 std::fs::write(folder.join("pods.up"), "").context("saying that pods are watched")?;
             }
-            Err(error) => stdio::note!("watching pods, to be tried again: {error}"),
+            Err(error) => terminal::note!("watching pods, to be tried again: {error}"),
         }
     }
 }
@@ -194,7 +194,7 @@ async fn delete(client: Client, pod: Pod) {
         match pods.delete(&pod.name_any(), &parameters).await {
             Ok(_) => return,
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => return,
-            Err(error) => stdio::note!("removing the pod {}, to be tried again: {error}", pod.name_any()),
+            Err(error) => terminal::note!("removing the pod {}, to be tried again: {error}", pod.name_any()),
         }
         sleep(RETRY).await;
     }

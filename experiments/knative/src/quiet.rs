@@ -47,10 +47,10 @@ pub async fn wait(client: &Client) -> anyhow::Result<()> {
         }
         if said.elapsed() >= PROGRESS_INTERVAL {
             said = Instant::now();
-            stdio::note!("not quiet yet: {state}");
+            terminal::note!("not quiet yet: {state}");
         }
     }
-    stdio::note!("quiet after {} s", began.elapsed().as_secs());
+    terminal::note!("quiet after {} s", began.elapsed().as_secs());
     Ok(())
 }
 

@@ -62,7 +62,7 @@ pub async fn register(client: &Client, path: &Path) -> anyhow::Result<usize> {
         async move { api::apply(client, &service).await }
     };
     stream::iter(missing.iter().copied().map(each)).buffer_unordered(PARALLEL).try_collect::<Vec<()>>().await?;
-    stdio::note!("{} of {} functions written after {} s", missing.len(), wanted.len(), began.elapsed().as_secs());
+    terminal::note!("{} of {} functions written after {} s", missing.len(), wanted.len(), began.elapsed().as_secs());
     let names: Vec<&str> = wanted.iter().filter_map(|service| service["metadata"]["name"].as_str()).collect();
     wait_ready(&services, &names, began).await?;
     quiet::wait(client).await?;
@@ -79,7 +79,7 @@ async fn wait_ready(services: &Api<DynamicObject>, names: &[&str], began: Instan
         let waiting: Vec<&str> = names.iter().copied().filter(|name| ready.get(name) != Some(&true)).collect();
         let done = names.len() - waiting.len();
         let Some(first) = waiting.first() else {
-            stdio::note!("{done} functions ready after {} s", began.elapsed().as_secs());
+            terminal::note!("{done} functions ready after {} s", began.elapsed().as_secs());
             return Ok(());
         };
         if began.elapsed() >= within {
@@ -87,7 +87,7 @@ async fn wait_ready(services: &Api<DynamicObject>, names: &[&str], began: Instan
         }
         if said.elapsed() >= PROGRESS_INTERVAL {
             said = Instant::now();
-            stdio::note!("{done} of {} functions ready", names.len());
+            terminal::note!("{done} of {} functions ready", names.len());
         }
         sleep(POLL_INTERVAL).await;
     }

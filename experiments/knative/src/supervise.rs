@@ -13,7 +13,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use stdio::log;
+use terminal::log;
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep},

@@ -94,7 +94,7 @@ impl Testbed {
             }
             Err(error) => {
                 if let Err(left) = supervisor.stop().await {
-                    stdio::note!("while giving up: {left:#}");
+                    terminal::note!("while giving up: {left:#}");
                 }
                 Err(error)
             }

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use experiments::{command::CommandLine, exit};
 
 fn main() -> ExitCode {
-    match stdio::arguments::<CommandLine>().run() {
+    match terminal::arguments::<CommandLine>().run() {
         Ok(exit) => exit.into(),
         Err(error) => {
-            stdio::note!("repro: {error:#}");
+            terminal::note!("repro: {error:#}");
             exit::of(&error).into()
         }
     }

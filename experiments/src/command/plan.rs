@@ -32,7 +32,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let PlannedExperiment { experiment, plan } = arguments.selection.planned(checkout)?;
     replayable::check(&experiment.points)?;
     if arguments.format == Format::Table {
-        stdio::print(experiment.plan_text(&plan))?;
+        terminal::print(experiment.plan_text(&plan))?;
         return Ok(Exit::Done);
     }
     let mut table = TextTable::new(&["step", "action", "estimate_s"]);

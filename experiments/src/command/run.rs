@@ -126,7 +126,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         Some(dir) => planned_of(dir, checkout)?,
     };
     if arguments.print_config {
-        stdio::print(planned.experiment.to_toml())?;
+        terminal::print(planned.experiment.to_toml())?;
         return Ok(Exit::Done);
     }
     if arguments.isolated.is_none() {

@@ -36,7 +36,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     DirectoryLock::check(&dir.0)?;
     let invariants = verify::check(&dir)?;
     verify::print(&invariants, arguments.all, arguments.format)?;
-    stdio::note!("{}", verify::count(&invariants, &dir.0));
+    terminal::note!("{}", verify::count(&invariants, &dir.0));
     let known = dir.read_invariants().ok().flatten();
     let is_known = |known: Invariants| known.invariants == invariants.invariants && known.checked == invariants.checked;
     let is_checked = dir.claims().is_file() || dir.summary().is_file() || dir.report().exists();

@@ -61,13 +61,13 @@ impl Process {
     /// The last thing that its log says, if anything.
     #[must_use]
     pub fn last_line(&self) -> Option<String> {
-        self.log.as_deref().and_then(stdio::log::last_line)
+        self.log.as_deref().and_then(terminal::log::last_line)
     }
 
     /// The end of its log, for an error message.
     #[must_use]
     pub fn excerpt(&self) -> String {
-        self.log.as_deref().map(stdio::log::excerpt).unwrap_or_default()
+        self.log.as_deref().map(terminal::log::excerpt).unwrap_or_default()
     }
 }
 

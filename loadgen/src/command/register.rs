@@ -38,7 +38,7 @@ pub(crate) struct RegisterArgs {
 /// A request may be under way for as long as a control plane that stands still takes, and there is nothing to clean up.
 fn end_at_once(stop: &Stop) {
     if stop.is_immediate() {
-        stdio::note!("stopped at once: what was registered so far stays");
+        terminal::note!("stopped at once: what was registered so far stays");
         std::process::exit(1);
     }
 }
@@ -49,7 +49,7 @@ pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<ExitStatus> {
     let stop = Stop::listen_and(end_at_once)?;
     let deployer = Deployer::new("--control-plane", &args.control_plane, args.form)?
         .with_token_file(args.token_file.as_deref())?;
-    refused.iter().for_each(|problem| stdio::note!("{problem}"));
+    refused.iter().for_each(|problem| terminal::note!("{problem}"));
     let of = functions.len() + refused.len();
     let not_sent =
         || format!("{} of {of} functions could not be registered, each for what is said above", refused.len());

@@ -29,7 +29,7 @@ impl Deployer {
         stop: &Stop,
     ) -> Result<Vec<String>, DeployError> {
         if !functions.is_empty() {
-            stdio::note!("waiting until every data plane has acknowledged {} functions", functions.len());
+            terminal::note!("waiting until every data plane has acknowledged {} functions", functions.len());
         }
         let until = Instant::now() + ACKNOWLEDGEMENT_TIMEOUT;
         let failed = functions.iter().enumerate().find_map(|(done, function)| {

@@ -57,7 +57,7 @@ impl Errors {
 /// The words as they are shown.
 fn shown(words: &str) -> String {
     let cut = words.char_indices().nth(MAX_CHARACTERS).map(|(cut, _)| cut);
-    let mut shown = stdio::visible(&words[..cut.unwrap_or(words.len())]);
+    let mut shown = terminal::visible(&words[..cut.unwrap_or(words.len())]);
     if cut.is_some() {
         shown.push('…');
     }

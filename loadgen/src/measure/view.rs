@@ -54,7 +54,7 @@ impl View {
                 bar.set_position(tally.rows);
                 bar.set_message(line);
             }
-            None => stdio::note!("{line}"),
+            None => terminal::note!("{line}"),
         }
         (self.shown_ns, self.rows_before, self.due_before) = (now_ns, tally.rows, self.due);
         tally.recent_lag_us.reset();

@@ -171,7 +171,7 @@ fn collect(
         }
         if progress.stop_requested_ns.is_none() && stop.is_requested() {
             progress.stop_requested_ns = Some(now_ns);
-            stdio::note!("stopping: waiting for the responses under way, Ctrl-C again to stop at once");
+            terminal::note!("stopping: waiting for the responses under way, Ctrl-C again to stop at once");
         }
         view.update(replay, &mut collector.tally);
         if collector.is_over(progress, stop) {

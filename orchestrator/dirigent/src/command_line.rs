@@ -86,7 +86,7 @@ impl CommandLine {
             Command::Completions { shell } => {
                 let mut script = Vec::new();
                 clap_complete::generate(shell, &mut Self::command(), "dirigent", &mut script);
-                Ok(stdio::print(script)?)
+                Ok(terminal::print(script)?)
             }
         }
     }

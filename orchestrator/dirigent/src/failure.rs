@@ -37,19 +37,19 @@ impl Failure {
     /// Says what went wrong, and with which code to exit.
     pub(crate) fn report(&self) -> ExitCode {
         let (error, code) = match self {
-            Self::Failed(error) if stdio::is_reader_gone(error.as_ref()) => return ExitCode::SUCCESS,
+            Self::Failed(error) if terminal::is_reader_gone(error.as_ref()) => return ExitCode::SUCCESS,
             Self::Failed(error) => (error, FAILED),
             Self::Logged => return ExitCode::from(FAILED),
             Self::Usage(error) => (error, USAGE),
         };
-        stdio::note!("dirigent: {}", on_one_line(error));
+        terminal::note!("dirigent: {}", on_one_line(error));
         ExitCode::from(code)
     }
 
     /// The same said in a log line, where a program reads what this one says.
     pub(crate) fn logged(self) -> Self {
         match self {
-            Self::Failed(error) if !stdio::is_reader_gone(error.as_ref()) => {
+            Self::Failed(error) if !terminal::is_reader_gone(error.as_ref()) => {
                 tracing::error!(cause = on_one_line(&error), "failed");
                 Self::Logged
             }

@@ -22,7 +22,7 @@ use crate::command_line::CommandLine;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match stdio::arguments::<CommandLine>().run() {
+    match terminal::arguments::<CommandLine>().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),
     }

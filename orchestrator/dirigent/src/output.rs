@@ -14,7 +14,7 @@ use std::{
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
-use stdio::{visible, visible_json, visible_lines};
+use terminal::{visible, visible_json, visible_lines};
 
 use crate::command_line::Format;
 
@@ -40,7 +40,7 @@ impl Column {
 pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
     let mut out = Vec::new();
     write_rows(&mut out, format, columns, rows, max_value_width())?;
-    stdio::print(out)
+    terminal::print(out)
 }
 
 /// Prints one value on standard output; as a table, one line per column.
@@ -60,7 +60,7 @@ pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io
         Format::Json => write_json(&mut out, value)?,
         Format::Csv => write_csv(&mut out, columns, std::slice::from_ref(value), longest)?,
     }
-    stdio::print(out)
+    terminal::print(out)
 }
 
 /// Prints one value with all that is in it: as a table, one line per leaf with its dotted path.
@@ -71,7 +71,7 @@ pub(crate) fn print_tree(format: Format, value: &Value) -> io::Result<()> {
     let mut out = Vec::new();
     if format == Format::Json {
         write_json(&mut out, value)?;
-        return stdio::print(out);
+        return terminal::print(out);
     }
     let mut leaves = Vec::new();
     collect_leaves(String::new(), value, &mut leaves);
@@ -85,14 +85,14 @@ pub(crate) fn print_tree(format: Format, value: &Value) -> io::Result<()> {
         }
         csv.flush()?;
         drop(csv);
-        return stdio::print(out);
+        return terminal::print(out);
     }
     let mut table = plain_table();
     for row in leaves {
         table.add_row(row);
     }
     writeln!(out, "{}", table.trim_fmt())?;
-    stdio::print(out)
+    terminal::print(out)
 }
 
 fn collect_leaves(path: String, value: &Value, leaves: &mut Vec<(String, String)>) {

@@ -68,7 +68,7 @@ impl DaemonOptions {
     fn printed(&self, configuration: &impl Serialize) -> Result<bool, Failure> {
         if self.print_config {
             let text = configuration::to_toml(configuration).context("the configuration has no form in TOML")?;
-            stdio::print(text)?;
+            terminal::print(text)?;
         }
         Ok(self.print_config)
     }

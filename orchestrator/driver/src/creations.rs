@@ -45,7 +45,7 @@ pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> 
     let arguments = if options.no_record { &[][..] } else { &recording };
     let control_plane = Daemon::control_plane(&common.program()?, directory.path(), arguments)?;
     let functions = options.functions() + options.idle_functions;
-    stdio::note!("registering {functions} functions");
+    terminal::note!("registering {functions} functions");
     let mut specs = specifications(NAME_PREFIX, functions)?;
     specs.iter_mut().for_each(make_short_lived);
     let began = Instant::now();
@@ -70,7 +70,7 @@ fn make_short_lived(spec: &mut FunctionSpec) {
 /// Connects the workers and data planes, starts the load, and measures.
 async fn run_load(options: &Options, control_plane: &Daemon) -> anyhow::Result<Measured> {
     let observations = Arc::new(Observations::default());
-    stdio::note!("connecting {} nodes in {} workers", options.nodes, options.workers());
+    terminal::note!("connecting {} nodes in {} workers", options.nodes, options.workers());
     let stream = control_plane.port("stream");
     let mut tasks = tokio::task::JoinSet::new();
     worker::start_all(options, stream, &mut tasks).await.context("connecting the workers")?;
@@ -79,7 +79,7 @@ async fn run_load(options: &Options, control_plane: &Daemon) -> anyhow::Result<M
         let data_plane = DataPlane::connect(number, options, stream, &observations, &mut tasks).await;
         data_planes.push(data_plane.context("connecting a data plane")?);
     }
-    stdio::note!("{} creations/s for {} s after {} s", options.rate, options.seconds, options.warmup);
+    terminal::note!("{} creations/s for {} s after {} s", options.rate, options.seconds, options.warmup);
     for data_plane in data_planes {
         tasks.spawn(pacing::pace(data_plane, options.rate / f64::from(options.data_planes)));
     }

@@ -83,7 +83,7 @@ impl Common {
 }
 
 fn main() -> ExitCode {
-    let CommandLine { common, command } = stdio::arguments();
+    let CommandLine { common, command } = terminal::arguments();
     let result = match &command {
         Command::Creations(options) => creations::run(&common, options),
         Command::Registration(options) => registration::run(&common, options),
@@ -95,17 +95,17 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(report) => {
-            if let Err(error) = stdio::print(report.render(common.format)) {
-                stdio::note!("driver: cannot write to standard output: {error}");
+            if let Err(error) = terminal::print(report.render(common.format)) {
+                terminal::note!("driver: cannot write to standard output: {error}");
                 return ExitCode::FAILURE;
             }
             for violation in report.violations() {
-                stdio::note!("driver: {violation}");
+                terminal::note!("driver: {violation}");
             }
             if report.violations().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            stdio::note!("driver: {error:#}");
+            terminal::note!("driver: {error:#}");
             ExitCode::FAILURE
         }
     }

@@ -144,7 +144,7 @@ async fn send_warm_traffic(data_plane: SocketAddr, traffic: Arc<Traffic>, functi
         match client.invoke(&name(number), 0).await.and_then(crate::invocation::Response::check) {
             Ok(_) => traffic.responded.fetch_add(1, Ordering::Relaxed),
             Err(error) => {
-                stdio::note!("a warm invocation failed: {error:#}");
+                terminal::note!("a warm invocation failed: {error:#}");
                 // The failure may have ended the connection.
                 client = Client::connect(data_plane).await?;
                 traffic.failed.fetch_add(1, Ordering::Relaxed)

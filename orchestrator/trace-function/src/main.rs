@@ -54,11 +54,11 @@ struct Arguments {
 }
 
 fn main() -> std::process::ExitCode {
-    let arguments: Arguments = stdio::arguments();
+    let arguments: Arguments = terminal::arguments();
     match run(arguments) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {
-            stdio::note!("trace-function: {error:#}");
+            terminal::note!("trace-function: {error:#}");
             std::process::ExitCode::FAILURE
         }
     }
@@ -113,7 +113,7 @@ async fn serve(function: Arc<Function>, address: SocketAddr) -> anyhow::Result<(
 
 /// Says where it listens. Nobody may be reading: that is no reason not to serve.
 fn announce(address: SocketAddr) -> anyhow::Result<()> {
-    stdio::print(format!("listening on {address}\n")).context("cannot write to stdout")
+    terminal::print(format!("listening on {address}\n")).context("cannot write to stdout")
 }
 
 async fn accept(listener: TcpListener, function: Arc<Function>, shutdown: CancellationToken) {

@@ -72,7 +72,7 @@ impl Changes {
             for line in lines.map_while(Result::ok) {
                 let at_ns = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
                 let Ok(message) = serde_json::from_str::<Message>(&line) else {
-                    stdio::note!("the store says what nobody understands: {line}");
+                    terminal::note!("the store says what nobody understands: {line}");
                     return;
                 };
                 for event in message.result.events {

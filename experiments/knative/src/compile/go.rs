@@ -139,7 +139,7 @@ impl Progress {
         self.bar.set_message(self.text());
         if self.bar.is_hidden() && self.shown.elapsed() >= PLAIN_LINE {
             self.shown = Instant::now();
-            stdio::note!("{}", self.text());
+            terminal::note!("{}", self.text());
         }
     }
 
@@ -151,7 +151,7 @@ impl Progress {
 
     fn finish(&self) {
         self.bar.finish_and_clear();
-        stdio::note!("{}", self.text());
+        terminal::note!("{}", self.text());
     }
 
     fn tail(&self) -> String {

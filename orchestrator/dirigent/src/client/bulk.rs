@@ -73,12 +73,12 @@ pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> O
     results.sort_by_key(|result| result.get("line").and_then(Value::as_u64));
     let problems: Vec<String> = results.iter().filter_map(|result| problem(path, result)).collect();
     for problem in &problems {
-        stdio::note!("{problem}");
+        terminal::note!("{problem}");
     }
     note_unknown(&results);
     match format {
         Format::Table => {
-            stdio::print(format!("{} of {of} functions registered\n", of - problems.len()))?;
+            terminal::print(format!("{} of {of} functions registered\n", of - problems.len()))?;
         }
         Format::Json | Format::Csv => output::print_rows(format, &COLUMNS, &results)?,
     }

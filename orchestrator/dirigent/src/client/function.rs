@@ -150,7 +150,7 @@ pub(super) fn note_unknown(results: &[Value]) {
         1 => "1 function".to_owned(),
         many => format!("{many} functions"),
     };
-    stdio::note!(
+    terminal::note!(
         "not known to every data plane yet, or none is connected: {functions}; until it is, an invocation may find no \
          function, or the revision before"
     );
@@ -161,7 +161,7 @@ fn delete(control_plane: &Server, format: Format, names: &[FunctionName]) -> Out
     for name in names {
         match control_plane.json(Method::DELETE, &path(name), None) {
             Ok(_) => deleted.push(json!({ "name": name, "result": "deleted" })),
-            Err(error) => stdio::note!("{name}: {error:#}"),
+            Err(error) => terminal::note!("{name}: {error:#}"),
         }
     }
     if !deleted.is_empty() || format != Format::Table {

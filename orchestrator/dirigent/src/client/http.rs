@@ -5,7 +5,7 @@ use std::{io, time::Duration};
 use anyhow::{Context, anyhow, bail};
 use api::Token;
 use serde_json::Value;
-use stdio::visible;
+use terminal::visible;
 use tokio::time::Instant;
 use ureq::{
     Agent, AsSendBody, Body,

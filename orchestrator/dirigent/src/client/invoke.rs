@@ -144,9 +144,9 @@ fn print<B>(format: Format, response: &Response<B>, body: &[u8], timeline: &Time
         }
         Format::Csv => timeline.write_csv(&mut out)?,
     }
-    stdio::print(out)?;
+    terminal::print(out)?;
     if format == Format::Table {
-        stdio::note!("{timeline}");
+        terminal::note!("{timeline}");
     }
     Ok(())
 }

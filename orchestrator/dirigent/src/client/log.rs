@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use model::{FunctionName, SandboxId};
 use serde_json::Value;
-use stdio::{Output, visible};
+use terminal::{Output, visible};
 
 use super::{
     function,
@@ -64,7 +64,7 @@ impl Logs<'_> {
             match responded {
                 Ok((kept, response)) => {
                     if let Some(omitted @ 1..) = response.get("omitted").and_then(Value::as_u64) {
-                        stdio::note!(
+                        terminal::note!(
                             "{omitted} older sandboxes of worker at {} are left out: use --sandbox",
                             visible(worker)
                         );
@@ -73,7 +73,7 @@ impl Logs<'_> {
                 }
                 Err(error) => {
                     silent += 1;
-                    stdio::note!("{error:#}");
+                    terminal::note!("{error:#}");
                 }
             }
         }
@@ -97,7 +97,7 @@ impl Logs<'_> {
         let of = self.sandbox.map(|id| format!(" of sandbox {id}")).unwrap_or_default();
         let last_error = function.get("last_error").and_then(Value::as_str).map(visible);
         let last_error = last_error.map(|error| format!("; its last error: {error}")).unwrap_or_default();
-        stdio::note!("{}: no output{of} is kept{last_error}", self.function);
+        terminal::note!("{}: no output{of} is kept{last_error}", self.function);
     }
 
     fn write(&self, logs: &[Value]) -> io::Result<()> {

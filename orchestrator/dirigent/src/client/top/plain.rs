@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Value;
-use stdio::Output;
+use terminal::Output;
 
 use super::rates::Rates;
 use crate::{
