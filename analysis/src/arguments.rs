@@ -13,9 +13,8 @@ const EXAMPLES: &str = "Examples:
   analysis figure artifacts/runs/20250301T120000Z-laptop-azure-500 slowdown --output slowdown.svg
   analysis export artifacts/runs/20250301T120000Z-laptop-azure-500 --table functions > functions.csv
 
-Exit codes: 0 done, 1 failed, 2 bad usage or a file of the run that cannot be read, 3 the run or a claim is invalid,
-4 a claim that `claims` judges does not hold, or something became worse. `report` writes verdicts and never ends with 4.
-It locks the run while it writes: where another process writes into it, it says which one, and ends with 1.";
+A file of a run that cannot be read is a usage error. `compare` ends with 4 if something became worse; `report` never
+does, because it writes outcomes down. `report` locks the run, and fails if another process is writing into it.";
 
 /// Turns the files of a run into statistics, claim outcomes, figures and a page.
 #[derive(Debug, Parser)]

@@ -12,32 +12,31 @@ use analysis::{
 };
 use anyhow::Result;
 use arguments::{Arguments, Command};
-use clap::CommandFactory;
+use clap::ArgMatches;
 use destination::write_to;
 use locked::locked;
 use record::Claims;
+use terminal::{Exit, Program};
 
-/// Something failed that is not the input's fault.
-const FAILED: u8 = 1;
-/// The input cannot be used.
-const BAD_INPUT: u8 = 2;
-/// The run was analysed, and may not be used.
-const INVALID: u8 = 3;
-/// An evaluated claim does not hold, or a statistic became worse.
-const NOT_HELD: u8 = 4;
+impl Program for Arguments {
+    const EXIT_CODES: &'static [Exit] = &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Invalid, Exit::NotHeld];
 
-fn main() -> ExitCode {
-    match run(terminal::arguments::<Arguments>().command) {
-        Ok(code) => code,
-        Err(error) if terminal::is_reader_gone(error.as_ref()) => ExitCode::SUCCESS,
-        Err(error) => {
-            terminal::note!("analysis: {error:#}");
-            ExitCode::from(if is_bad_input(&error) { BAD_INPUT } else { FAILED })
-        }
+    /// A file of the run that cannot be read is for the user to correct.
+    fn exit(error: &anyhow::Error) -> Exit {
+        let exit = Exit::of(error);
+        if exit == Exit::Failed && is_bad_input(error) { Exit::Usage } else { exit }
+    }
+
+    fn run(self, _: &ArgMatches) -> Result<Exit> {
+        run(self.command)
     }
 }
 
-fn run(command: Command) -> Result<ExitCode> {
+fn main() -> ExitCode {
+    terminal::main::<Arguments>()
+}
+
+fn run(command: Command) -> Result<Exit> {
     match command {
         Command::Report { source, format, under_lock } => {
             // That it is a run is known before anything is made in the directory; what it holds may change until it is locked.
@@ -71,15 +70,15 @@ fn run(command: Command) -> Result<ExitCode> {
             print_comparison(&compared, format, terminal(), &mut text)?;
             print(text, format)?;
             compared.notes.iter().for_each(|note| terminal::note!("{note}"));
-            return Ok(if compared.any_worse() { ExitCode::from(NOT_HELD) } else { ExitCode::SUCCESS });
+            return Ok(if compared.any_worse() { Exit::NotHeld } else { Exit::Done });
         }
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Arguments::command(), "analysis", &mut script);
+            clap_complete::generate(shell, &mut terminal::command::<Arguments>(), "analysis", &mut script);
             terminal::print(script)?;
         }
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(Exit::Done)
 }
 
 /// Prints a result on standard output, without what commands a terminal: it holds texts of the run's files.
@@ -92,14 +91,23 @@ fn print(result: Vec<u8>, format: TableFormat) -> Result<()> {
 
 /// The columns of the terminal that results are printed on.
 fn terminal() -> Option<u16> {
-    terminal::columns(comfy_table::Table::new().width())
+    terminal::columns()
 }
 
 fn report_exit_code(report: &RunReport) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
+=======
+fn open(source: &Source) -> Result<(Run, Timeouts)> {
+    let run = Run::open(&source.run_dir)?;
+    let timeouts = Timeouts::of(source.timeout, &run.manifest);
+    Ok((run, timeouts))
+}
+
+fn report_exit_code(report: &RunReport) -> Exit {
+    let mut code = Exit::Done;
     for broken in &report.broken {
         terminal::note!("invalid: {broken}");
-        code = ExitCode::from(INVALID);
+        code = Exit::Invalid;
     }
     for point in report.summary.points.iter().filter(|point| point.validity.valid == Some(false)) {
         let is_reported = |reason: &&String| report.broken.iter().any(|broken| broken.ends_with(reason.as_str()));
@@ -109,19 +117,19 @@ fn report_exit_code(report: &RunReport) -> ExitCode {
             let reasons = reasons.join("; ");
             terminal::note!("invalid: {}, {}, repetition {}: {reasons}", point.system, point.point, point.repetition);
         }
-        code = ExitCode::from(INVALID);
+        code = Exit::Invalid;
     }
     code
 }
 
 /// Exit code of evaluated claims: invalid before not held.
-fn claims_exit_code(claims: &Claims) -> ExitCode {
+fn claims_exit_code(claims: &Claims) -> Exit {
     if claims.claims.iter().any(|claim| claim.outcome == record::ClaimOutcome::Invalid) {
-        ExitCode::from(INVALID)
+        Exit::Invalid
     } else if claims.all_evaluated_hold() {
-        ExitCode::SUCCESS
+        Exit::Done
     } else {
-        ExitCode::from(NOT_HELD)
+        Exit::NotHeld
     }
 }
 

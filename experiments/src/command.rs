@@ -9,14 +9,15 @@ pub mod verify;
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{ArgMatches, Args, Parser, Subcommand};
 use clap_complete::Shell;
+use terminal::Program;
 
 use crate::{
     checkout::Checkout,
     console::Console,
     definition::overrides::Overrides,
-    exit::{Exit, UsageError},
+    exit::{self, Exit, UsageError},
     interrupt::Interrupt,
     isolation::{Entered, IsolateArguments},
     run::resolved::PlannedExperiment,
@@ -37,13 +38,11 @@ Examples:
   repro                                            azure-500 on this machine
   repro run azure-500 --trace DIR --minutes 30     a real trace
   repro run cold-start-sweep --rates 1000,4000     cold starts at two rates
-  repro verify artifacts/runs/DIR
-
-Exit codes: 0 done, 1 failed, 2 usage or configuration error, 3 the run is invalid, 4 a claim or threshold did not hold";
+  repro verify artifacts/runs/DIR";
 
 /// Runs experiments on this machine and checks and analyses their results; without a subcommand, the main one.
 #[derive(Debug, Parser)]
-#[command(name = "repro", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE, max_term_width = 120)]
+#[command(name = "repro", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
@@ -134,12 +133,14 @@ impl Selection {
     }
 }
 
-impl CommandLine {
-    /// Does what was typed.
-    ///
-    /// # Errors
-    /// When it cannot be done; [`crate::exit::of`] says what that means.
-    pub fn run(self) -> anyhow::Result<Exit> {
+impl Program for CommandLine {
+    const EXIT_CODES: &'static [Exit] = &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Invalid, Exit::NotHeld];
+
+    fn exit(error: &anyhow::Error) -> Exit {
+        exit::of(error)
+    }
+
+    fn run(self, typed: &ArgMatches) -> anyhow::Result<Exit> {
         if self.quick && self.command.is_some() {
             let problem = "--quick goes with `repro` alone or after the subcommand, as in `repro plan --quick`";
             return Err(UsageError(problem.to_owned()).into());
@@ -162,12 +163,12 @@ impl CommandLine {
                 Entered::Inside(arguments) if arguments.is_empty() => Ok(Exit::Done),
                 Entered::Inside(arguments) => {
                     let name = std::iter::once("repro".into());
-                    Self::try_parse_from(name.chain(arguments))?.run()
+                    Self::try_parse_from(name.chain(arguments))?.run(typed)
                 }
             },
             Some(Command::Completions { shell }) => {
                 let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Self::command(), "repro", &mut script);
+                clap_complete::generate(shell, &mut terminal::command::<Self>(), "repro", &mut script);
                 terminal::print(script)?;
                 Ok(Exit::Done)
             }
@@ -189,14 +190,14 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        CommandLine::command().debug_assert();
+        terminal::command::<CommandLine>().debug_assert();
     }
 
     #[test]
     fn without_a_subcommand_the_main_experiment_is_meant() {
         let typed = CommandLine::try_parse_from(["repro", "--quick"]).unwrap();
         assert!(typed.command.is_none() && typed.quick);
-        let misplaced = CommandLine::try_parse_from(["repro", "--quick", "run"]).unwrap().run();
+        let misplaced = CommandLine::try_parse_from(["repro", "--quick", "run"]).unwrap().run(&ArgMatches::default());
         assert!(misplaced.unwrap_err().is::<UsageError>(), "--quick belongs after run");
     }
 }

@@ -1,49 +1,10 @@
-//! Exit codes of this project's programs, and the errors that map to them.
-
-use std::process::ExitCode;
+//! Errors of the runner, and the exit codes that they mean.
 
 use record::RecordError;
+pub use terminal::{Exit, UsageError};
 use thiserror::Error;
 
 use crate::definition::document::DocumentError;
-
-/// The exit codes that scripts rely on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Exit {
-    /// Done.
-    Done = 0,
-    /// A step failed, or the user stopped it.
-    Failed = 1,
-    /// The command line or a file of configuration is wrong.
-    Usage = 2,
-    /// The run may not be used.
-    Invalid = 3,
-    /// A claim or threshold does not hold.
-    NotHeld = 4,
-}
-
-impl Exit {
-    /// The code of higher precedence, of two for one command: a failure is not checked for validity, and an invalid run holds no
-    /// claim.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        let weight = |exit| {
-            [Self::Done, Self::NotHeld, Self::Invalid, Self::Failed, Self::Usage].iter().position(|one| *one == exit)
-        };
-        if weight(other) > weight(self) { other } else { self }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
-}
-
-/// The request names something that does not exist, or is contradictory.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct UsageError(pub String);
 
 /// A finished result would be measured again, which was not requested or is not possible.
 #[derive(Debug, Error)]
@@ -79,11 +40,10 @@ impl SystemFailed {
 pub fn of(error: &anyhow::Error) -> Exit {
     let is_no_run =
         |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(RecordError::NoRun { .. }));
-    let is_typed = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<UsageError>() || cause.is::<WouldDiscard>() || cause.is::<DocumentError>()
-    };
-    let usage = error.chain().any(|cause| is_typed(cause) || is_no_run(cause));
-    if usage { Exit::Usage } else { Exit::Failed }
+    let is_typed =
+        |cause: &(dyn std::error::Error + 'static)| cause.is::<WouldDiscard>() || cause.is::<DocumentError>();
+    let is_usage = error.chain().any(|cause| is_typed(cause) || is_no_run(cause));
+    if is_usage { Exit::Usage } else { Exit::of(error) }
 }
 
 #[cfg(test)]
@@ -91,14 +51,6 @@ mod tests {
     use anyhow::Context;
 
     use super::*;
-
-    #[test]
-    fn what_is_not_valid_weighs_more_than_what_does_not_hold() {
-        assert_eq!(Exit::NotHeld.or(Exit::Invalid), Exit::Invalid);
-        assert_eq!(Exit::Invalid.or(Exit::NotHeld), Exit::Invalid);
-        assert_eq!(Exit::Failed.or(Exit::Invalid), Exit::Failed);
-        assert_eq!(Exit::Done.or(Exit::NotHeld), Exit::NotHeld);
-    }
 
     #[test]
     fn what_the_system_did_is_kept_apart_from_all_else_and_reads_as_it_was() {

@@ -194,7 +194,7 @@ fn start(arguments: &[OsString], inside: bool) -> anyhow::Result<Child> {
 /// The exit code of a process as this program's own.
 fn code(status: ExitStatus) -> Exit {
     if let Some(signal) = status.signal() {
-        terminal::note!("repro: what ran in the private namespace was ended by signal {signal}");
+        terminal::note!("what ran in the private namespace was ended by signal {signal}");
     }
     match status.code() {
         Some(0) => Exit::Done,

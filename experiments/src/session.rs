@@ -141,7 +141,7 @@ impl Session {
                 Ok(status.code().unwrap_or_default())
             }
             Ok(Some(status)) => {
-                let last = process.last_line().map_or_else(String::new, |line| format!(": {line}"));
+                let last = process.last_message().map_or_else(String::new, |line| format!(": {line}"));
                 let message = format!("{} {}{last}; {}", command.program(), describe(status), process.excerpt());
                 let how = match (status.code(), status.signal()) {
                     (Some(code), _) => CommandEnd::Code(code),

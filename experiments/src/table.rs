@@ -59,7 +59,7 @@ impl TextTable {
     fn aligned(&self, terminal: bool) -> String {
         let mut table = comfy_table::Table::new();
         table.load_style(NOTHING).set_header(&self.columns);
-        if terminal && terminal::columns(table.width()).is_some() {
+        if terminal && terminal::columns().is_some() {
             table.set_content_arrangement(ContentArrangement::Dynamic);
         }
         for row in &self.rows {

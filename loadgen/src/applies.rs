@@ -3,12 +3,13 @@
 
 use anyhow::anyhow;
 use clap::{ArgMatches, parser::ValueSource};
+use terminal::UsageError;
 use trace::{
     Arrivals,
     formats::{AUTO, TraceKind},
 };
 
-use crate::{exit::UsageError, source::trace_kind};
+use crate::source::trace_kind;
 
 /// The source of invocations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -363,7 +364,7 @@ mod tests {
 
     #[test]
     fn the_help_of_a_command_that_makes_a_trace_shows_no_option_that_it_refuses() {
-        let cli = crate::cli::command();
+        let cli = terminal::command::<crate::cli::Cli>();
         for name in ["synth", "sample"] {
             let mut command = cli.find_subcommand(name).unwrap().clone();
             let help = command.render_long_help().to_string();

@@ -1,8 +1,7 @@
 //! The command line: what can be typed, and which subcommand it means.
 
-use std::process::ExitCode;
-
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, Parser, Subcommand};
+use terminal::{Exit, Program};
 
 use crate::{
     applies,
@@ -18,15 +17,13 @@ use crate::{
         synth::{self, SynthArgs},
         systems::{self, SystemsArgs},
     },
-    exit::{ExitStatus, exit_code},
 };
 
 /// Replays traces against a FaaS cluster, on time, and records what happened.
 ///
-/// Exit codes: 0 done, 1 failed or interrupted, 2 usage or input error, 3 the run is invalid (the schedule could not
-/// be kept, a row cannot be true, or nothing succeeded).
+/// A run is invalid if the schedule could not be kept, a row cannot be true, or nothing succeeded.
 #[derive(Debug, Parser)]
-#[command(version = env!("PROGRAM_VERSION"), max_term_width = 120)]
+#[command(version = env!("PROGRAM_VERSION"))]
 #[command(after_help = "Example:\n  loadgen run --synthetic --minutes 5 --address 127.0.0.1:8080 --out results")]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -80,30 +77,27 @@ const RUN_EXAMPLE: &str = "Examples:
   loadgen run --rate 200 --duration 60s --cold --cooldown 10s --address 127.0.0.1:8080 --out cold \\
       --register http://127.0.0.1:9091";
 
-/// The command line. Commands that make a trace show none of the options that they refuse.
-pub(crate) fn command() -> clap::Command {
-    let shown = |argument: clap::Arg| {
-        let hidden = applies::is_of_invocations(argument.get_id().as_str());
-        argument.hide(hidden)
-    };
-    ["synth", "sample"]
-        .into_iter()
-        .fold(Cli::command(), |cli, name| cli.mut_subcommand(name, |subcommand| subcommand.mut_args(shown)))
+impl Program for Cli {
+    const EXIT_CODES: &'static [Exit] = &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Invalid];
+
+    /// Commands that make a trace show none of the options that they refuse.
+    fn adjusted(command: clap::Command) -> clap::Command {
+        let shown = |argument: clap::Arg| {
+            let hidden = applies::is_of_invocations(argument.get_id().as_str());
+            argument.hide(hidden)
+        };
+        ["synth", "sample"]
+            .into_iter()
+            .fold(command, |cli, name| cli.mut_subcommand(name, |subcommand| subcommand.mut_args(shown)))
+    }
+
+    fn run(self, typed: &ArgMatches) -> anyhow::Result<Exit> {
+        typed.subcommand().map_or(Ok(()), |(name, typed)| applies::check(name, typed))?;
+        run_command(self.command)
+    }
 }
 
-/// Parses the command line, runs the subcommand, and says how it ended.
-pub(crate) fn main() -> ExitCode {
-    let matches = command().try_get_matches().unwrap_or_else(|error| terminal::explained(error).exit());
-    let parsed = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli.command,
-        Err(error) => error.format(&mut command()).exit(),
-    };
-    let applicable = matches.subcommand().map_or(Ok(()), |(name, typed)| applies::check(name, typed));
-    let result = applicable.and_then(|()| run_command(parsed));
-    exit_code(&result)
-}
-
-fn run_command(command: Command) -> anyhow::Result<ExitStatus> {
+fn run_command(command: Command) -> anyhow::Result<Exit> {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Schedule(args) => schedule::run(&args),
@@ -124,12 +118,12 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        command().debug_assert();
+        terminal::command::<Cli>().debug_assert();
     }
 
     #[test]
     fn what_is_left_and_printed_is_under_a_heading_of_its_own() {
-        let cli = command();
+        let cli = terminal::command::<Cli>();
         for name in ["run", "schedule", "inspect", "synth", "sample"] {
             let subcommand = cli.find_subcommand(name).unwrap();
             let mut output = subcommand.get_arguments().filter(|argument| argument.get_id() == "out");

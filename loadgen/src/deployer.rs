@@ -18,6 +18,7 @@ use std::{
 use anyhow::{Context, anyhow, bail};
 use indicatif::ProgressBar;
 use serde::Deserialize;
+use terminal::UsageError;
 use thiserror::Error;
 use ureq::{
     Agent, Body, RequestBuilder,
@@ -25,7 +26,6 @@ use ureq::{
 };
 
 use crate::{
-    exit::UsageError,
     functions::{FunctionLine, Memory},
     http::port::Port,
     replay::stop::Stop,

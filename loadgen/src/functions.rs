@@ -10,9 +10,8 @@ use std::{
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use terminal::UsageError;
 use trace::{LABEL, Schedule, is_label};
-
-use crate::exit::UsageError;
 
 /// The image of the trace function, which every runtime knows.
 pub(crate) const DEFAULT_IMAGE: &str = "builtin:function";

@@ -8,7 +8,6 @@ mod applies;
 mod cli;
 mod command;
 mod deployer;
-mod exit;
 mod functions;
 mod http;
 mod machine;
@@ -23,5 +22,5 @@ mod table;
 /// Runs the program.
 #[must_use]
 pub fn main() -> std::process::ExitCode {
-    cli::main()
+    terminal::main::<cli::Cli>()
 }

@@ -16,8 +16,7 @@ use trace::{
 
 pub(crate) use options::SourceArgs;
 use options::WindowArgs;
-
-use crate::exit::UsageError;
+use terminal::UsageError;
 
 /// The synthetic trace used without another source.
 pub(crate) const DEFAULT_PRESET: &str = "azure-sample";

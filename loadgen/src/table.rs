@@ -6,7 +6,7 @@ use comfy_table::{ContentArrangement, Table, presets::ASCII_FULL_CONDENSED};
 pub(crate) fn plain_table() -> Table {
     let mut table = Table::new();
     table.load_style(ASCII_FULL_CONDENSED);
-    if terminal::columns(table.width()).is_some() {
+    if terminal::columns().is_some() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
     }
     table

@@ -72,7 +72,7 @@ fn nothing_is_sent_while_data_planes_do_not_know_the_functions() {
     running.signal(Signal::SIGINT);
     let (code, errors) = running.end();
     let expected = format!(
-        "loadgen: 1 of 1 functions could not be confirmed as known to every data plane at {url}, the first of them, \
+        "error: 1 of 1 functions could not be confirmed as known to every data plane at {url}, the first of them, \
          never-1: interrupted by the user"
     );
     assert_eq!((code, errors.lines().last()), (1, Some(expected.as_str())), "{errors}");

@@ -63,7 +63,7 @@ fn refusals_of_a_control_plane_name_the_position_in_the_file() {
     assert_eq!((code, printed.as_str()), (1, ""), "{errors}");
     let column = bad.find("\"concurrency\"").unwrap() + 1;
     let expected = format!(
-        "loadgen: 1 of 2 functions could not be registered at {url}, the first of them, picky-1 ({from}, line 3, column \
+        "error: 1 of 2 functions could not be registered at {url}, the first of them, picky-1 ({from}, line 3, column \
          {column}): concurrency: expected 1 to 10000, got 0; the rest (1) is registered"
     );
     assert_eq!(errors.lines().last(), Some(expected.as_str()), "{errors}");
@@ -81,7 +81,7 @@ fn a_line_that_is_wrong_costs_no_other_its_registration() {
     assert_eq!((code, printed.as_str()), (1, ""), "{errors}");
     assert!(errors.contains(&format!("{from}, line 2, field image: expected a text, found nothing\n")), "{errors}");
     let last =
-        "loadgen: 1 of 3 functions could not be registered, each for what is said above; the rest (2) is registered";
+        "error: 1 of 3 functions could not be registered, each for what is said above; the rest (2) is registered";
     assert_eq!(errors.lines().last(), Some(last), "{errors}");
     assert_eq!((control_plane.count("PUT new-1"), control_plane.count("PUT new-2")), (1, 1));
 
@@ -97,7 +97,7 @@ fn a_line_that_is_wrong_costs_no_other_its_registration() {
     let before = control_plane.total();
     fs::write(&from, "nothing\n").unwrap();
     let (code, _, errors) = run(&register);
-    assert!(code == 2 && errors.starts_with(&format!("loadgen: {from}, line 1, column 2: ")), "{code}: {errors}");
+    assert!(code == 2 && errors.starts_with(&format!("error: {from}, line 1, column 2: ")), "{code}: {errors}");
     assert_eq!(control_plane.total(), before, "nothing was sent");
 }
 

@@ -1,10 +1,12 @@
-//! The lines of a program's log that show why it failed.
+//! The lines of a program's log that show why it failed: of one of this workspace, or of any other.
 
 use std::{
     fs::File,
     io::{self, Read, Seek, SeekFrom},
     path::Path,
 };
+
+use crate::failure::{CAUSE, ERROR};
 
 /// Bytes that are looked through for the first error: a program that cannot start says so soon.
 const HEAD_BYTES: u64 = 1024 * 1024;
@@ -30,11 +32,28 @@ pub fn excerpt(log: &Path) -> String {
     }
 }
 
-/// The last line of the log that is not empty: a program that gives up says last why. `None` where there is none.
+/// The last message in the log, on one line: a program that fails reports the reason last. An error of this workspace's
+/// programs is returned with its causes, everything else is the last line that is not empty. `None` if there is none.
 #[must_use]
-pub fn last_line(log: &Path) -> Option<String> {
+pub fn last_message(log: &Path) -> Option<String> {
     let (_, tail) = read(log).ok()?;
-    tail.lines().map(str::trim).rfind(|line| !line.is_empty()).map(shortened)
+    let mut lines = tail.lines().map(str::trim).rev().filter(|line| !line.is_empty());
+    let last = lines.next()?;
+    let mut message: Vec<&str> = vec![last.strip_prefix(CAUSE).or(last.strip_prefix(ERROR)).unwrap_or(last)];
+    if last.starts_with(CAUSE) {
+        for line in lines {
+            match (line.strip_prefix(CAUSE), line.strip_prefix(ERROR)) {
+                (Some(cause), _) => message.push(cause),
+                (None, Some(error)) => {
+                    message.push(error);
+                    break;
+                }
+                (None, None) => break,
+            }
+        }
+    }
+    message.reverse();
+    Some(shortened(&message.join(": ")))
 }
 
 fn read(log: &Path) -> io::Result<(String, String)> {
@@ -116,24 +135,24 @@ mod tests {
 
     #[test]
     fn a_short_log_is_shown_once() {
-        assert_eq!(
-            excerpt_of("begins\ndirigent: cannot listen\n"),
-            "the end of LOG:\n  begins\n  dirigent: cannot listen"
-        );
+        assert_eq!(excerpt_of("begins\nerror: cannot listen\n"), "the end of LOG:\n  begins\n  error: cannot listen");
         assert_eq!(excerpt_of(""), "LOG is empty");
         assert!(excerpt(Path::new("no-such.log")).starts_with("no-such.log cannot be read: "));
     }
 
     #[test]
-    fn the_last_line_is_one_with_words() {
+    fn the_last_message_is_the_last_line_or_an_error_with_its_causes() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("part.log");
         let last_of = |text: &str| {
             std::fs::write(&log, text).unwrap();
-            last_line(&log)
+            last_message(&log)
         };
         assert_eq!(last_of("begins\n  it gave up \n\n").as_deref(), Some("it gave up"));
-        assert_eq!((last_of("\n"), last_line(Path::new("no-such.log"))), (None, None));
+        assert_eq!(last_of("begins\nerror: no trace\n").as_deref(), Some("no trace"));
+        let error = crate::error_text(&anyhow::anyhow!("no such file").context("f.csv").context("--trace"));
+        assert_eq!(last_of(&format!("begins\n{error}\n")).as_deref(), Some("--trace: f.csv: no such file"));
+        assert_eq!((last_of("\n"), last_message(Path::new("no-such.log"))), (None, None));
     }
 
     #[test]

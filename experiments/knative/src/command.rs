@@ -3,7 +3,8 @@
 use std::{future::Future, os::unix::process::CommandExt, path::PathBuf, str::FromStr, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, ArgMatches, Args, Parser, Subcommand};
+use terminal::{Exit, Program, UsageError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
@@ -193,12 +194,14 @@ struct Pods {
     mode: hollow::Mode,
 }
 
-/// Does what was typed.
-///
-/// # Errors
-/// When it cannot be done.
-pub fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+impl Program for Cli {
+    fn run(self, _: &ArgMatches) -> anyhow::Result<Exit> {
+        run(self.command).map(|()| Exit::Done)
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Build(build) => compile::build(&Cache::new(build.cache)?).map(drop),
         Command::Version => {
             // Without a place for it nothing was built.
@@ -285,7 +288,8 @@ async fn require_own_network() -> anyhow::Result<()> {
     }
     let typed: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
     let again = [unshare!(), &typed.join(" ")].join(" ");
-    bail!("a testbed needs a network namespace of its own, and this one has {}: {again}", links.join(", "))
+    let links = links.join(", ");
+    bail!(UsageError(format!("a testbed needs a network namespace of its own, and this one has {links}: {again}")))
 }
 
 /// A word as a shell takes it.
@@ -301,7 +305,7 @@ fn quoted(word: &str) -> String {
 /// Starts a testbed and keeps it until it is told to end or a part ends by itself.
 async fn run_testbed(start: Start) -> anyhow::Result<()> {
     if let (Variant::Stock, ChosenWorkers(Some(_))) = (start.variant, &start.workers) {
-        bail!("the stock form has the released workers: with --workers comes --variant tuned");
+        bail!(UsageError("the stock form has the released workers: with --workers comes --variant tuned".to_owned()));
     }
     require_own_network().await?;
     let settings = Settings {

@@ -2,14 +2,6 @@
 
 use std::process::ExitCode;
 
-use knative::command;
-
 fn main() -> ExitCode {
-    match command::run(terminal::arguments::<command::Cli>()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            terminal::note!("knative: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    terminal::main::<knative::command::Cli>()
 }

@@ -43,7 +43,7 @@ fn a_testbed_is_refused_outside_a_network_namespace_of_its_own() {
             );
             continue;
         }
-        let expected = "knative: a testbed needs a network namespace of its own, and this one has ";
+        let expected = "error: a testbed needs a network namespace of its own, and this one has ";
         assert!(said.starts_with(expected) && links.iter().all(|link| said.contains(link)), "{links:?}: {said}");
         let again = format!(
             ": unshare --user --map-root-user --mount --pid --net --fork --kill-child --mount-proc {} {} --folder '{}' \

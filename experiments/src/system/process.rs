@@ -58,10 +58,10 @@ impl Process {
         let _ = wait_regardless(KILL_TIMEOUT, || self.ended());
     }
 
-    /// The last thing that its log says, if anything.
+    /// The last message in its log, if there is one.
     #[must_use]
-    pub fn last_line(&self) -> Option<String> {
-        self.log.as_deref().and_then(terminal::log::last_line)
+    pub fn last_message(&self) -> Option<String> {
+        self.log.as_deref().and_then(terminal::log::last_message)
     }
 
     /// The end of its log, for an error message.

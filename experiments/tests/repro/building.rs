@@ -39,7 +39,7 @@ fn a_build_by_cargo_ends_when_the_user_asks_to_stop() {
     let (out, other) = (toy.path("out"), toy.path("other"));
     for arguments in [["run", "toy", "--out", other.to_str().unwrap()].as_slice(), &["report", out.to_str().unwrap()]] {
         let (code, text) = stop(&toy, toy.command(arguments).env("CARGO", toy.path("bin/build")));
-        assert!(code == Some(1) && text.contains("repro: interrupted"), "{arguments:?}: {text}");
+        assert!(code == Some(1) && text.contains("error: interrupted"), "{arguments:?}: {text}");
     }
 }
 
@@ -51,7 +51,7 @@ fn a_build_command_is_ended_even_if_it_ignores_signals_and_is_no_failure_of_the_
         let (out, bin) = (toy.path("out"), toy.path("bin"));
         let arguments = ["run", "toy", "--out", out.to_str().unwrap(), "--programs", bin.to_str().unwrap()];
         let (code, text) = stop(&toy, &mut toy.command(&arguments));
-        assert!(code == Some(1) && text.contains("repro: interrupted"), "{text}");
+        assert!(code == Some(1) && text.contains("error: interrupted"), "{text}");
         assert!(!text.contains("will not be measured") && text.contains("to go on: repro run --resume"), "{text}");
     }
 }

@@ -2,8 +2,9 @@
 
 use clap::Args;
 use clap_complete::Shell;
+use terminal::Exit;
 
-use crate::{cli, command::print, exit::ExitStatus};
+use crate::{cli, command::print};
 
 /// Arguments of `loadgen completions`.
 #[derive(Args, Debug)]
@@ -13,9 +14,9 @@ pub(crate) struct CompletionsArgs {
 }
 
 /// Prints the completions.
-pub(crate) fn run(args: &CompletionsArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &CompletionsArgs) -> anyhow::Result<Exit> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut cli::command(), "loadgen", &mut script);
+    clap_complete::generate(args.shell, &mut terminal::command::<cli::Cli>(), "loadgen", &mut script);
     print(&String::from_utf8_lossy(&script))?;
-    Ok(ExitStatus::Done)
+    Ok(Exit::Done)
 }

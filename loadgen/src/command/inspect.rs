@@ -2,11 +2,11 @@
 
 use clap::Args;
 use serde::Serialize;
+use terminal::Exit;
 use trace::{Due, Schedule, Summary};
 
 use crate::{
     command::{OUTPUT, print_as},
-    exit::ExitStatus,
     http::request::position,
     machine::clock::NANOS_PER_SECOND,
     source::{Format, SourceArgs},
@@ -60,12 +60,12 @@ struct Top {
 const SHARES: [f64; 6] = [0.01, 0.25, 0.5, 0.75, 0.99, 1.0];
 
 /// Looks into the source.
-pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
     let loaded = args.source.load()?;
     let summary = loaded.workload.map(|workload| workload.summary(&args.source.options()));
     let inspection = inspect(&loaded.schedule, args.top, summary);
     print_as(args.format, &inspection, table)?;
-    Ok(ExitStatus::Done)
+    Ok(Exit::Done)
 }
 
 fn inspect(schedule: &Schedule, top: usize, trace: Option<Summary>) -> Inspection {

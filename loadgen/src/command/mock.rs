@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use terminal::Exit;
 
-use crate::{command::ports, exit::ExitStatus, mock::Mock};
+use crate::{command::ports, mock::Mock};
 
 /// Arguments of `loadgen mock`.
 #[derive(Args, Debug, Serialize)]
@@ -20,9 +21,9 @@ pub(crate) struct MockArgs {
 }
 
 /// Serves.
-pub(crate) fn run(args: &MockArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &MockArgs) -> anyhow::Result<Exit> {
     let listener = ports::listen(&args.listen)?;
     ports::announce(&listener, args.ports.as_deref())?;
     Mock::serve_here(listener).context("serving")?;
-    Ok(ExitStatus::Done)
+    Ok(Exit::Done)
 }

@@ -3,8 +3,9 @@
 use std::{fs, net::TcpListener, path::Path};
 
 use anyhow::Context;
+use terminal::UsageError;
 
-use crate::{command::print, exit::UsageError, http::target::resolve};
+use crate::{command::print, http::target::resolve};
 
 /// Listens on an address.
 ///

@@ -6,13 +6,14 @@ use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use terminal::{Exit, UsageError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     runtime,
 };
 
-use crate::{command::ports, exit::ExitStatus, exit::UsageError, http::target::resolve};
+use crate::{command::ports, http::target::resolve};
 
 /// Arguments of `loadgen proxy`.
 #[derive(Args, Debug, Serialize)]
@@ -37,7 +38,7 @@ const BUFFER_BYTES: usize = 4096;
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(5);
 
 /// Copies.
-pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<Exit> {
     let to = resolve(&args.to).context("--to").map_err(UsageError::of)?;
     let listener = ports::listen(&args.listen)?;
     listener.set_nonblocking(true)?;
@@ -47,7 +48,7 @@ pub(crate) fn run(args: &ProxyArgs) -> anyhow::Result<ExitStatus> {
     // Spawned, so that accepting runs on the threads that copy.
     let accepting = runtime.spawn(async move { accept(TcpListener::from_std(listener)?, to).await });
     runtime.block_on(accepting)?.context("accepting connections")?;
-    Ok(ExitStatus::Done)
+    Ok(Exit::Done)
 }
 
 async fn accept(listener: TcpListener, to: SocketAddr) -> io::Result<()> {

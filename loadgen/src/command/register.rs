@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::bail;
 use clap::Args;
 use serde::Serialize;
+use terminal::Exit;
 
 use crate::{
     command::print,
     deployer::Deployer,
-    exit::ExitStatus,
     functions::{self, Contents},
     replay::stop::Stop,
 };
@@ -44,7 +44,7 @@ fn end_at_once(stop: &Stop) {
 }
 
 /// Registers every function of the file that is right.
-pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<Exit> {
     let Contents { functions, refused } = functions::read(&args.from)?;
     let stop = Stop::listen_and(end_at_once)?;
     let deployer = Deployer::new("--control-plane", &args.control_plane, args.form)?
@@ -62,5 +62,5 @@ pub(crate) fn run(args: &RegisterArgs) -> anyhow::Result<ExitStatus> {
     }
     let new = if args.form { String::new() } else { format!(", {} of them new", created.len()) };
     print(&format!("{} functions registered{new}", functions.len()))?;
-    Ok(ExitStatus::Done)
+    Ok(Exit::Done)
 }

@@ -6,11 +6,11 @@ use anyhow::Context;
 use clap::Args;
 use record::LoadSummary;
 use serde::Serialize;
+use terminal::{Exit, UsageError};
 
 use crate::{
     command::{OUTPUT, print_as},
     deployer::{DeployError, Deployer},
-    exit::{ExitStatus, UsageError},
     functions,
     http::target::{Connections, Protocol, Spread, Target, resolve_all},
     machine::clock::Realtime,
@@ -107,12 +107,12 @@ const MAX_IO_THREADS: i64 = 64;
 const MAX_OPEN_CONNECTIONS: i64 = 10_000;
 
 /// Replays.
-pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     // Also before printing: options that would be refused are not effective ones.
     let target = target(&args.target)?;
     if args.print_config {
         crate::command::print(&toml::to_string(args)?)?;
-        return Ok(ExitStatus::Done);
+        return Ok(Exit::Done);
     }
     let loaded = args.source.load_to_send()?;
     let deployer = args.target.deployer(&target.system)?;
@@ -134,13 +134,13 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<ExitStatus> {
     Ok(exit(&summary))
 }
 
-fn exit(summary: &LoadSummary) -> ExitStatus {
+fn exit(summary: &LoadSummary) -> Exit {
     if summary.interrupted {
-        ExitStatus::Failed
+        Exit::Failed
     } else if summary.valid {
-        ExitStatus::Done
+        Exit::Done
     } else {
-        ExitStatus::Invalid
+        Exit::Invalid
     }
 }
 

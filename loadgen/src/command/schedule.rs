@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use terminal::Exit;
 
 use crate::{
     command::{OUTPUT, print_as},
-    exit::ExitStatus,
     functions::{self, DEFAULT_IMAGE},
     source::{Format, SourceArgs},
 };
@@ -46,7 +46,7 @@ struct Written {
 }
 
 /// Makes the schedule and writes it.
-pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<Exit> {
     let loaded = args.source.load()?;
     let schedule = &loaded.schedule;
     schedule.write(&args.out).context("--out")?;
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<ExitStatus> {
         notes: schedule.notes.iter().cloned().chain(warmup).collect(),
     };
     print_as(args.format, &written, table)?;
-    Ok(ExitStatus::Done)
+    Ok(Exit::Done)
 }
 
 fn table(written: &Written) -> String {

@@ -6,11 +6,11 @@ use anyhow::Context;
 use clap::Args;
 use record::{LagSummary, LoadSummary, Outcome};
 use serde::Serialize;
+use terminal::{Exit, UsageError};
 use trace::rate::{self, RateOptions};
 
 use crate::{
     command::print_as,
-    exit::{ExitStatus, UsageError},
     http::target::{Connections, Protocol, Spread, Target},
     machine::{
         clock::{NANOS_PER_SECOND, Realtime, clock_source},
@@ -74,7 +74,7 @@ struct Precision {
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sleeps, then sends.
-pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Exit> {
     let sleeps = u64::try_from(args.duration.as_nanos()).unwrap_or(u64::MAX) / (NANOS_PER_SECOND / args.rate);
     let floor = Floor::measure(args.rate, sleeps, args.realtime.pacing()).context("starting a thread")?;
     let stop = Stop::listen().context("listening for Ctrl-C")?;
@@ -112,7 +112,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<ExitStatus> {
         notes: summary.notes,
     };
     print_as(args.format, &precision, table)?;
-    Ok(if precision.valid { ExitStatus::Done } else { ExitStatus::Invalid })
+    Ok(if precision.valid { Exit::Done } else { Exit::Invalid })
 }
 
 fn answered(summary: &LoadSummary) -> u64 {

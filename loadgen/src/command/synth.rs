@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use terminal::{Exit, UsageError};
 use trace::{Summary, azure2019};
 
 use crate::{
     command::{OUTPUT, inspect::summary_table, print_as},
-    exit::{ExitStatus, UsageError},
     measure::results::make_directory,
     source::{Format, SourceArgs},
 };
@@ -40,7 +40,7 @@ struct Written {
 }
 
 /// Makes the trace and writes it.
-pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<Exit> {
     let there = azure2019::FILES.into_iter().find(|name| args.out.join(name).exists());
     if let Some(name) = there.filter(|_| !args.overwrite) {
         let problem = format!("--out {}: {name} is there already; --overwrite replaces a trace", args.out.display());
@@ -55,5 +55,5 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<ExitStatus> {
         let notes: String = written.notes.iter().map(|note| format!("\n{note}")).collect();
         format!("{}{notes}", summary_table(&written.summary))
     })?;
-    Ok(ExitStatus::Done)
+    Ok(Exit::Done)
 }

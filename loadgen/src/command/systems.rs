@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
+use terminal::{Exit, UsageError};
 
 use crate::{
     command::print_as,
-    exit::{ExitStatus, UsageError},
     source::Format,
     system::{Named, System, Systems},
     table::plain_table,
@@ -26,10 +26,10 @@ pub(crate) struct SystemsArgs {
 }
 
 /// Lists the systems; a file that is wrong is refused, so that this also checks one.
-pub(crate) fn run(args: &SystemsArgs) -> anyhow::Result<ExitStatus> {
+pub(crate) fn run(args: &SystemsArgs) -> anyhow::Result<Exit> {
     let systems = Systems::load(args.systems.as_deref()).context("--systems").map_err(UsageError::of)?;
     print_as(args.format, &systems.0, table)?;
-    Ok(ExitStatus::Done)
+    Ok(Exit::Done)
 }
 
 fn table(systems: &BTreeMap<String, System>) -> String {

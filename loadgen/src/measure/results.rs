@@ -11,8 +11,7 @@ use std::{
 
 use anyhow::{Context, bail};
 use record::{LoadSummary, PointDir, write_json};
-
-use crate::exit::UsageError;
+use terminal::UsageError;
 
 /// Bytes that the summary has on disk from the start; one is a few kilobytes, most of it notes.
 const SUMMARY_BYTES: usize = 64 * 1024;

@@ -6,12 +6,10 @@ use anyhow::{Context, anyhow};
 use clap::{Args, builder::PossibleValuesParser};
 use http::HeaderName;
 use serde::Serialize;
+use terminal::UsageError;
 
 use super::{DEFAULT_SYSTEM, HeaderTemplate, System, Systems, Template, check_header, check_host, check_path};
-use crate::{
-    exit::UsageError,
-    signals::{self, ADAPTERS, SignalAdapter},
-};
+use crate::signals::{self, ADAPTERS, SignalAdapter};
 
 /// The system to invoke.
 #[derive(Args, Clone, Debug, Serialize)]

@@ -18,8 +18,9 @@ pub(crate) mod top;
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
+use terminal::UsageError;
 
-use crate::{command_line::Format, failure::Failure};
+use crate::command_line::Format;
 
 /// The control plane to call, and the output format.
 #[derive(Debug, Args)]
@@ -39,7 +40,7 @@ pub(crate) struct ClientOptions {
 }
 
 impl ClientOptions {
-    fn control_plane(&self) -> Result<http::Server, Failure> {
+    fn control_plane(&self) -> anyhow::Result<http::Server> {
         self.control_plane_within(http::CONTROL_TIMEOUT)
     }
 
@@ -47,10 +48,10 @@ impl ClientOptions {
     ///
     /// # Errors
     /// When a file with its token was named and holds none.
-    fn control_plane_within(&self, timeout: Duration) -> Result<http::Server, Failure> {
+    fn control_plane_within(&self, timeout: Duration) -> anyhow::Result<http::Server> {
         let token = token::Source::new(self.token_file.clone(), &self.control_plane.to_string());
         if token.is_named() {
-            token.token().map_err(Failure::Usage)?;
+            token.token().map_err(UsageError::of)?;
         }
         Ok(http::Server::new(http::Role::ControlPlane, &self.control_plane, timeout).with_token(token))
     }

@@ -1,11 +1,11 @@
 //! The command line: the subcommands, and the options that all of them share.
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use terminal::{Exit, Program};
 
 use crate::{
     client::{function, invoke, node, status, top},
-    failure::Outcome,
     logging::LogFormat,
     serve::{control_plane, data_plane, up, worker},
 };
@@ -14,13 +14,11 @@ const EXAMPLE: &str = "\
 Example: a cluster on this machine, one function, one invocation
   dirigent up --workers 2 --data-dir cluster &
   dirigent function register hello --image builtin:function
-  dirigent invoke hello
-
-Exit codes: 0 done, 1 failed, 2 usage or configuration error";
+  dirigent invoke hello";
 
 /// A cluster manager for functions: starts the parts of a cluster and operates it.
 #[derive(Debug, Parser)]
-#[command(name = "dirigent", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE, max_term_width = 120)]
+#[command(name = "dirigent", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE)]
 pub(crate) struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -70,9 +68,8 @@ pub(crate) enum Format {
     Csv,
 }
 
-impl CommandLine {
-    /// Does what was typed.
-    pub(crate) fn run(self) -> Outcome {
+impl Program for CommandLine {
+    fn run(self, _: &ArgMatches) -> anyhow::Result<Exit> {
         match self.command {
             Command::Up(arguments) => up::run(arguments, self.log_format),
             Command::ControlPlane(arguments) => control_plane::run(arguments, self.log_format),
@@ -85,10 +82,11 @@ impl CommandLine {
             Command::Top(arguments) => top::run(&arguments),
             Command::Completions { shell } => {
                 let mut script = Vec::new();
-                clap_complete::generate(shell, &mut Self::command(), "dirigent", &mut script);
+                clap_complete::generate(shell, &mut terminal::command::<Self>(), "dirigent", &mut script);
                 Ok(terminal::print(script)?)
             }
-        }
+        }?;
+        Ok(Exit::Done)
     }
 }
 
@@ -98,6 +96,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        CommandLine::command().debug_assert();
+        terminal::command::<CommandLine>().debug_assert();
     }
 }

@@ -6,7 +6,6 @@
 mod client;
 mod command_line;
 mod configuration;
-mod failure;
 mod input;
 mod logging;
 mod option_values;
@@ -22,8 +21,5 @@ use crate::command_line::CommandLine;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    match terminal::arguments::<CommandLine>().run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
-    }
+    terminal::main::<CommandLine>()
 }

@@ -15,12 +15,12 @@ use ::worker::RuntimeKind;
 use anyhow::{Context, anyhow};
 use clap::Args;
 use serde::{Serialize, de::DeserializeOwned};
+use terminal::{Exit, Reported, UsageError};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     configuration::{self, Loaded},
-    failure::{Failure, Outcome},
     logging::{self, LogFormat},
 };
 
@@ -43,11 +43,11 @@ fn runtime_help() -> String {
 }
 
 /// Refuses an option that was given and that the runtime has no use for.
-fn check_runtime(option: &str, is_given: bool, runtime: RuntimeKind, needed: &str) -> Result<(), Failure> {
+fn check_runtime(option: &str, is_given: bool, runtime: RuntimeKind, needed: &str) -> anyhow::Result<()> {
     if !is_given || runtime.name() == needed {
         return Ok(());
     }
-    Err(Failure::Usage(anyhow!("{option} applies with --runtime {needed} only; the runtime is {runtime}")))
+    Err(UsageError::of(anyhow!("{option} applies with --runtime {needed} only; the runtime is {runtime}")))
 }
 
 /// An image, or what images begin with, that may be allowed.
@@ -60,12 +60,12 @@ fn parse_allowed(text: &str) -> Result<String, String> {
 
 impl DaemonOptions {
     /// The configuration from the file.
-    fn load<T: DeserializeOwned + Default>(&self) -> Result<Loaded<T>, Failure> {
-        configuration::load(self.config.as_deref()).map_err(|error| Failure::Usage(error.into()))
+    fn load<T: DeserializeOwned + Default>(&self) -> anyhow::Result<Loaded<T>> {
+        configuration::load(self.config.as_deref()).map_err(UsageError::of)
     }
 
     /// Prints `configuration` when that is all that was asked for.
-    fn printed(&self, configuration: &impl Serialize) -> Result<bool, Failure> {
+    fn printed(&self, configuration: &impl Serialize) -> anyhow::Result<bool> {
         if self.print_config {
             let text = configuration::to_toml(configuration).context("the configuration has no form in TOML")?;
             terminal::print(text)?;
@@ -86,19 +86,30 @@ struct Process {
 }
 
 /// Runs `daemon` on the process's one runtime, of `threads` threads (0: half of the cores), until it is done.
-fn run<F>(threads: usize, log_format: LogFormat, daemon: impl FnOnce(Process) -> F) -> Outcome
+fn run<F>(threads: usize, log_format: LogFormat, daemon: impl FnOnce(Process) -> F) -> anyhow::Result<()>
 where
-    F: Future<Output = Outcome>,
+    F: Future<Output = anyhow::Result<()>>,
 {
     logging::start(log_format);
     let outcome = run_logged(threads, daemon);
     // People find the last line better without the rest of a log line around it.
-    outcome.map_err(|failure| if log_format == LogFormat::Json { failure.logged() } else { failure })
+    outcome.map_err(|error| if log_format == LogFormat::Json { logged(error) } else { error })
 }
 
-fn run_logged<F>(threads: usize, daemon: impl FnOnce(Process) -> F) -> Outcome
+/// Reports a failure in a log line, for a program that reads them. That the reader of standard output has gone is none.
+fn logged(error: anyhow::Error) -> anyhow::Error {
+    if Exit::of(&error) != Exit::Failed {
+        return error;
+    }
+    let text = format!("{error:#}");
+    let line: Vec<&str> = text.split_whitespace().collect();
+    tracing::error!(cause = line.join(" "), "failed");
+    Reported.into()
+}
+
+fn run_logged<F>(threads: usize, daemon: impl FnOnce(Process) -> F) -> anyhow::Result<()>
 where
-    F: Future<Output = Outcome>,
+    F: Future<Output = anyhow::Result<()>>,
 {
     let descriptors = descriptors::raise()?;
     let runtime = runtime(threads).context("starting the runtime")?;

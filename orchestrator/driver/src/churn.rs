@@ -10,6 +10,7 @@ use std::{
 
 use anyhow::{Context, anyhow, ensure};
 use clap::Args;
+use terminal::UsageError;
 use tokio::{runtime::Runtime, time::Instant};
 
 use crate::{
@@ -74,7 +75,8 @@ const MAX_MORE_MEMORY_SHARE: f64 = 0.1;
 /// If a component does not start, a registration, an invocation or a deletion fails, or functions or sandboxes are left
 /// at the end.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
-    ensure!(options.seconds > 0 && options.rate > 0, "--seconds and --rate must be above 0");
+    let is_measurable = options.seconds > 0 && options.rate > 0;
+    ensure!(is_measurable, UsageError("--seconds and --rate must be above 0".to_owned()));
     let cluster = Cluster::start(common, options.workers, NODES_PER_WORKER, DELAY)?;
     let (http, invoke) = (cluster.control_plane.port("http"), cluster.data_plane.port("invoke"));
     let components = named_components(&cluster);

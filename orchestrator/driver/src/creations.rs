@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use model::FunctionSpec;
+use terminal::UsageError;
 use tokio::time::{Instant, sleep};
 
 pub(crate) use self::options::Options;
@@ -38,7 +39,7 @@ const SANDBOX_MEMORY: u32 = 1;
 /// # Errors
 /// If an option is out of bounds, the control plane fails, or the user interrupts.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
-    options.check()?;
+    options.check().map_err(UsageError::of)?;
     let directory = tempfile::tempdir().context("making a directory")?;
     let record = directory.path().display().to_string();
     let recording = ["--record", &record];

@@ -19,8 +19,9 @@ mod usage;
 
 use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::Context;
-use clap::{Args, Parser, Subcommand};
+use anyhow::{Context, anyhow};
+use clap::{ArgMatches, Args, Parser, Subcommand};
+use terminal::{Exit, Program};
 
 use crate::report::Format;
 
@@ -82,31 +83,26 @@ impl Common {
     }
 }
 
-fn main() -> ExitCode {
-    let CommandLine { common, command } = terminal::arguments();
-    let result = match &command {
-        Command::Creations(options) => creations::run(&common, options),
-        Command::Registration(options) => registration::run(&common, options),
-        Command::Memory(options) => memory::run(&common, options),
-        Command::Restart(options) => restart::run(&common, options),
-        Command::Burst(options) => burst::run(&common, options),
-        Command::Churn(options) => churn::run(&common, options),
-        Command::Idle(options) => idle::run(&common, options),
-    };
-    match result {
-        Ok(report) => {
-            if let Err(error) = terminal::print(report.render(common.format)) {
-                terminal::note!("driver: cannot write to standard output: {error}");
-                return ExitCode::FAILURE;
-            }
-            for violation in report.violations() {
-                terminal::note!("driver: {violation}");
-            }
-            if report.violations().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+impl Program for CommandLine {
+    fn run(self, _: &ArgMatches) -> anyhow::Result<Exit> {
+        let Self { common, command } = &self;
+        let report = match command {
+            Command::Creations(options) => creations::run(common, options),
+            Command::Registration(options) => registration::run(common, options),
+            Command::Memory(options) => memory::run(common, options),
+            Command::Restart(options) => restart::run(common, options),
+            Command::Burst(options) => burst::run(common, options),
+            Command::Churn(options) => churn::run(common, options),
+            Command::Idle(options) => idle::run(common, options),
+        }?;
+        terminal::print(report.render(common.format)).context("writing to standard output")?;
+        for violation in report.violations() {
+            terminal::report(&anyhow!("{violation}"));
         }
-        Err(error) => {
-            terminal::note!("driver: {error:#}");
-            ExitCode::FAILURE
-        }
+        Ok(if report.violations().is_empty() { Exit::Done } else { Exit::Failed })
     }
+}
+
+fn main() -> ExitCode {
+    terminal::main::<CommandLine>()
 }

@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::ensure;
 use clap::Args;
+use terminal::UsageError;
 use tokio::{runtime::Runtime, time::Instant};
 
 use crate::{
@@ -71,7 +72,7 @@ struct Traffic {
 /// # Errors
 /// If a component does not start, or a cold start fails.
 pub(crate) fn run(common: &Common, options: &Options) -> anyhow::Result<Report> {
-    options.check()?;
+    options.check().map_err(UsageError::of)?;
     let mut cluster =
         Cluster::start(common, options.nodes.div_ceil(NODES_PER_WORKER), NODES_PER_WORKER, Duration::ZERO)?;
     let mut specs = specifications(PREFIX, options.functions)?;

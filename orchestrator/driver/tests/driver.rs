@@ -34,7 +34,7 @@ fn requested_sandboxes_are_created_deleted_and_created_again() {
 fn numbers_out_of_bounds_are_refused() {
     let output = driver(&["creations", "--rate", "0"]);
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stderr).starts_with("driver: --rate must be above 0"), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("error: --rate must be above 0"), "{output:?}");
     for (command, option) in [
         ("memory", "--functions"),
         ("registration", "--clients"),

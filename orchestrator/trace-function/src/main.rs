@@ -4,13 +4,15 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    process::ExitCode,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::{Context, anyhow};
-use clap::Parser;
+use clap::{ArgMatches, Parser};
 use function::{Function, FunctionConfig, Mode};
+use terminal::{Exit, Program, UsageError};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -53,15 +55,14 @@ struct Arguments {
     max_memory_mib: u32,
 }
 
-fn main() -> std::process::ExitCode {
-    let arguments: Arguments = terminal::arguments();
-    match run(arguments) {
-        Ok(()) => std::process::ExitCode::SUCCESS,
-        Err(error) => {
-            terminal::note!("trace-function: {error:#}");
-            std::process::ExitCode::FAILURE
-        }
+impl Program for Arguments {
+    fn run(self, _: &ArgMatches) -> anyhow::Result<Exit> {
+        run(self).map(|()| Exit::Done)
     }
+}
+
+fn main() -> ExitCode {
+    terminal::main::<Arguments>()
 }
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
@@ -83,7 +84,9 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
 
 fn port_from_environment() -> anyhow::Result<u16> {
     match std::env::var("PORT") {
-        Ok(text) => text.parse().with_context(|| format!("PORT is {text:?}: expected 0 to 65535")),
+        Ok(text) => {
+            text.parse().map_err(|_| UsageError(format!("PORT is {text:?}: expected a port, 0 to 65535")).into())
+        }
         Err(_) => Ok(0),
     }
 }

@@ -9,6 +9,7 @@ use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{FunctionName, LineReader};
 use serde_json::{Map, Value, json};
+use terminal::UsageError;
 use ureq::http::Method;
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
 };
 use crate::{
     command_line::Format,
-    failure::{Failure, Outcome},
     input,
     output::{self, Column},
 };
@@ -57,8 +57,8 @@ struct Contents {
 /// Registers every function of the file that is right.
 ///
 /// Its result is a line that counts them, or, for a script, a row for each line.
-pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> Outcome {
-    let Contents { lines, refused } = read(path).map_err(Failure::Usage)?;
+pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> anyhow::Result<()> {
+    let Contents { lines, refused } = read(path).map_err(UsageError::of)?;
     let (of, mut results) = (lines.len() + refused.len(), refused);
     let progress = ProgressBar::new(lines.len() as u64);
     progress.set_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} functions").expect("a valid template"));
@@ -82,7 +82,7 @@ pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> O
         }
         Format::Json | Format::Csv => output::print_rows(format, &COLUMNS, &results)?,
     }
-    if problems.is_empty() { Ok(()) } else { Err(anyhow!("{} of {of} functions were refused", problems.len()).into()) }
+    if problems.is_empty() { Ok(()) } else { Err(anyhow!("{} of {of} functions were refused", problems.len())) }
 }
 
 /// The functions of a file; blank lines are allowed.

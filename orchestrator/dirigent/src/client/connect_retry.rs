@@ -34,7 +34,7 @@ impl ConnectRetry {
         }
         if !self.has_said_so && self.since.elapsed() >= SILENT {
             self.has_said_so = true;
-            terminal::note!("dirigent: {what}: waiting for it, {:.0?} more at most", left);
+            terminal::note!("{what}: waiting for it, {:.0?} more at most", left);
         }
         thread::sleep(PAUSE.min(left));
         true

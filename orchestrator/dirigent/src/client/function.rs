@@ -6,12 +6,12 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use model::{FunctionName, SandboxId};
 use serde_json::{Value, json};
+use terminal::UsageError;
 use ureq::http::Method;
 
 use super::{ClientOptions, bulk, http::Server, log::Logs, specification::SpecificationFlags};
 use crate::{
     command_line::Format,
-    failure::{Failure, Outcome},
     output::{self, Column},
 };
 
@@ -108,7 +108,7 @@ struct Register {
 }
 
 /// Does what was asked about functions.
-pub(crate) fn run(arguments: Arguments) -> Outcome {
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let control_plane = arguments.client.control_plane()?;
     match arguments.command {
         Command::Register(register) => self::register(&control_plane, arguments.client.format, *register),
@@ -123,7 +123,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         Command::Logs { name, sandbox, raw } => {
             let format = arguments.client.format;
             if raw && format != Format::Table {
-                return Err(Failure::Usage(anyhow!("--raw applies with --format table only")));
+                return Err(UsageError::of(anyhow!("--raw applies with --format table only")));
             }
             let logs = Logs { function: &name, sandbox, raw, format };
             Ok(logs.print(&control_plane)?)
@@ -132,11 +132,11 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
     }
 }
 
-fn register(control_plane: &Server, format: Format, register: Register) -> Outcome {
+fn register(control_plane: &Server, format: Format, register: Register) -> anyhow::Result<()> {
     let Some(name) = register.name else {
         return bulk::register(control_plane, format, &register.from.unwrap_or_default());
     };
-    let spec = register.flags.specify(name.clone()).map_err(Failure::Usage)?;
+    let spec = register.flags.specify(name.clone()).map_err(UsageError::of)?;
     let body = serde_json::to_value(&spec).map_err(anyhow::Error::from)?;
     let registered = control_plane.json(Method::PUT, &path(&name), Some(&body))?;
     note_unknown(std::slice::from_ref(&registered));
@@ -156,7 +156,7 @@ pub(super) fn note_unknown(results: &[Value]) {
     );
 }
 
-fn delete(control_plane: &Server, format: Format, names: &[FunctionName]) -> Outcome {
+fn delete(control_plane: &Server, format: Format, names: &[FunctionName]) -> anyhow::Result<()> {
     let mut deleted = Vec::new();
     for name in names {
         match control_plane.json(Method::DELETE, &path(name), None) {
@@ -169,7 +169,7 @@ fn delete(control_plane: &Server, format: Format, names: &[FunctionName]) -> Out
     }
     let failed = names.len() - deleted.len();
     if failed > 0 {
-        return Err(anyhow!("{failed} of {} functions could not be deleted", names.len()).into());
+        return Err(anyhow!("{failed} of {} functions could not be deleted", names.len()));
     }
     Ok(())
 }

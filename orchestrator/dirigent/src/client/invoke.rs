@@ -10,6 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use model::FunctionName;
 use serde_json::{Value, json};
+use terminal::UsageError;
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 
 use super::{
@@ -19,7 +20,6 @@ use super::{
 };
 use crate::{
     command_line::Format,
-    failure::{Failure, Outcome},
     input,
     output::{for_terminal, write_json},
 };
@@ -71,8 +71,8 @@ pub(crate) struct Arguments {
 }
 
 /// Invokes the function once; any status but 2xx is a failure.
-pub(crate) fn run(arguments: Arguments) -> Outcome {
-    let body = body(arguments.data, arguments.data_file.as_deref()).map_err(Failure::Usage)?;
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let body = body(arguments.data, arguments.data_file.as_deref()).map_err(UsageError::of)?;
     let method = arguments.method.unwrap_or(if body.is_some() { Method::POST } else { Method::GET });
     let base = http::Server::new(http::Role::DataPlane, &arguments.data_plane, arguments.timeout);
     let mut request = Request::builder().method(method).uri(base.url(arguments.path.as_str()));
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         request = request.header(name, value);
     }
     let request = request.body(body.unwrap_or_default());
-    let request = request.context("the request").map_err(Failure::Usage)?;
+    let request = request.context("the request").map_err(UsageError::of)?;
 
     let (mut response, sent) = base.run(&request)?;
     let body = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).read_to_vec();
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: Arguments) -> Outcome {
         status if status.is_success() => Ok(()),
         status => {
             let hint = timeline.refusal().map(|refusal| hint(refusal, &arguments.name)).unwrap_or_default();
-            Err(anyhow!("{}: responded with {status}{hint}", arguments.name).into())
+            Err(anyhow!("{}: responded with {status}{hint}", arguments.name))
         }
     }
 }

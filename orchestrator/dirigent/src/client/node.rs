@@ -5,10 +5,7 @@ use serde_json::json;
 use ureq::http::Method;
 
 use super::ClientOptions;
-use crate::{
-    failure::Outcome,
-    output::{self, Column},
-};
+use crate::output::{self, Column};
 
 const COLUMNS: [Column; 9] = [
     Column::new("name", "/name"),
@@ -57,7 +54,7 @@ enum Command {
 }
 
 /// Does what was asked about nodes.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let control_plane = arguments.client.control_plane()?;
     match &arguments.command {
         Command::List => {

@@ -3,10 +3,7 @@
 use clap::Args;
 
 use super::ClientOptions;
-use crate::{
-    failure::Outcome,
-    output::{self, Column},
-};
+use crate::output::{self, Column};
 
 const COLUMNS: [Column; 17] = [
     Column::new("leader", "/leader"),
@@ -36,7 +33,7 @@ pub(crate) struct Arguments {
 }
 
 /// Prints the status of the cluster.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let status = arguments.client.control_plane()?.get("/v1/status")?;
     Ok(output::print_one(arguments.client.format, &COLUMNS, &status)?)
 }

@@ -21,7 +21,7 @@ use clap::Args;
 
 use self::{rates::Rates, snapshot::Snapshot};
 use super::{ClientOptions, http::Server};
-use crate::{command_line::Format, failure::Outcome};
+use crate::command_line::Format;
 
 /// Longest wait for one snapshot: a live view shows soon that nothing responds.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,7 +86,7 @@ fn pause(interval: Duration) {
 }
 
 /// Shows the cluster until the user has seen enough, or once.
-pub(crate) fn run(arguments: &Arguments) -> Outcome {
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { client, interval, limit, once } = arguments;
     let control_plane = client.control_plane_within(SNAPSHOT_TIMEOUT)?;
     let path = format!("/v1/top?limit={limit}");

@@ -10,17 +10,14 @@ use anyhow::Context;
 use clap::Args;
 use control_plane::{BuildError, Built, Config, RedbStore};
 use service::{Network, OsNetwork};
+use terminal::UsageError;
 
 use super::{
     DaemonOptions,
     data_directory::{DataDirectory, Others},
     port_options::PortOptions,
 };
-use crate::{
-    failure::{Failure, Outcome},
-    logging::LogFormat,
-    option_values,
-};
+use crate::{logging::LogFormat, option_values};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dirigent control-plane --config control-plane.toml --data-dir state")]
@@ -55,7 +52,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs a control plane until a signal ends it.
-pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
+pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result<()> {
     let loaded = arguments.daemon.load::<Config>()?;
     let mut config = loaded.value.clone();
     config.stream = arguments.stream.unwrap_or(config.stream);
@@ -64,7 +61,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     config.record = arguments.record.or(config.record);
     config.auth &= !arguments.no_auth;
     config.form |= arguments.form;
-    config.check().map_err(|error| Failure::Usage(loaded.complaint(error.key, &error.problem)))?;
+    config.check().map_err(|error| UsageError::of(loaded.complaint(error.key, &error.problem)))?;
     if arguments.daemon.printed(&config)? {
         return Ok(());
     }

@@ -10,18 +10,14 @@ use anyhow::Context;
 use clap::Args;
 use data_plane::{BuildError, Built, Config};
 use service::{Network, OsNetwork};
+use terminal::UsageError;
 
 use super::{
     DaemonOptions,
     data_directory::{DataDirectory, Others},
     port_options::PortOptions,
 };
-use crate::{
-    client::token,
-    failure::{Failure, Outcome},
-    logging::LogFormat,
-    option_values,
-};
+use crate::{client::token, logging::LogFormat, option_values};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dirigent data-plane --control-plane 10.0.0.1:9090 --invoke 0.0.0.0:8080")]
@@ -56,7 +52,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs a data plane until a signal ends it.
-pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
+pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result<()> {
     let loaded = arguments.daemon.load::<Config>()?;
     let mut config = loaded.value.clone();
     config.name = arguments.name.unwrap_or(config.name);
@@ -67,7 +63,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     if !arguments.control_plane.is_empty() {
         config.control_planes = arguments.control_plane;
     }
-    config.check().map_err(|error| Failure::Usage(loaded.complaint(error.key, &error.problem)))?;
+    config.check().map_err(|error| UsageError::of(loaded.complaint(error.key, &error.problem)))?;
     if arguments.daemon.printed(&config)? {
         return Ok(());
     }

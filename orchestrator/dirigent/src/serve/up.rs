@@ -10,6 +10,7 @@ use ::worker::{RuntimeKind, SandboxUser};
 use anyhow::{Context, anyhow};
 use clap::Args;
 use service::{Network, OsNetwork};
+use terminal::UsageError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -20,10 +21,7 @@ use super::{
     port_options::PortOptions,
     worker,
 };
-use crate::{
-    failure::{Failure, Outcome},
-    logging::LogFormat,
-};
+use crate::logging::LogFormat;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -94,12 +92,12 @@ fn parse_workers(text: &str) -> Result<u16, String> {
 }
 
 /// Runs a cluster until a signal ends it.
-pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
+pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result<()> {
     let given = !arguments.allow_image.is_empty();
     super::check_runtime("--allow-image", given, arguments.runtime, "process")?;
     super::check_runtime("--sandbox-user", arguments.sandbox_user.is_some(), arguments.runtime, "process")?;
     // Before anything is started or touched.
-    nth_port(arguments.worker_port, arguments.workers - 1).map_err(Failure::Usage)?;
+    nth_port(arguments.worker_port, arguments.workers - 1).map_err(UsageError::of)?;
     super::run(super::HALF_OF_THE_CORES, log_format, async |process| {
         let directory = DataDirectory::open(&arguments.data_dir, "up", Others::PassThrough)?;
         let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;

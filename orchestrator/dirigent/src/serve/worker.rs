@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use service::{Network, OsNetwork};
+use terminal::UsageError;
 use worker::{BuildError, Built, Config, RuntimeKind, SandboxAddress, SandboxUser};
 
 use super::{
@@ -16,12 +17,7 @@ use super::{
     data_directory::{DataDirectory, Others},
     port_options::PortOptions,
 };
-use crate::{
-    client::token,
-    failure::{Failure, Outcome},
-    logging::LogFormat,
-    option_values,
-};
+use crate::{client::token, logging::LogFormat, option_values};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example: dirigent worker --name node-1 --control-plane 10.0.0.1:9090 --runtime process")]
@@ -74,7 +70,7 @@ pub(crate) struct Arguments {
 }
 
 /// Runs a worker until a signal ends it.
-pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
+pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result<()> {
     let loaded = arguments.daemon.load::<Config>()?;
     let mut config = loaded.value.clone();
     config.name = arguments.name.unwrap_or(config.name);
@@ -94,7 +90,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> Outcome {
     if !arguments.control_plane.is_empty() {
         config.control_planes = arguments.control_plane;
     }
-    config.check().map_err(|error| Failure::Usage(loaded.complaint(error.key, &error.problem)))?;
+    config.check().map_err(|error| UsageError::of(loaded.complaint(error.key, &error.problem)))?;
     if arguments.daemon.printed(&config)? {
         return Ok(());
     }

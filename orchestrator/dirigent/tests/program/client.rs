@@ -133,7 +133,7 @@ fn a_line_that_is_wrong_costs_no_other_its_registration() {
     for expected in [
         "functions.ndjson:2:17: image: expected a text that is not empty",
         "functions.ndjson:3:1: refused: placement: expected one of ",
-        "dirigent: 2 of 4 functions were refused",
+        "error: 2 of 4 functions were refused",
     ] {
         assert!(said.contains(expected), "expected {expected:?}: {said}");
     }
@@ -184,7 +184,7 @@ fn a_control_plane_that_is_not_there_is_named() {
     let output = dirigent().args(["status", "--control-plane", "127.0.0.1:1"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    let expected = "dirigent: control plane at http://127.0.0.1:1: connection refused, nothing listens there: \
+    let expected = "error: control plane at http://127.0.0.1:1: connection refused, nothing listens there: \
                     `dirigent up` or `dirigent control-plane` starts one; --control-plane names another address\n";
     assert!(said.ends_with(expected), "{said}");
 }
@@ -253,7 +253,7 @@ fn a_data_plane_that_goes_away_during_a_call_is_no_wrong_address() {
         let output = dirigent().args(["invoke", "f", "--data-plane", &address]).output().unwrap();
         let said = String::from_utf8(output.stderr).unwrap();
         let expected = format!(
-            "dirigent: data plane at http://{address} closed the connection before its response was complete; the invocation \
+            "error: data plane at http://{address} closed the connection before its response was complete; the invocation \
              may have been carried out\n"
         );
         assert_eq!((output.status.code(), said), (Some(1), expected), "after {begun:?}");

@@ -52,5 +52,8 @@ fn ports_that_do_not_exist_are_refused_before_anything_is_touched() {
 #[test]
 fn a_data_directory_that_cannot_be_made_is_said_with_its_option() {
     let (code, said) = fails(&["control-plane"], Path::new("/proc/none"));
-    assert!(code == Some(1) && said.contains("data directory /proc/none; --data-dir names another: "), "{said}");
+    assert!(
+        code == Some(1) && said.contains("data directory /proc/none; --data-dir names another\n  caused by: "),
+        "{said}"
+    );
 }

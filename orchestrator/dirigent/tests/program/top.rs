@@ -93,5 +93,5 @@ fn without_a_control_plane_a_single_snapshot_fails_and_names_its_address() {
     let output = dirigent().args(["top", "--once", "--control-plane", "127.0.0.1:1"]).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(said.starts_with("dirigent: control plane at http://127.0.0.1:1: "), "{said}");
+    assert!(said.starts_with("control plane at http://127.0.0.1:1: "), "{said}");
 }

@@ -1,22 +1,16 @@
-//! Reads a command line, and complains of it in a user's words: of a text that is no number Rust says what its parser met,
-//! and not what it would have taken.
+//! Mistakes on a command line in a user's words: of a text that is no number, Rust says what its parser found, and not what
+//! it expected.
 
 use std::{
     error::Error,
     num::{IntErrorKind, ParseFloatError, ParseIntError},
 };
 
-use clap::{Parser, error::ErrorKind};
+use clap::error::ErrorKind;
 
-/// The arguments of this program; ends it with a complaint where they are none.
+/// The same mistake in words that say what is expected.
 #[must_use]
-pub fn arguments<P: Parser>() -> P {
-    P::try_parse().unwrap_or_else(|error| explained(error).exit())
-}
-
-/// The same complaint in words that say what is expected.
-#[must_use]
-pub fn explained(error: clap::Error) -> clap::Error {
+pub(crate) fn explained(error: clap::Error) -> clap::Error {
     let Some((said, expected)) = error.source().and_then(|source| Some((source.to_string(), expected(source)?))) else {
         return error;
     };
@@ -39,6 +33,8 @@ fn expected(source: &(dyn Error + 'static)) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
 
     #[derive(Debug, Parser)]
@@ -56,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_said_with_what_is_expected() {
+    fn a_text_that_is_no_number_is_reported_with_the_expected_form() {
         for (typed, expected) in [
             ("p --plain x", "invalid value 'x' for '--plain <PLAIN>': expected a whole number\n"),
             ("p --plain=", "for '--plain <PLAIN>': expected a whole number\n"),
