@@ -4,17 +4,17 @@ use std::{path::PathBuf, time::Duration};
 
 use analysis::{ExportTable, FigureName, Palette, ReadError, Run, TableFormat};
 use clap::{Args, Parser, Subcommand};
-use clap_complete::Shell;
 
 const EXAMPLES: &str = "Examples:
-  analysis report artifacts/runs/20250301T120000Z-laptop-azure-500
-  analysis claims artifacts/runs/20250301T120000Z-laptop-azure-500 --format json
-  analysis compare artifacts/runs/20250301T120000Z-laptop-azure-500 artifacts/runs/20250302T120000Z-laptop-azure-500
-  analysis figure artifacts/runs/20250301T120000Z-laptop-azure-500 slowdown --output slowdown.svg
-  analysis export artifacts/runs/20250301T120000Z-laptop-azure-500 --table functions > functions.csv
+  analysis report artifacts/runs/RUN
+  analysis claims artifacts/runs/RUN --format json
+  analysis compare artifacts/runs/BEFORE artifacts/runs/AFTER
+  analysis figure artifacts/runs/RUN slowdown --output slowdown.svg
+  analysis export artifacts/runs/RUN --table functions > functions.csv
 
-A file of a run that cannot be read is a usage error. `compare` ends with 4 if something became worse; `report` never
-does, because it writes outcomes down. `report` locks the run, and fails if another process is writing into it.";
+A file of a run that cannot be read is a usage error. `compare` ends with 4 if something became
+worse; `report` never does, because it writes outcomes down. `report` locks the run, and fails if
+another process is writing into it.";
 
 /// Turns the files of a run into statistics, claim outcomes, figures and a page.
 #[derive(Debug, Parser)]
@@ -28,7 +28,7 @@ pub(crate) struct Arguments {
 pub(crate) enum Command {
     /// Compute the statistics of a run, evaluate the claims, write summary.json, claims.json and report/, print the
     /// summary.
-    #[command(after_help = "Example: analysis report artifacts/runs/20250301T120000Z-laptop-azure-500")]
+    #[command(after_help = "Example: analysis report artifacts/runs/RUN")]
     Report {
         #[command(flatten)]
         source: Source,
@@ -41,7 +41,7 @@ pub(crate) enum Command {
         under_lock: bool,
     },
     /// Evaluate the claims about a run's experiment and print the outcomes; nothing is written.
-    #[command(after_help = "Example: analysis claims artifacts/runs/20250301T120000Z-laptop-azure-500 --format csv")]
+    #[command(after_help = "Example: analysis claims artifacts/runs/RUN --format csv")]
     Claims {
         #[command(flatten)]
         source: Source,
@@ -65,9 +65,7 @@ pub(crate) enum Command {
         format: TableFormat,
     },
     /// Draw one figure as SVG.
-    #[command(
-        after_help = "Example: analysis figure artifacts/runs/20250301T120000Z-laptop-azure-500 slowdown --output slowdown.svg"
-    )]
+    #[command(after_help = "Example: analysis figure artifacts/runs/RUN slowdown --output slowdown.svg")]
     Figure {
         #[command(flatten)]
         source: Source,
@@ -82,9 +80,7 @@ pub(crate) enum Command {
         output: Option<PathBuf>,
     },
     /// Write a run's data as CSV.
-    #[command(
-        after_help = "Example: analysis export artifacts/runs/20250301T120000Z-laptop-azure-500 --table functions > functions.csv"
-    )]
+    #[command(after_help = "Example: analysis export artifacts/runs/RUN --table functions > functions.csv")]
     Export {
         #[command(flatten)]
         source: Source,
@@ -94,12 +90,6 @@ pub(crate) enum Command {
         /// File to write instead of standard output.
         #[arg(long, short)]
         output: Option<PathBuf>,
-    },
-    /// Print completions for a shell.
-    #[command(after_help = "Example: analysis completions bash > ~/.local/share/bash-completion/completions/analysis")]
-    Completions {
-        /// Shell to generate for.
-        shell: Shell,
     },
 }
 

@@ -72,11 +72,6 @@ fn run(command: Command) -> Result<Exit> {
             compared.notes.iter().for_each(|note| terminal::note!("{note}"));
             return Ok(if compared.any_worse() { Exit::NotHeld } else { Exit::Done });
         }
-        Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut terminal::command::<Arguments>(), "analysis", &mut script);
-            terminal::print(script)?;
-        }
     }
     Ok(Exit::Done)
 }

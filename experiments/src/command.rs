@@ -10,7 +10,6 @@ pub mod verify;
 use std::{collections::BTreeMap, path::PathBuf};
 
 use clap::{ArgMatches, Args, Parser, Subcommand};
-use clap_complete::Shell;
 use terminal::Program;
 
 use crate::{
@@ -89,12 +88,6 @@ enum Command {
     Verify(verify::Arguments),
     /// Compute the statistics of a run again and draw its report again
     Report(report::Arguments),
-    /// Print a completion script for a shell
-    #[command(after_help = "Example: repro completions bash > ~/.local/share/bash-completion/completions/repro")]
-    Completions {
-        /// Shell to generate for
-        shell: Shell,
-    },
     /// Become another program
     #[command(hide = true)]
     Launch(LaunchArguments),
@@ -166,12 +159,6 @@ impl Program for CommandLine {
                     Self::try_parse_from(name.chain(arguments))?.run(typed)
                 }
             },
-            Some(Command::Completions { shell }) => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut terminal::command::<Self>(), "repro", &mut script);
-                terminal::print(script)?;
-                Ok(Exit::Done)
-            }
         }
     }
 }

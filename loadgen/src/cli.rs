@@ -6,7 +6,6 @@ use terminal::{Exit, Program};
 use crate::{
     applies,
     command::{
-        completions::{self, CompletionsArgs},
         inspect::{self, InspectArgs},
         mock::{self, MockArgs},
         proxy::{self, ProxyArgs},
@@ -67,9 +66,6 @@ enum Command {
     /// Copy bytes between clients and a server: what any proxy costs at least on this machine
     #[command(after_help = "Example:\n  loadgen proxy --to 127.0.0.1:8081 --listen 127.0.0.1:8080")]
     Proxy(ProxyArgs),
-    /// Print completions for a shell
-    #[command(after_help = "Example:\n  loadgen completions bash > /etc/bash_completion.d/loadgen")]
-    Completions(CompletionsArgs),
 }
 
 const RUN_EXAMPLE: &str = "Examples:
@@ -108,7 +104,6 @@ fn run_command(command: Command) -> anyhow::Result<Exit> {
         Command::Selftest(args) => selftest::run(&args),
         Command::Mock(args) => mock::run(&args),
         Command::Proxy(args) => proxy::run(&args),
-        Command::Completions(args) => completions::run(&args),
     }
 }
 

@@ -1,6 +1,5 @@
 //! The subcommands: each file has its arguments, a linear `run`, and what that needs.
 
-pub(crate) mod completions;
 pub(crate) mod inspect;
 pub(crate) mod mock;
 mod ports;

@@ -4,7 +4,7 @@ use std::{fmt, process::ExitCode};
 
 use thiserror::Error;
 
-use crate::output::is_reader_gone;
+use crate::{document::DocumentError, output::is_reader_gone};
 
 /// The exit codes that scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +41,8 @@ impl Exit {
         if is_reader_gone(error.as_ref()) {
             return Self::Done;
         }
-        let is_usage = error.chain().any(|cause| cause.is::<UsageError>() || cause.is::<Marked>());
+        let is_usage =
+            error.chain().any(|cause| cause.is::<UsageError>() || cause.is::<Marked>() || cause.is::<DocumentError>());
         if is_usage { Self::Usage } else { Self::Failed }
     }
 

@@ -1,11 +1,12 @@
 //! The main function of every program: its command line is read, what was typed is done, and an error is reported with
 //! its causes and a documented exit code.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
+use anyhow::Context;
 use clap::{ArgMatches, Command, CommandFactory, FromArgMatches};
 
-use crate::{Exit, failure::report, mistakes::explained};
+use crate::{Exit, completions, failure::report, mistakes::explained, print};
 
 /// Columns of the widest help. Longer lines are hard to read, and few terminals show them whole.
 const MAX_HELP_COLUMNS: usize = 100;
@@ -43,9 +44,12 @@ pub fn main<P: Program>() -> ExitCode {
     // Not cloned for the second use: the function of a sandbox starts here, and its start is measured.
     let typed = command.try_get_matches_from_mut(std::env::args_os());
     let typed = typed.unwrap_or_else(|error| explained(error).exit());
-    let result = match P::from_arg_matches(&typed) {
-        Ok(program) => program.run(&typed),
-        Err(error) => error.format(&mut command).exit(),
+    let result = match completions::requested(&typed) {
+        Some(shell) => done(print(completions::script(&mut command, shell))),
+        None => match P::from_arg_matches(&typed) {
+            Ok(program) => program.run(&typed),
+            Err(error) => error.format(&mut command).exit(),
+        },
     };
     let exit = result.unwrap_or_else(|error| {
         report(&error);
@@ -54,10 +58,15 @@ pub fn main<P: Program>() -> ExitCode {
     exit.into()
 }
 
-/// The whole command line of a program.
+fn done(printed: io::Result<()>) -> anyhow::Result<Exit> {
+    printed.context("writing to standard output")?;
+    Ok(Exit::Done)
+}
+
+/// The whole command line of a program, with what all programs have.
 #[must_use]
 pub fn command<P: Program>() -> Command {
-    let command = P::adjusted(P::command()).max_term_width(MAX_HELP_COLUMNS);
+    let command = completions::added(P::adjusted(P::command())).max_term_width(MAX_HELP_COLUMNS);
     let codes = P::EXIT_CODES.iter().map(|exit| format!("{} {}", *exit as u8, exit.meaning()));
     let codes = format!("Exit codes: {}", codes.collect::<Vec<_>>().join(", "));
     let after = match command.get_after_help() {

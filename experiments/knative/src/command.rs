@@ -40,7 +40,7 @@ macro_rules! unshare {
     after_help = concat!(
         "Example, in a private namespace:\n  knative build\n  ",
         unshare!(),
-        " knative start --folder /tmp/testbed"
+        " \\\n    knative start --folder /tmp/testbed"
     )
 )]
 pub struct Cli {

@@ -1,7 +1,6 @@
 //! The command line: the subcommands, and the options that all of them share.
 
 use clap::{ArgMatches, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 use terminal::{Exit, Program};
 
 use crate::{
@@ -48,12 +47,6 @@ enum Command {
     Status(status::Arguments),
     /// Watch what a cluster is busy with: functions, rates, nodes, phases of creations
     Top(top::Arguments),
-    /// Print a completion script for a shell
-    #[command(after_help = "Example: dirigent completions bash > ~/.local/share/bash-completion/completions/dirigent")]
-    Completions {
-        /// The shell
-        shell: Shell,
-    },
 }
 
 /// Output format of results.
@@ -80,11 +73,6 @@ impl Program for CommandLine {
             Command::Node(arguments) => node::run(&arguments),
             Command::Status(arguments) => status::run(&arguments),
             Command::Top(arguments) => top::run(&arguments),
-            Command::Completions { shell } => {
-                let mut script = Vec::new();
-                clap_complete::generate(shell, &mut terminal::command::<Self>(), "dirigent", &mut script);
-                Ok(terminal::print(script)?)
-            }
         }?;
         Ok(Exit::Done)
     }

@@ -4,6 +4,7 @@
 //! A test of one crate often needs the program of another, which `cargo test -p` does not build. This asks cargo for
 //! it once per process, in the profile and target directory of the test itself.
 
+mod command_line;
 mod errors;
 mod terminal;
 
@@ -16,6 +17,7 @@ use std::{
 };
 
 use cargo_metadata::Message;
+pub use command_line::command_line_faults;
 pub use errors::is_one_error;
 pub use terminal::on_a_terminal;
 use thiserror::Error;

@@ -4,6 +4,7 @@
 
 mod client;
 mod cluster;
+mod command_line;
 mod configuration;
 mod form;
 mod lifecycle;

@@ -1,0 +1,9 @@
+//! The command line of `dirigent` has what that of every program has: help, version, errors, completions.
+
+use std::path::Path;
+
+#[test]
+fn it_is_like_that_of_every_program() {
+    let faults = programs::command_line_faults(Path::new(env!("CARGO_BIN_EXE_dirigent"))).unwrap();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
