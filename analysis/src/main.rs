@@ -89,15 +89,6 @@ fn terminal() -> Option<u16> {
     terminal::columns()
 }
 
-fn report_exit_code(report: &RunReport) -> ExitCode {
-    let mut code = ExitCode::SUCCESS;
-=======
-fn open(source: &Source) -> Result<(Run, Timeouts)> {
-    let run = Run::open(&source.run_dir)?;
-    let timeouts = Timeouts::of(source.timeout, &run.manifest);
-    Ok((run, timeouts))
-}
-
 fn report_exit_code(report: &RunReport) -> Exit {
     let mut code = Exit::Done;
     for broken in &report.broken {

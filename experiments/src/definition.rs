@@ -4,7 +4,6 @@
 //! under a runtime. They are laid over the rest in that order; then `[vary]` and `[[points]]` make points of it, the command
 //! line selects among these, and its overrides come last, through one lens.
 
-pub mod document;
 pub mod lens;
 pub mod load;
 pub mod overrides;
@@ -15,17 +14,14 @@ mod written_load;
 
 use std::path::{Path, PathBuf};
 
+use terminal::{Document, DocumentError, overlay, take_table};
 use toml::{
     Spanned,
     de::{DeTable, DeValue},
 };
 
 use crate::{
-    definition::{
-        document::{Document, DocumentError, overlay, take_table},
-        overrides::Overrides,
-        points::Point,
-    },
+    definition::{overrides::Overrides, points::Point},
     exit::UsageError,
 };
 
@@ -252,13 +248,13 @@ sandbox = { mode = "spin", delay = "0s" }
     fn mistakes_in_any_overlay_are_found_when_the_file_is_read() {
         let refused = |text: &str| definition(text).unwrap_err().to_string();
         let unknown = refused(&TEXT.replace("sandbox.workers = 17", "sandbox.wrokers = 17"));
-        assert!(unknown.starts_with("e.toml:17: scales.cluster-17.sandbox.wrokers: unknown field"), "{unknown}");
+        assert!(unknown.starts_with("e.toml:17:9: scales.cluster-17.sandbox.wrokers: unknown field"), "{unknown}");
         let bounds = refused(&TEXT.replace("minutes = 30", "minutes = 0"));
-        assert_eq!(bounds, "e.toml:6: load.minutes: must be at least 1");
+        assert_eq!(bounds, "e.toml:6:1: load.minutes: must be at least 1");
         let duration = refused(&TEXT.replace("\"60s\"", "\"soon\""));
-        assert!(duration.starts_with("e.toml:7: load.timeout: "), "{duration}");
+        assert!(duration.starts_with("e.toml:7:11: load.timeout: "), "{duration}");
         let renamed = refused(&TEXT.replace("id = \"e\"", "id = \"f\""));
-        assert_eq!(renamed, "e.toml:2: id: must be the file's name without .toml");
+        assert_eq!(renamed, "e.toml:2:1: id: must be the file's name without .toml");
         let missing = refused(&TEXT.replace("runtime = \"hollow\"\n", ""));
         assert!(missing.contains("sandbox: missing field `runtime`"), "{missing}");
     }
@@ -335,7 +331,7 @@ sandbox = { mode = "spin", delay = "0s" }
     fn rates_are_refused_where_a_trace_is_replayed() {
         let refused = |overrides: Overrides| definition(TEXT).unwrap().resolve("laptop", &overrides).unwrap_err();
         let rates = refused(Overrides { rates: vec![1.0], ..Overrides::default() });
-        assert_eq!(rates.to_string(), "e.toml:5: load: has no constant rate, so --rates means nothing here");
+        assert_eq!(rates.to_string(), "e.toml:5:1: load: has no constant rate, so --rates means nothing here");
         assert_eq!(crate::exit::of(&rates), crate::exit::Exit::Usage);
         let seconds = refused(Overrides { seconds: Some(1), ..Overrides::default() });
         assert_eq!(

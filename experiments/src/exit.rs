@@ -4,8 +4,6 @@ use record::RecordError;
 pub use terminal::{Exit, UsageError};
 use thiserror::Error;
 
-use crate::definition::document::DocumentError;
-
 /// A finished result would be measured again, which was not requested or is not possible.
 #[derive(Debug, Error)]
 #[error("{message}")]
@@ -40,9 +38,7 @@ impl SystemFailed {
 pub fn of(error: &anyhow::Error) -> Exit {
     let is_no_run =
         |cause: &(dyn std::error::Error + 'static)| matches!(cause.downcast_ref(), Some(RecordError::NoRun { .. }));
-    let is_typed =
-        |cause: &(dyn std::error::Error + 'static)| cause.is::<WouldDiscard>() || cause.is::<DocumentError>();
-    let is_usage = error.chain().any(|cause| is_typed(cause) || is_no_run(cause));
+    let is_usage = error.chain().any(|cause| cause.is::<WouldDiscard>() || is_no_run(cause));
     if is_usage { Exit::Usage } else { Exit::of(error) }
 }
 

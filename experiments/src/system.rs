@@ -13,13 +13,10 @@ mod templates;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
+use terminal::{Document, DocumentError, TomlTable, overlay};
 use toml::{Spanned, de::DeValue};
 
-use crate::{
-    definition::document::{Document, DocumentError, TomlTable, overlay},
-    exit::UsageError,
-    system::needs::Need,
-};
+use crate::{exit::UsageError, system::needs::Need};
 
 /// Every system, by name.
 #[derive(Clone, Debug, Serialize, Deserialize)]

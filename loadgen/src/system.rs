@@ -11,8 +11,8 @@ use std::{collections::BTreeMap, path::Path};
 
 use http::{HeaderName, HeaderValue, Method, Uri, uri::Authority};
 use serde::Serialize;
+use terminal::{Document, DocumentError};
 
-pub(crate) use file::SystemsError;
 pub(crate) use template::{Template, Values};
 
 use crate::signals::{self, SignalAdapter};
@@ -164,8 +164,8 @@ impl Systems {
     ///
     /// # Errors
     /// When the file cannot be read or an entry is wrong, with line and column.
-    pub(crate) fn load(file: Option<&Path>) -> Result<Self, SystemsError> {
-        let mut systems = file::parse(Path::new(BUILT_IN_PATH), BUILT_IN)?;
+    pub(crate) fn load(file: Option<&Path>) -> Result<Self, DocumentError> {
+        let mut systems = file::parse(&Document::new(Path::new(BUILT_IN_PATH), BUILT_IN.to_owned()))?;
         // A table replaces a whole one: keys merged from two files could not be understood from either.
         if let Some(path) = file {
             systems.extend(file::read(path)?);

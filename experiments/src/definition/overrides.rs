@@ -8,10 +8,10 @@ use std::{
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use terminal::Document;
 
 use crate::{
     definition::{
-        document::Document,
         lens::Override,
         points::{Point, SYSTEMS},
         settings::SEED_MAX,

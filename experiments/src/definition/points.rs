@@ -7,15 +7,13 @@
 
 use std::collections::BTreeMap;
 
+use terminal::{Document, DocumentError, TomlTable, overlay, take_table};
 use toml::{
     Spanned, Value,
     de::{DeString, DeTable, DeValue},
 };
 
-use crate::definition::{
-    document::{Document, DocumentError, TomlTable, overlay, take_table},
-    settings::Settings,
-};
+use crate::definition::settings::Settings;
 
 /// Name of the one point of a definition that varies nothing.
 pub const ONLY_POINT: &str = record::Point::ONLY;

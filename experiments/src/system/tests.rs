@@ -43,7 +43,7 @@ fn a_system_like_another_differs_in_what_it_says_itself() {
     let unknown = read(&text.replace("like = \"toy\"", "like = \"tay\"")).unwrap_err().to_string();
     assert_eq!(
         unknown,
-        "systems.toml:14: twin.like: \"tay\" must be another system's table that is not like a third one"
+        "systems.toml:14:1: twin.like: \"tay\" must be another system's table that is not like a third one"
     );
 }
 
@@ -51,15 +51,15 @@ fn a_system_like_another_differs_in_what_it_says_itself() {
 fn mistakes_are_named_with_line_and_key() {
     let refused = |from: &str, to: &str| read(&TEXT.replace(from, to)).unwrap_err().to_string();
     let unknown = refused("about = ", "abuot = ");
-    assert!(unknown.starts_with("systems.toml:3: toy.abuot: unknown field `abuot`"), "{unknown}");
+    assert!(unknown.starts_with("systems.toml:3:1: toy.abuot: unknown field `abuot`"), "{unknown}");
     let version = refused("version = [\"toy\", \"--version\"]", "version = []");
-    assert!(version.starts_with("systems.toml:4: toy.version: must be a command"), "{version}");
+    assert!(version.starts_with("systems.toml:4:1: toy.version: must be a command"), "{version}");
     let check = refused("{ file = \"{dir}/up\" }", "{ }");
-    assert_eq!(check, format!("systems.toml:11: toy.start[0].ready: {CHECK_RULE}"));
+    assert_eq!(check, format!("systems.toml:11:1: toy.start[0].ready: {CHECK_RULE}"));
     for wrong in ["", "program = \"sh\", least = \"1.2\", ", "program = \"sh\", version = [\"-v\"], least = \"new\", "]
     {
         let need = refused("program = \"sh\", ", wrong);
-        assert!(need.starts_with("systems.toml:5: toy.needs: each must have one of"), "{wrong}: {need}");
+        assert!(need.starts_with("systems.toml:5:1: toy.needs: each must have one of"), "{wrong}: {need}");
     }
 }
 

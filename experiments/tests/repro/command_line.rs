@@ -161,12 +161,12 @@ fn usage_errors_name_file_and_line() {
     assert!(refused(&["plan", "toy", "--trace", "/nonexistent"]).contains("--trace /nonexistent"));
     assert!(refused(&["plan", "toy", "--minutes", "0"]).contains("--minutes"));
     toy.edit("experiments/definitions/toy.toml", "cpu = 500", "cpus = 500");
-    assert!(refused(&["plan", "toy"]).contains("toy.toml:6: function.cpus: unknown field `cpus`"));
+    assert!(refused(&["plan", "toy"]).contains("toy.toml:6:1: function.cpus: unknown field `cpus`"));
     toy.edit("experiments/definitions/toy.toml", "cpus = 500", "cpu = 500");
     toy.edit("experiments/systems.toml", "about =", "runtimes = [\"hollow\"]\nabout =");
     assert!(refused(&["plan", "toy"]).contains("toy has no runtime toy: add --runtime hollow, for all systems"));
     toy.edit("experiments/systems.toml", "runtimes = [\"hollow\"]\nabout =", "abuot =");
-    assert!(refused(&["plan", "toy"]).contains("systems.toml:3: toy.abuot: unknown field `abuot`"));
+    assert!(refused(&["plan", "toy"]).contains("systems.toml:3:1: toy.abuot: unknown field `abuot`"));
 }
 
 #[test]

@@ -126,5 +126,5 @@ fn selected_points_and_rates_are_planned_and_unknown_ones_are_usage_errors() {
     }
     toy.edit("experiments/definitions/sweep.toml", "load.rate = [2, 4]", "load.rates = [2, 4]");
     let (code, text) = plan(&[]);
-    assert!(code == Some(2) && text.contains("sweep.toml:9: vary.load.rates: unknown field `rates`"), "{text}");
+    assert!(code == Some(2) && text.contains("sweep.toml:9:6: vary.load.rates: unknown field `rates`"), "{text}");
 }

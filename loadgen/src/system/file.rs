@@ -1,46 +1,14 @@
 //! The form of `systems.toml`: tables in which an unknown key is an error, and every error names file, line and column.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use http::Method;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use terminal::{Document, DocumentError};
 use toml::Spanned;
 
 use super::{Named, System, check_header, check_host, check_path};
 use crate::signals;
-
-/// Bytes of the largest file that is read, so that a file without an end does not take all memory.
-const MAX_BYTES: u64 = 1 << 20;
-
-/// A file of systems cannot be used.
-#[derive(Debug, Error)]
-pub(crate) enum SystemsError {
-    /// The file itself.
-    #[error("{}", path.display())]
-    File {
-        /// Its path.
-        path: PathBuf,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// Something in it.
-    #[error("{}:{line}:{column}: {problem}", path.display())]
-    Content {
-        /// The file.
-        path: PathBuf,
-        /// Line, from 1.
-        line: usize,
-        /// Column, from 1, in characters.
-        column: usize,
-        /// The expected and the found value.
-        problem: String,
-    },
-}
 
 /// One table of the file.
 #[derive(Debug, Deserialize)]
@@ -96,36 +64,20 @@ impl<'a> SystemTable<'a> {
 ///
 /// # Errors
 /// When it cannot be read, or an entry is wrong.
-pub(super) fn read(path: &Path) -> Result<BTreeMap<String, System>, SystemsError> {
-    let text = read_text(path).map_err(|source| SystemsError::File { path: path.to_owned(), source })?;
-    parse(path, &text)
+pub(super) fn read(path: &Path) -> Result<BTreeMap<String, System>, DocumentError> {
+    parse(&Document::read(path)?)
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    io::Read::read_to_string(&mut io::Read::take(fs::File::open(path)?, MAX_BYTES + 1), &mut text)?;
-    if text.len() as u64 > MAX_BYTES {
-        return Err(io::Error::other(format!("expected at most {MAX_BYTES} bytes, found more")));
-    }
-    Ok(text)
-}
-
-/// Parses the text of a file; `path` is named in errors.
+/// Parses the text of a file.
 ///
 /// # Errors
 /// When an entry is wrong.
-pub(super) fn parse(path: &Path, text: &str) -> Result<BTreeMap<String, System>, SystemsError> {
-    let refused = |offset: usize, problem: String| {
-        let (line, column) = position(text, offset);
-        SystemsError::Content { path: path.to_owned(), line, column, problem }
-    };
-    let tables: BTreeMap<String, WireTable> = toml::from_str(text).map_err(|error| {
-        let problem = error.message().lines().collect::<Vec<_>>().join(" ");
-        refused(error.span().map_or(0, |span| span.start), problem)
-    })?;
+pub(super) fn parse(document: &Document) -> Result<BTreeMap<String, System>, DocumentError> {
+    let tables: BTreeMap<String, WireTable> = document.value()?;
     let systems = tables.into_iter().map(|(name, table)| {
-        let system = check(&name, table)
-            .map_err(|Wrong { offset, key, problem }| refused(offset, format!("{name}.{key}: {problem}")))?;
+        let system = check(&name, table).map_err(|Wrong { offset, key, problem }| {
+            document.wrong_at(offset, Some(format!("{name}.{key}")), problem)
+        })?;
         Ok((name, system))
     });
     systems.collect()
@@ -180,20 +132,13 @@ fn set<T>(
     Ok(())
 }
 
-/// Line and column, both from 1, of a byte offset.
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text[..text.floor_char_boundary(offset)];
-    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::system::{BUILT_IN, BUILT_IN_PATH, DEFAULT_SYSTEM, Registration, ResponseBody, RunTimeForm, Systems};
 
     fn read_text(text: &str) -> Result<BTreeMap<String, System>, String> {
-        parse(Path::new("s.toml"), text).map_err(|error| error.to_string())
+        parse(&Document::new(Path::new("s.toml"), text.to_owned())).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -247,8 +192,8 @@ mod tests {
     #[test]
     fn errors_name_file_line_and_column() {
         for (line, expected) in [
-            ("hots = 1", "s.toml:3:1: unknown field `hots`, expected one of `about`"),
-            ("host = 1", "s.toml:3:8: invalid type: integer `1`"),
+            ("hots = 1", "s.toml:3:1: x.hots: unknown field `hots`, expected one of `about`"),
+            ("host = 1", "s.toml:3:8: x.host: invalid type: integer `1`, expected a text in quotes"),
             ("host = \"{fn}\"", "s.toml:3:8: x.host: unknown placeholder {fn}; known are {function} and {address}"),
             ("host = \"a b\"", "s.toml:3:8: x.host: expected HOST or HOST:PORT, found \"a b\""),
             ("path = \"x\"", "s.toml:3:8: x.path: expected a path that begins with /, found \"x\""),
@@ -272,8 +217,8 @@ mod tests {
             assert!(error.starts_with(expected), "{line}: expected {expected:?}, found {error:?}");
         }
         let missing = read_text("[x]\nhost = \"h\"\n").unwrap_err();
-        assert!(missing.starts_with("s.toml:1:1: missing field `about`"), "{missing}");
+        assert!(missing.starts_with("s.toml:1:1: x: missing field `about`"), "{missing}");
         let missing = read(Path::new("/nowhere/s.toml")).unwrap_err().to_string();
-        assert_eq!(missing, "/nowhere/s.toml");
+        assert_eq!(missing, "cannot read /nowhere/s.toml");
     }
 }

@@ -121,10 +121,10 @@ mod tests {
             ("x: a\r\ny: b", "expected a header, found \"x\" with \"a\\r\\ny: b\""),
             ("x: {id}", "unknown placeholder {id}; known are {function} and {address}"),
         ] {
-            let error = args(DEFAULT_SYSTEM, &[text]).resolve().unwrap_err().to_string();
+            let error = format!("{:#}", args(DEFAULT_SYSTEM, &[text]).resolve().unwrap_err());
             assert!(error.starts_with(&format!("--header: {expected}")), "{text:?}: {error}");
         }
-        let error = args(DEFAULT_SYSTEM, &["Host: h"]).resolve().unwrap_err().to_string();
+        let error = format!("{:#}", args(DEFAULT_SYSTEM, &["Host: h"]).resolve().unwrap_err());
         assert!(error.contains("--header: host is written by the load generator"), "{error}");
     }
 
