@@ -2,8 +2,9 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use analysis::{ExportTable, FigureName, Palette, ReadError, Run, TableFormat};
+use analysis::{ExportTable, FigureName, Palette, ReadError, Run};
 use clap::{Args, Parser, Subcommand};
+use terminal::FormatOption;
 
 const EXAMPLES: &str = "Examples:
   analysis report artifacts/runs/RUN
@@ -32,9 +33,8 @@ pub(crate) enum Command {
     Report {
         #[command(flatten)]
         source: Source,
-        /// Output format.
-        #[arg(long, value_enum, default_value = "table")]
-        format: TableFormat,
+        #[command(flatten)]
+        output: FormatOption,
         /// A process that started this one, such as `repro`, holds the lock of the run's directory; where nobody does, it
         /// is taken all the same, and where another process does, that is an error.
         #[arg(long)]
@@ -45,9 +45,8 @@ pub(crate) enum Command {
     Claims {
         #[command(flatten)]
         source: Source,
-        /// Output format.
-        #[arg(long, value_enum, default_value = "table")]
-        format: TableFormat,
+        #[command(flatten)]
+        output: FormatOption,
     },
     /// Print what changed from one run of an experiment to another, with the interval of the ratio and whether it is more
     /// than chance; five repetitions of each are needed.
@@ -60,9 +59,8 @@ pub(crate) enum Command {
         /// Latency of a penalised failure in both runs [default: the load's time-out by each definition, else 300s].
         #[arg(long, value_parser = humantime::parse_duration, value_name = "DURATION")]
         timeout: Option<Duration>,
-        /// Output format.
-        #[arg(long, value_enum, default_value = "table")]
-        format: TableFormat,
+        #[command(flatten)]
+        output: FormatOption,
     },
     /// Draw one figure as SVG.
     #[command(after_help = "Example: analysis figure artifacts/runs/RUN slowdown --output slowdown.svg")]

@@ -4,7 +4,6 @@
 //! that a run can be analysed on any machine with nothing else built.
 
 mod claims;
-mod columns;
 mod compare;
 mod curves;
 mod evaluate;
@@ -32,7 +31,7 @@ pub use compare::{Change, ChangeKind, Comparison, compare};
 pub use export::{ExportError, ExportTable, export};
 pub use figure::{FigureName, Palette};
 
-pub use output::{TableFormat, claims::print_claims, comparison::print_comparison, print_summary};
+pub use output::{claims::print_claims, comparison::print_comparison, print_summary};
 pub use read::ReadError;
 pub use report::{ReportError, RunReport, draw_figure, evaluate_claims, write_report};
 pub use run::Run;

@@ -7,7 +7,7 @@ mod locked;
 use std::process::ExitCode;
 
 use analysis::{
-    ExportError, ReadError, ReportError, Run, RunReport, TableFormat, compare, draw_figure, evaluate_claims, export,
+    ExportError, ReadError, ReportError, Run, RunReport, compare, draw_figure, evaluate_claims, export,
     print_claims, print_comparison, print_summary, write_report,
 };
 use anyhow::Result;
@@ -16,7 +16,7 @@ use clap::ArgMatches;
 use destination::write_to;
 use locked::locked;
 use record::Claims;
-use terminal::{Exit, Program};
+use terminal::{Exit, Format, FormatOption, Program, columns};
 
 impl Program for Arguments {
     const EXIT_CODES: &'static [Exit] = &[Exit::Done, Exit::Failed, Exit::Usage, Exit::Invalid, Exit::NotHeld];
@@ -38,13 +38,13 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<Exit> {
     match command {
-        Command::Report { source, format, under_lock } => {
+        Command::Report { source, output: FormatOption { format }, under_lock } => {
             // That it is a run is known before anything is made in the directory; what it holds may change until it is locked.
             source.open()?;
             let _lock = locked(&source.run_dir, under_lock)?;
             let report = write_report(&source.open()?)?;
             let mut text = Vec::new();
-            print_summary(&report.summary, format, terminal(), &mut text)?;
+            print_summary(&report.summary, format, columns(), &mut text)?;
             print(text, format)?;
             terminal::note!("page: {}", report.page.display());
             return Ok(report_exit_code(&report));
@@ -57,17 +57,17 @@ fn run(command: Command) -> Result<Exit> {
             let run = source.open()?;
             write_to(output.as_deref(), |out| Ok(export(&run, table, out)?))?;
         }
-        Command::Claims { source, format } => {
+        Command::Claims { source, output: FormatOption { format } } => {
             let claims = evaluate_claims(&source.open()?)?;
             let mut text = Vec::new();
-            print_claims(&claims, format, terminal(), &mut text)?;
+            print_claims(&claims, format, columns(), &mut text)?;
             print(text, format)?;
             return Ok(claims_exit_code(&claims));
         }
-        Command::Compare { before, after, timeout, format } => {
+        Command::Compare { before, after, timeout, output: FormatOption { format } } => {
             let compared = compare(&Run::open(&before, timeout)?, &Run::open(&after, timeout)?)?;
             let mut text = Vec::new();
-            print_comparison(&compared, format, terminal(), &mut text)?;
+            print_comparison(&compared, format, columns(), &mut text)?;
             print(text, format)?;
             compared.notes.iter().for_each(|note| terminal::note!("{note}"));
             return Ok(if compared.any_worse() { Exit::NotHeld } else { Exit::Done });
@@ -77,16 +77,10 @@ fn run(command: Command) -> Result<Exit> {
 }
 
 /// Prints a result on standard output, without what commands a terminal: it holds texts of the run's files.
-fn print(result: Vec<u8>, format: TableFormat) -> Result<()> {
+fn print(result: Vec<u8>, format: Format) -> Result<()> {
     let result = String::from_utf8(result)?;
-    let shown =
-        if format == TableFormat::Json { terminal::visible_json(&result) } else { terminal::visible_lines(&result) };
+    let shown = if format == Format::Json { terminal::visible_json(&result) } else { terminal::visible_lines(&result) };
     Ok(terminal::print(shown)?)
-}
-
-/// The columns of the terminal that results are printed on.
-fn terminal() -> Option<u16> {
-    terminal::columns()
 }
 
 fn report_exit_code(report: &RunReport) -> Exit {

@@ -5,26 +5,13 @@ pub(crate) mod comparison;
 
 use std::io::{self, Write};
 
-use clap::ValueEnum;
 use record::{Estimate, PointSummary, RateCheck, RatePoint, Summary};
-use serde::Serialize;
+use terminal::{Format, Head, Table, json};
 
 use crate::{
-    columns::{Columns, Head},
     format::{count, number, with_unit},
     statistic::{STATISTICS, Statistic},
 };
-
-/// Output format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum TableFormat {
-    /// Columns for a terminal.
-    Table,
-    /// The whole summary.
-    Json,
-    /// One line per statistic and repetition.
-    Csv,
-}
 
 /// Statistics shown as columns of the terminal's table, with their heads.
 const COLUMNS: [(&str, Head); 9] = [
@@ -50,23 +37,15 @@ const fn head(short: &'static str, alone: &'static str) -> Head {
 ///
 /// # Errors
 /// If the output cannot be written.
-pub fn print_summary(
-    summary: &Summary,
-    format: TableFormat,
-    terminal: Option<u16>,
-    mut out: impl Write,
-) -> io::Result<()> {
+pub fn print_summary(summary: &Summary, format: Format, terminal: Option<u16>, mut out: impl Write) -> io::Result<()> {
     match format {
-        TableFormat::Table => {
+        Format::Table => {
             let table = if summary.rates.is_empty() { table(summary) } else { rates_table(&summary.rates) };
-            writeln!(out, "{}", table.split(KEYS, terminal))?;
+            write!(out, "{}", table.text(terminal))?;
             summary.not_measured.iter().try_for_each(|(system, why)| writeln!(out, "{system}: not measured: {why}"))
         }
-        TableFormat::Json => {
-            serde_json::to_writer_pretty(&mut out, summary)?;
-            writeln!(out)
-        }
-        TableFormat::Csv => statistics_csv(summary, out),
+        Format::Json => out.write_all(json(summary)?.as_bytes()),
+        Format::Csv => statistics_csv(summary, out),
     }
 }
 
@@ -85,17 +64,17 @@ pub(crate) fn statistics_csv(summary: &Summary, out: impl Write) -> io::Result<(
     csv.flush()
 }
 
-fn table(summary: &Summary) -> Columns {
+fn table(summary: &Summary) -> Table {
     let about = ["system", "point", "rep", "rows"].map(Head::from);
     let heads: Vec<Head> = about.into_iter().chain(COLUMNS.map(|(_, head)| head)).chain(["valid".into()]).collect();
     let numbers = KEYS..heads.len();
-    let mut table = Columns::new(heads, numbers);
+    let mut table = Table::new(heads).align_right(numbers).split(KEYS);
     summary.points.iter().for_each(|point| table.row(row(point)));
     table
 }
 
 /// One line per point of a constant rate, over its repetitions.
-fn rates_table(points: &[RatePoint]) -> Columns {
+fn rates_table(points: &[RatePoint]) -> Table {
     let measured = ["system", "point", "reps", "offered/s", "achieved/s", "ok %", "p50 ms", "p99 ms", "p99.9 ms"];
     let heads = measured
         .into_iter()
@@ -105,7 +84,7 @@ fn rates_table(points: &[RatePoint]) -> Columns {
         .chain(["valid", "sustained", "objective"].map(Head::from));
     let heads: Vec<Head> = heads.collect();
     let numbers = KEYS..heads.len();
-    let mut table = Columns::new(heads, numbers);
+    let mut table = Table::new(heads).align_right(numbers).split(KEYS);
     let cell = |estimate: Option<Estimate>| estimate.map_or_else(|| "–".to_owned(), |found| number(found.median));
     let word = |check: &RateCheck| match check.holds {
         Some(true) => "yes".to_owned(),
@@ -160,16 +139,7 @@ fn plain(value: Option<f64>) -> String {
     value.map(|value| value.to_string()).unwrap_or_default()
 }
 
-fn json(value: &impl Serialize, mut out: impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut out, value)?;
-    writeln!(out)
-}
-
-fn csv<const N: usize>(heads: [&str; N], rows: impl Iterator<Item = [String; N]>, out: impl Write) -> io::Result<()> {
-    let mut csv = csv::Writer::from_writer(out);
-    csv.write_record(heads)?;
-    for row in rows {
-        csv.write_record(&row)?;
-    }
-    csv.flush()
+/// Rows as CSV with a header.
+fn with_header<const N: usize>(heads: [&str; N], rows: impl Iterator<Item = [String; N]>) -> String {
+    terminal::csv(std::iter::once(heads.map(str::to_owned)).chain(rows))
 }

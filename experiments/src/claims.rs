@@ -4,11 +4,9 @@ use std::io;
 
 use anyhow::Context;
 use record::{ClaimOutcome, Claims, EvaluatedClaim, RunDir, read_json};
+use terminal::{Format, Table};
 
-use crate::{
-    exit::Exit,
-    table::{Format, TextTable},
-};
+use crate::exit::Exit;
 
 /// Digits of a number that is found.
 const DIGITS: i32 = 4;
@@ -33,7 +31,7 @@ pub fn print_of(dir: &RunDir) -> anyhow::Result<Exit> {
 }
 
 fn print(claims: &Claims) -> io::Result<()> {
-    let mut table = TextTable::new(&["claim", "verdict", "found", "published", "why"]);
+    let mut table = Table::new(["claim", "verdict", "found", "published", "why"]);
     for claim in &claims.claims {
         let id = claim.id.clone();
         let outcome = claim.outcome.as_str().to_owned();

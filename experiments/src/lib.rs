@@ -16,5 +16,4 @@ pub mod machine;
 pub mod run;
 pub mod session;
 pub mod system;
-pub mod table;
 pub mod verify;

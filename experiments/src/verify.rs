@@ -18,6 +18,7 @@ use record::{
     CheckedRepetition, ColdStart, ExitState, FailedRepetition, Finding, Invariant, Invariants, InvocationReader,
     LoadSummary, Manifest, PointDir, RunDir, SCHEMA_VERSION, Scope, Weight, read_json, read_table, write_json,
 };
+use terminal::{Format, Table};
 
 use crate::{
     checksum,
@@ -26,7 +27,6 @@ use crate::{
         settings::Settings,
     },
     run::{functions, inputs::Inputs, repetition::facts_path},
-    table::{Format, TextTable},
     verify::{
         accounting::Accounting,
         coldness::Coldness,
@@ -269,8 +269,8 @@ pub fn count(invariants: &Invariants, dir: &Path) -> String {
     format!("{words}; all of them: repro verify {} --all", dir.display())
 }
 
-fn table(invariants: &[&Invariant]) -> TextTable {
-    let mut table = TextTable::new(&["where", "invariant", "verdict", "found"]);
+fn table(invariants: &[&Invariant]) -> Table {
+    let mut table = Table::new(["where", "invariant", "verdict", "found"]);
     for one in invariants {
         table.row([one.scope.to_string(), one.rule.clone(), one.words().to_owned(), one.detail.clone()]);
     }

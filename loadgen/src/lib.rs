@@ -17,7 +17,6 @@ mod replay;
 mod signals;
 mod source;
 mod system;
-mod table;
 
 /// Runs the program.
 #[must_use]

@@ -4,8 +4,6 @@ mod options;
 
 use std::path::Path;
 
-use clap::ValueEnum;
-use serde::Serialize;
 use trace::{
     Arrivals, ExactTrace, SampleOptions, SampleReport, Schedule, ScheduleOptions, TraceError, Workload,
     formats::{self, ReadOptions, Trace, TraceKind},
@@ -258,15 +256,4 @@ pub(crate) fn trace_kind(format: &str, path: &Path) -> TraceKind {
         Err(_) if path.is_file() => TraceKind::Calls,
         Err(_) => TraceKind::Counts,
     }
-}
-
-/// Form in which a result is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Format {
-    /// For people.
-    #[default]
-    Table,
-    /// For programs.
-    Json,
 }

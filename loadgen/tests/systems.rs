@@ -107,7 +107,7 @@ fn a_wrong_file_of_systems_is_refused_with_line_and_column() {
     let scratch = Scratch::new();
     let (schedule, file) = (scratch.schedule(&[(0, "ok")]), scratch.path("systems.toml"));
     fs::write(&file, "[mine]\nabout = \"mine\"\npaht = \"/\"\n").unwrap();
-    let expected = format!("--systems: {file}:3:1: unknown field `paht`");
+    let expected = format!("--systems: {file}:3:1: mine.paht: unknown field `paht`");
     let (code, _, errors) = replay(&scratch, &schedule, "127.0.0.1:1", &["--systems", &file]);
     assert!(code == 2 && errors.contains(&expected), "{code}: {errors}");
     let (code, _, errors) = run(&["systems", "--systems", &file]);

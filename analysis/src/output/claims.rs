@@ -4,22 +4,16 @@ use std::io::{self, Write};
 
 use record::{Claims, EvaluatedClaim};
 
-use super::{TableFormat, csv, json, plain};
-use crate::{
-    columns::{Columns, Head},
-    format::number,
-};
+use terminal::{Format, Table, json};
+
+use super::{plain, with_header};
+use crate::format::number;
 
 /// Prints claims with their outcomes; a table is fitted to a `terminal` of so many columns.
 ///
 /// # Errors
 /// If the output cannot be written.
-pub fn print_claims(
-    claims: &Claims,
-    format: TableFormat,
-    terminal: Option<u16>,
-    mut out: impl Write,
-) -> io::Result<()> {
+pub fn print_claims(claims: &Claims, format: Format, terminal: Option<u16>, mut out: impl Write) -> io::Result<()> {
     let rows = claims.claims.iter().map(|claim| {
         let (lower, upper) = claim.interval.unzip();
         [
@@ -36,16 +30,16 @@ pub fn print_claims(
     });
     let heads = ["claim", "verdict", "found", "lower", "upper", "unit", "p", "published", "why"];
     match format {
-        TableFormat::Json => json(claims, out),
-        TableFormat::Csv => csv(heads, rows, out),
-        TableFormat::Table => {
+        Format::Json => out.write_all(json(claims)?.as_bytes()),
+        Format::Csv => out.write_all(with_header(heads, rows).as_bytes()),
+        Format::Table => {
             let rows = claims.claims.iter().map(|claim| {
                 let of = |text: &str| text.to_owned();
                 [of(&claim.id), of(claim.outcome.as_str()), found(claim), of(&claim.published), of(&claim.reason)]
             });
-            let mut table = Columns::new(["claim", "verdict", "found", "published", "why"].map(Head::from), 0..0);
+            let mut table = Table::new(["claim", "verdict", "found", "published", "why"]);
             rows.for_each(|row| table.row(row));
-            writeln!(out, "{}", table.wrapped(terminal))?;
+            write!(out, "{}", table.text(terminal))?;
             let mut noted = claims.claims.iter().filter(|claim| !claim.note.is_empty());
             noted.try_for_each(|claim| writeln!(out, "{}: {}", claim.id, claim.note))
         }

@@ -2,9 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::{TableFormat, csv, json, plain};
+use terminal::{Format, Table, json};
+
+use super::{plain, with_header};
 use crate::{
-    columns::{Columns, Head},
     compare::{Change, ChangeKind, Comparison},
     format::number,
 };
@@ -15,13 +16,13 @@ use crate::{
 /// If the output cannot be written.
 pub fn print_comparison(
     compared: &Comparison,
-    format: TableFormat,
+    format: Format,
     terminal: Option<u16>,
     mut out: impl Write,
 ) -> io::Result<()> {
     match format {
-        TableFormat::Json => json(compared, out),
-        TableFormat::Csv => {
+        Format::Json => out.write_all(json(compared)?.as_bytes()),
+        Format::Csv => {
             let heads =
                 ["system", "point", "statistic", "unit", "before", "after", "ratio", "lower", "upper", "p", "verdict"];
             let rows = compared.changes.iter().map(|change| {
@@ -34,9 +35,9 @@ pub fn print_comparison(
                 let kind = words(change).replace(' ', "-");
                 [system.clone(), point.clone(), statistic, unit, before, after, ratio, lower, upper, p, kind]
             });
-            csv(heads, rows, out)
+            out.write_all(with_header(heads, rows).as_bytes())
         }
-        TableFormat::Table => {
+        Format::Table => {
             let rows = compared.changes.iter().map(|change| {
                 let with_unit = |value: f64| format!("{} {}", number(value), change.unit).trim_end().to_owned();
                 let ratio = change.ratio.map_or_else(|| "–".to_owned(), number);
@@ -48,9 +49,9 @@ pub fn print_comparison(
                 [system, point, change.statistic.to_owned(), before, after, ratio, p, words(change).to_owned()]
             });
             let heads = ["system", "point", "statistic", "before", "after", "ratio", "p", "verdict"];
-            let mut table = Columns::new(heads.map(Head::from), 3..7);
+            let mut table = Table::new(heads).align_right(3..7).split(3);
             rows.for_each(|row| table.row(row));
-            writeln!(out, "{}", table.split(3, terminal))
+            write!(out, "{}", table.text(terminal))
         }
     }
 }

@@ -19,8 +19,9 @@ pub fn report(error: &anyhow::Error) {
     }
 }
 
-/// `error: MESSAGE` and, for each cause, a line `caused by: CAUSE`. A cause that the message before it repeats is left
-/// out, as libraries do repeat theirs.
+/// `error: MESSAGE` and, for each cause, a line `caused by: CAUSE`. A message of one word, such as an option or a file,
+/// says nothing alone and is followed by its cause on the same line. A cause that the message before it repeats is left
+/// out, because libraries do repeat theirs.
 #[must_use]
 pub fn error_text(error: &anyhow::Error) -> String {
     let mut text = String::new();
@@ -31,6 +32,8 @@ pub fn error_text(error: &anyhow::Error) -> String {
             text.push_str(ERROR);
         } else if last.ends_with(&message) {
             continue;
+        } else if !last.contains(char::is_whitespace) {
+            text.push_str(": ");
         } else {
             // Writing to a string cannot fail.
             let _ = write!(text, "\n{INDENT}{CAUSE}");
@@ -52,6 +55,12 @@ mod tests {
         let error = anyhow!("connection refused").context("control plane at :9091").context("registering f");
         let expected = "error: registering f\n  caused by: control plane at :9091\n  caused by: connection refused";
         assert_eq!(error_text(&error), expected);
+    }
+
+    #[test]
+    fn an_option_and_a_file_are_followed_by_what_is_wrong_with_them() {
+        let error = anyhow!("invalid digit").context("row 3 is no row").context("f.csv").context("--trace");
+        assert_eq!(error_text(&error), "error: --trace: f.csv: row 3 is no row\n  caused by: invalid digit");
     }
 
     #[test]

@@ -17,13 +17,13 @@ use nix::{
     time::{ClockId, ClockNanosleepFlags, clock_gettime, clock_nanosleep},
 };
 use stats::quantile;
+use terminal::{FormatOption, Table};
 
 use crate::{
     checkout::Checkout,
     exit::Exit,
     machine::{disk, host},
     system::{Systems, needs},
-    table::{Format, TextTable},
 };
 
 /// Cores below which load generator and system share too many to be told apart.
@@ -53,9 +53,8 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// One thing that was looked at.
@@ -93,11 +92,11 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         let found = if missing.is_empty() { "can run here".to_owned() } else { "cannot run here".to_owned() };
         findings.push(Finding::new(&format!("system {name}"), found, missing.is_empty(), &missing.join("; ")));
     }
-    let mut table = TextTable::new(&["what", "found", "to do"]);
+    let mut table = Table::new(["what", "found", "to do"]);
     for finding in &findings {
         table.row([finding.what.clone(), finding.found.clone(), finding.fix.clone()]);
     }
-    table.print(arguments.format)?;
+    table.print(arguments.output.format)?;
     let broken = findings.iter().any(|finding| finding.fatal && !finding.fix.is_empty());
     Ok(if broken { Exit::Failed } else { Exit::Done })
 }

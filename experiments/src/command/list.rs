@@ -4,22 +4,21 @@ use std::{fs, path::Path};
 
 use clap::Args;
 use record::RunDir;
+use terminal::{FormatOption, Table};
 
 use crate::{
     checkout::Checkout,
     definition::{self, Definition},
     exit::Exit,
     system::{Systems, needs},
-    table::{Format, TextTable},
 };
 
 /// Arguments of the subcommand.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Example: repro list --format json")]
 pub struct Arguments {
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Prints everything that can be run, and was.
@@ -27,7 +26,7 @@ pub struct Arguments {
 /// # Errors
 /// When a definition or `systems.toml` is wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
-    let mut table = TextTable::new(&["what", "name", "about"]);
+    let mut table = Table::new(["what", "name", "about"]);
     for file in definition::files(&checkout.definitions())? {
         let definition = Definition::read(&file)?;
         let about = format!("{} (scales: {})", definition.question, definition.scales.join(", "));
@@ -45,7 +44,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     for (name, about) in runs(&checkout.runs()) {
         table.row(["run".to_owned(), name, about]);
     }
-    table.print(arguments.format)?;
+    table.print(arguments.output.format)?;
     Ok(Exit::Done)
 }
 

@@ -1,13 +1,13 @@
 //! `plan`: every step of an experiment and what it costs, without running anything.
 
 use clap::Args;
+use terminal::{Format, FormatOption, Table};
 
 use super::Selection;
 use crate::{
     checkout::Checkout,
     exit::Exit,
     run::{replayable, resolved::PlannedExperiment},
-    table::{Format, TextTable},
 };
 
 /// Arguments of the subcommand.
@@ -19,9 +19,8 @@ pub struct Arguments {
     #[command(flatten)]
     selection: Selection,
 
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Prints the plan.
@@ -31,14 +30,14 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let PlannedExperiment { experiment, plan } = arguments.selection.planned(checkout)?;
     replayable::check(&experiment.points)?;
-    if arguments.format == Format::Table {
+    if arguments.output.format == Format::Table {
         terminal::print(experiment.plan_text(&plan))?;
         return Ok(Exit::Done);
     }
-    let mut table = TextTable::new(&["step", "action", "estimate_s"]);
+    let mut table = Table::new(["step", "action", "estimate_s"]);
     for (index, step) in plan.steps.iter().enumerate() {
         table.row([(index + 1).to_string(), step.action.describe(), step.estimate_s.to_string()]);
     }
-    table.print(arguments.format)?;
+    table.print(arguments.output.format)?;
     Ok(Exit::Done)
 }

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context;
 use clap::Args;
 use record::{DirectoryLock, FailedRepetition, RunDir};
+use terminal::Format;
 
 use super::Selection;
 use crate::{
@@ -26,7 +27,6 @@ use crate::{
     },
     session::Session,
     system::{System, Systems, needs},
-    table::Format,
     verify,
 };
 

@@ -4,13 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 use record::{DirectoryLock, Invariants, RunDir};
+use terminal::{Format, FormatOption};
 
-use crate::{claims, console::Console, exit::Exit, table::Format, verify};
+use crate::{claims, console::Console, exit::Exit, verify};
 
 /// Arguments of the subcommand.
 #[derive(Args, Clone, Debug)]
 #[command(
-    after_help = "Examples:\n  repro verify artifacts/runs/20260102T030405Z-laptop-azure-500\n  repro verify artifacts/runs/20260102T030405Z-laptop-azure-500 --all --format csv"
+    after_help = "As JSON and CSV only the invariants are printed; a table is followed by the claims.\n\nExamples:\n  repro verify artifacts/runs/20260102T030405Z-laptop-azure-500\n  repro verify artifacts/runs/20260102T030405Z-laptop-azure-500 --all --format csv"
 )]
 pub struct Arguments {
     /// The run's directory
@@ -20,9 +21,8 @@ pub struct Arguments {
     #[arg(long)]
     all: bool,
 
-    /// Output format; json and csv have the invariants only, a table is followed by the claims
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    output: FormatOption,
 }
 
 /// Judges a run and prints what was found, and its claims where they were judged by the same; changes nothing in its
@@ -35,13 +35,13 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     // Its rows are still being written.
     DirectoryLock::check(&dir.0)?;
     let invariants = verify::check(&dir)?;
-    verify::print(&invariants, arguments.all, arguments.format)?;
+    verify::print(&invariants, arguments.all, arguments.output.format)?;
     terminal::note!("{}", verify::count(&invariants, &dir.0));
     let known = dir.read_invariants().ok().flatten();
     let is_known = |known: Invariants| known.invariants == invariants.invariants && known.checked == invariants.checked;
     let is_checked = dir.claims().is_file() || dir.summary().is_file() || dir.report().exists();
     let claims = if known.is_some_and(is_known) {
-        match arguments.format {
+        match arguments.output.format {
             Format::Table => claims::print_of(&dir)?,
             Format::Json | Format::Csv => claims::read(&dir)?.as_ref().map_or(Exit::Done, claims::exit),
         }

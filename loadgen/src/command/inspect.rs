@@ -2,16 +2,10 @@
 
 use clap::Args;
 use serde::Serialize;
-use terminal::Exit;
+use terminal::{Exit, FormatOption, Table, columns, print_result};
 use trace::{Due, Schedule, Summary};
 
-use crate::{
-    command::{OUTPUT, print_as},
-    http::request::position,
-    machine::clock::NANOS_PER_SECOND,
-    source::{Format, SourceArgs},
-    table::plain_table,
-};
+use crate::{command::OUTPUT, http::request::position, machine::clock::NANOS_PER_SECOND, source::SourceArgs};
 
 /// Arguments of `loadgen inspect`.
 #[derive(Args, Debug, Serialize)]
@@ -21,9 +15,9 @@ pub(crate) struct InspectArgs {
     /// Number of the most invoked functions to list
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = OUTPUT)]
     top: usize,
-    /// Output format
-    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
-    format: Format,
+    #[command(flatten, next_help_heading = OUTPUT)]
+    #[serde(flatten)]
+    output: FormatOption,
 }
 
 /// The content of a schedule in figures.
@@ -64,7 +58,7 @@ pub(crate) fn run(args: &InspectArgs) -> anyhow::Result<Exit> {
     let loaded = args.source.load()?;
     let summary = loaded.workload.map(|workload| workload.summary(&args.source.options()));
     let inspection = inspect(&loaded.schedule, args.top, summary);
-    print_as(args.format, &inspection, table)?;
+    print_result(args.output.format, &inspection, table)?;
     Ok(Exit::Done)
 }
 
@@ -124,35 +118,32 @@ fn most_invoked(schedule: &Schedule, top: usize) -> Vec<Top> {
 }
 
 fn table(inspection: &Inspection) -> String {
-    let mut figures = plain_table();
-    figures.set_header(["figure", "value"]);
-    figures.add_row(["functions (active)", &format!("{} ({})", inspection.functions, inspection.active)]);
-    figures.add_row(["invocations", &inspection.invocations.to_string()]);
-    figures.add_row(["span", &format!("{} s", inspection.span_s)]);
+    let mut figures = Table::new(["figure", "value"]);
+    figures.row(["functions (active)", &format!("{} ({})", inspection.functions, inspection.active)]);
+    figures.row(["invocations", &inspection.invocations.to_string()]);
+    figures.row(["span", &format!("{} s", inspection.span_s)]);
     let [least, median, greatest] = inspection.per_minute;
-    figures.add_row(["per minute (min, median, max)", &format!("{least}, {median}, {greatest}")]);
-    figures.add_row(["execution", &format!("{:.2} cores", inspection.cores)]);
+    figures.row(["per minute (min, median, max)", &format!("{least}, {median}, {greatest}")]);
+    figures.row(["execution", &format!("{:.2} cores", inspection.cores)]);
     let run = inspection.run_us.map(|us| format!("{}.{:03}", us / 1000, us % 1000)).join(", ");
-    figures.add_row(["run time, ms (p1, p25, p50, p75, p99, max)", &run]);
+    figures.row(["run time, ms (p1, p25, p50, p75, p99, max)", &run]);
     let memory = inspection.memory_mib.map(|mib| mib.to_string()).join(", ");
-    figures.add_row(["memory, MiB (p1, p25, p50, p75, p99, max)", &memory]);
-    let mut top = plain_table();
-    top.set_header(["function", "invocations", "mean run time, ms", "memory, MiB"]);
+    figures.row(["memory, MiB (p1, p25, p50, p75, p99, max)", &memory]);
+    let mut top = Table::new(["function", "invocations", "mean run time, ms", "memory, MiB"]).align_right(1..4);
     for function in &inspection.top {
         let run = format!("{}.{:03}", function.mean_run_us / 1000, function.mean_run_us % 1000);
-        top.add_row([&function.name, &function.invocations.to_string(), &run, &function.memory_mib.to_string()]);
+        top.row([&function.name, &function.invocations.to_string(), &run, &function.memory_mib.to_string()]);
     }
-    let trace = inspection.trace.as_ref().map_or_else(String::new, |summary| format!("\n{}", summary_table(summary)));
-    let problems: String = inspection.problems.iter().map(|problem| format!("\n{problem}")).collect();
-    format!("{figures}{trace}\n{top}{problems}")
+    let trace = inspection.trace.as_ref().map(|summary| format!("{}\n", summary_table(summary))).unwrap_or_default();
+    let problems: String = inspection.problems.iter().map(|problem| format!("{problem}\n")).collect();
+    format!("{}\n{trace}{}{problems}", figures.text(columns()), top.text(columns()))
 }
 
 /// The figures of a trace as a table.
 pub(crate) fn summary_table(summary: &Summary) -> String {
-    let mut table = plain_table();
-    table.set_header(["trace", "value"]);
+    let mut table = Table::new(["trace", "value"]);
     let mut row = |name: &str, value: String| {
-        table.add_row([name, &value]);
+        table.row([name, &value]);
     };
     row("functions (active)", format!("{} ({})", summary.functions, summary.active));
     row("invocations in minutes", format!("{} in {}", summary.invocations, summary.minutes));
@@ -166,5 +157,5 @@ pub(crate) fn summary_table(summary: &Summary) -> String {
     row("at most one per hour, minute, second", shares);
     let triggers: Vec<String> = summary.triggers.iter().map(|(name, count)| format!("{name} {count}")).collect();
     row("triggers", triggers.join(", "));
-    table.to_string()
+    table.text(columns())
 }

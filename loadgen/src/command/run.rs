@@ -6,10 +6,10 @@ use anyhow::Context;
 use clap::Args;
 use record::LoadSummary;
 use serde::Serialize;
-use terminal::{Exit, UsageError};
+use terminal::{Exit, FormatOption, UsageError, print_result};
 
 use crate::{
-    command::{OUTPUT, print_as},
+    command::OUTPUT,
     deployer::{DeployError, Deployer},
     functions,
     http::target::{Connections, Protocol, Spread, Target, resolve_all},
@@ -19,7 +19,7 @@ use crate::{
         drive::{Resources, drive},
         stop::Stop,
     },
-    source::{Format, SourceArgs},
+    source::SourceArgs,
     system::{Registration, System, options::SystemArgs},
 };
 
@@ -38,9 +38,9 @@ pub(crate) struct RunArgs {
     /// Remove the files of an earlier run from --out first; without it such a directory is refused
     #[arg(long, help_heading = OUTPUT)]
     overwrite: bool,
-    /// Output format of the summary
-    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
-    format: Format,
+    #[command(flatten, next_help_heading = OUTPUT)]
+    #[serde(flatten)]
+    output: FormatOption,
     /// Print the effective options as TOML and do nothing
     #[arg(long, help_heading = OUTPUT)]
     #[serde(skip)]
@@ -129,7 +129,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let driven = drive((loaded.schedule, target), resources, &results, &stop);
     let removed = deployer.map_or(Ok(()), |deployer| deployer.remove(&created));
     let summary = driven?;
-    print_as(args.format, &summary, summary::table)?;
+    print_result(args.output.format, &summary, summary::table)?;
     removed.context("the run is complete, but cleaning up after it failed")?;
     Ok(exit(&summary))
 }

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use terminal::Exit;
+use terminal::{Exit, FormatOption, print_result};
 
 use crate::{
-    command::{OUTPUT, print_as},
+    command::OUTPUT,
     functions::{self, DEFAULT_IMAGE},
-    source::{Format, SourceArgs},
+    source::SourceArgs,
 };
 
 /// Arguments of `loadgen schedule`.
@@ -27,9 +27,9 @@ pub(crate) struct ScheduleArgs {
     /// Image of the functions of --functions-out
     #[arg(long, default_value = DEFAULT_IMAGE, requires = "functions_out", help_heading = OUTPUT)]
     image: String,
-    /// Output format
-    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
-    format: Format,
+    #[command(flatten, next_help_heading = OUTPUT)]
+    #[serde(flatten)]
+    output: FormatOption,
 }
 
 /// Figures of the files that were written.
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &ScheduleArgs) -> anyhow::Result<Exit> {
         cores: schedule.cores(),
         notes: schedule.notes.iter().cloned().chain(warmup).collect(),
     };
-    print_as(args.format, &written, table)?;
+    print_result(args.output.format, &written, table)?;
     Ok(Exit::Done)
 }
 
@@ -83,5 +83,5 @@ fn table(written: &Written) -> String {
         text.push('\n');
         text.push_str(note);
     }
-    text
+    text + "\n"
 }

@@ -6,11 +6,10 @@ use anyhow::Context;
 use clap::Args;
 use record::{LagSummary, LoadSummary, Outcome};
 use serde::Serialize;
-use terminal::{Exit, UsageError};
+use terminal::{Exit, FormatOption, Table, UsageError, columns, print_result};
 use trace::rate::{self, RateOptions};
 
 use crate::{
-    command::print_as,
     http::target::{Connections, Protocol, Spread, Target},
     machine::{
         clock::{NANOS_PER_SECOND, Realtime, clock_source},
@@ -22,9 +21,7 @@ use crate::{
         drive::{Resources, drive},
         stop::Stop,
     },
-    source::Format,
     system::{DEFAULT_SYSTEM, Systems},
-    table::plain_table,
 };
 
 /// Arguments of `loadgen selftest`.
@@ -46,9 +43,9 @@ pub(crate) struct SelftestArgs {
     /// Threads that ask for real-time priority
     #[arg(long, value_enum, default_value = "all")]
     realtime: Realtime,
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    #[serde(flatten)]
+    output: FormatOption,
 }
 
 /// The result of the test.
@@ -111,7 +108,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Exit> {
         valid: summary.valid,
         notes: summary.notes,
     };
-    print_as(args.format, &precision, table)?;
+    print_result(args.output.format, &precision, table)?;
     Ok(if precision.valid { Exit::Done } else { Exit::Invalid })
 }
 
@@ -120,16 +117,16 @@ fn answered(summary: &LoadSummary) -> u64 {
 }
 
 fn table(precision: &Precision) -> String {
-    let mut table = plain_table();
-    table.set_header(["at this rate", "p50", "p99", "max"]);
+    let mut table = Table::new(["at this rate", "p50", "p99", "max"]).align_right(1..4);
     for (name, LagSummary { p50_ns, p99_ns, max_ns }) in
         [("a bare sleep ends late by", precision.sleep), ("an invocation is sent late by", precision.send)]
     {
-        table.add_row([name, &time(p50_ns), &time(p99_ns), &time(max_ns)]);
+        table.row([name, &time(p50_ns), &time(p99_ns), &time(max_ns)]);
     }
-    let notes: String = precision.notes.iter().map(|note| format!("\n{note}")).collect();
+    let notes: String = precision.notes.iter().map(|note| format!("{note}\n")).collect();
     format!(
-        "{table}\n{} per second; {}; clock {}; {} answered\nCPU: {} per bare sleep, {} per invocation (two wakes){notes}",
+        "{}{} per second; {}; clock {}; {} answered\nCPU: {} per bare sleep, {} per invocation (two wakes)\n{notes}",
+        table.text(columns()),
         precision.rate_per_s,
         precision.pacing,
         precision.clock,

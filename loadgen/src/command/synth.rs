@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use terminal::{Exit, UsageError};
+use terminal::{Exit, FormatOption, UsageError, print_result};
 use trace::{Summary, azure2019};
 
 use crate::{
-    command::{OUTPUT, inspect::summary_table, print_as},
+    command::{OUTPUT, inspect::summary_table},
     measure::results::make_directory,
-    source::{Format, SourceArgs},
+    source::SourceArgs,
 };
 
 /// Arguments of `loadgen synth` and `loadgen sample`.
@@ -25,9 +25,9 @@ pub(crate) struct SynthArgs {
     /// Replace a trace that is in --out already; without it such a directory is refused
     #[arg(long, help_heading = OUTPUT)]
     overwrite: bool,
-    /// Output format of its figures
-    #[arg(long, value_enum, default_value_t, help_heading = OUTPUT)]
-    format: Format,
+    #[command(flatten, next_help_heading = OUTPUT)]
+    #[serde(flatten)]
+    output: FormatOption,
 }
 
 /// Figures of the files that were written.
@@ -51,8 +51,8 @@ pub(crate) fn run(args: &SynthArgs) -> anyhow::Result<Exit> {
     azure2019::write(&args.out, &workload).context("writing the trace")?;
     let summary = workload.summary(&args.source.options());
     let written = Written { directory: args.out.clone(), summary, notes };
-    print_as(args.format, &written, |written| {
-        let notes: String = written.notes.iter().map(|note| format!("\n{note}")).collect();
+    print_result(args.output.format, &written, |written| {
+        let notes: String = written.notes.iter().map(|note| format!("{note}\n")).collect();
         format!("{}{notes}", summary_table(&written.summary))
     })?;
     Ok(Exit::Done)

@@ -5,14 +5,9 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::Context;
 use clap::Args;
 use serde::Serialize;
-use terminal::{Exit, UsageError};
+use terminal::{Exit, FormatOption, Table, UsageError, columns, print_result};
 
-use crate::{
-    command::print_as,
-    source::Format,
-    system::{Named, System, Systems},
-    table::plain_table,
-};
+use crate::system::{Named, System, Systems};
 
 /// Arguments of `loadgen systems`.
 #[derive(Args, Debug, Serialize)]
@@ -20,25 +15,24 @@ pub(crate) struct SystemsArgs {
     /// A file with further systems, in the form of the built-in systems.toml; one of the same name replaces the built-in one
     #[arg(long, value_name = "FILE")]
     systems: Option<PathBuf>,
-    /// Output format
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
+    #[command(flatten)]
+    #[serde(flatten)]
+    output: FormatOption,
 }
 
 /// Lists the systems; a file that is wrong is refused, so that this also checks one.
 pub(crate) fn run(args: &SystemsArgs) -> anyhow::Result<Exit> {
     let systems = Systems::load(args.systems.as_deref()).context("--systems").map_err(UsageError::of)?;
-    print_as(args.format, &systems.0, table)?;
+    print_result(args.output.format, &systems.0, table)?;
     Ok(Exit::Done)
 }
 
 fn table(systems: &BTreeMap<String, System>) -> String {
-    let mut table = plain_table();
-    table.set_header(["system", "about", "request", "signals", "register"]);
+    let mut table = Table::new(["system", "about", "request", "signals", "register"]);
     for (name, system) in systems {
         let headers = system.headers.iter().map(|(name, value)| format!("\n{name}: {value}"));
         let request = format!("{} {} at {}{}", system.method, system.path, system.host, headers.collect::<String>());
-        table.add_row([name, &system.about, &request, system.signals.name(), system.register.name()]);
+        table.row([name, &system.about, &request, system.signals.name(), system.register.name()]);
     }
-    table.to_string()
+    table.text(columns())
 }

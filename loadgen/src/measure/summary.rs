@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use comfy_table::{Cell, CellAlignment};
 use record::{LagSummary, LoadSummary, Outcome, SCHEMA_VERSION};
 use stats::Lateness;
+use terminal::{Table, columns};
 
-use crate::{machine::usage::cores, measure::tally::Tally, replay::Replay, table::plain_table};
+use crate::{machine::usage::cores, measure::tally::Tally, replay::Replay};
 
 /// Facts of a run besides its rows.
 #[derive(Clone, Debug)]
@@ -95,11 +95,8 @@ pub(crate) fn summarise(replay: &Replay, tally: &mut Tally, facts: RunFacts) -> 
 
 /// The summary as a table.
 pub(crate) fn table(summary: &LoadSummary) -> String {
-    let mut table = plain_table();
-    table.set_header(["figure", "value"]);
-    let mut line = |name: &str, value: String| {
-        table.add_row([Cell::new(name), Cell::new(value).set_alignment(CellAlignment::Right)]);
-    };
+    let mut table = Table::new(["figure", "value"]);
+    let mut line = |name: &str, value: String| table.row([name, &value]);
     line("scheduled", summary.scheduled.to_string());
     line("sent", summary.sent.to_string());
     line("outcomes", counts(&summary.outcomes));
@@ -120,8 +117,8 @@ pub(crate) fn table(summary: &LoadSummary) -> String {
         format!("{} in {} ({} per invocation)", time(cpu_ns), time(summary.wall_us.saturating_mul(1000)), time(each)),
     );
     line("valid", if summary.valid { "yes".to_owned() } else { "no".to_owned() });
-    let notes: String = summary.notes.iter().map(|note| format!("\n{note}")).collect();
-    format!("{table}{notes}")
+    let notes: String = summary.notes.iter().map(|note| format!("{note}\n")).collect();
+    format!("{}{notes}", table.text(columns()))
 }
 
 /// No latency is 0: where there is none, nothing that was measured succeeded.

@@ -18,9 +18,7 @@ pub(crate) mod top;
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use terminal::UsageError;
-
-use crate::command_line::Format;
+use terminal::{GlobalFormatOption, UsageError};
 
 /// The control plane to call, and the output format.
 #[derive(Debug, Args)]
@@ -34,9 +32,8 @@ pub(crate) struct ClientOptions {
     #[arg(long, global = true, value_name = "FILE")]
     token_file: Option<PathBuf>,
 
-    /// Output format of results
-    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    format: Format,
+    #[command(flatten)]
+    output: GlobalFormatOption,
 }
 
 impl ClientOptions {

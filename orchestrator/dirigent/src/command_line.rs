@@ -1,6 +1,6 @@
 //! The command line: the subcommands, and the options that all of them share.
 
-use clap::{ArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Parser, Subcommand};
 use terminal::{Exit, Program};
 
 use crate::{
@@ -47,18 +47,6 @@ enum Command {
     Status(status::Arguments),
     /// Watch what a cluster is busy with: functions, rates, nodes, phases of creations
     Top(top::Arguments),
-}
-
-/// Output format of results.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// Aligned columns, for people
-    #[default]
-    Table,
-    /// JSON, for programs
-    Json,
-    /// Comma-separated values with a header
-    Csv,
 }
 
 impl Program for CommandLine {

@@ -9,14 +9,14 @@
 
 use std::{
     fmt::Write as _,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
 };
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde_json::Value;
-use terminal::{visible, visible_json, visible_lines};
+use terminal::{Format, Table, json, leaf_text, leaves, visible_lines};
 
-use crate::command_line::Format;
+/// First columns of a table, which say what a row is about: a name.
+const KEYS: usize = 1;
 
 /// One column of a printed table.
 pub(crate) struct Column {
@@ -38,9 +38,7 @@ impl Column {
 /// # Errors
 /// When they cannot be written.
 pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
-    let mut out = Vec::new();
-    write_rows(&mut out, format, columns, rows, max_value_width())?;
-    terminal::print(out)
+    terminal::print(rows_text(format, columns, rows, max_value_width())?)
 }
 
 /// Prints one value on standard output; as a table, one line per column.
@@ -48,19 +46,18 @@ pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> 
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io::Result<()> {
-    let (mut out, longest) = (Vec::new(), max_value_width());
-    match format {
+    let longest = max_value_width();
+    terminal::print(match format {
         Format::Table => {
-            let mut table = plain_table();
+            let mut table = Table::new(["key", "value"]).without_heads();
             for column in columns {
-                table.add_row([column.title.to_owned(), shortened(cell(value, column), longest)]);
+                table.row([column.title.to_owned(), shortened(cell(value, column), longest)]);
             }
-            writeln!(out, "{}", table.trim_fmt())?;
+            table.text(terminal::columns())
         }
-        Format::Json => write_json(&mut out, value)?,
-        Format::Csv => write_csv(&mut out, columns, std::slice::from_ref(value), longest)?,
-    }
-    terminal::print(out)
+        Format::Json => json(value)?,
+        Format::Csv => rows_text(format, columns, std::slice::from_ref(value), longest)?,
+    })
 }
 
 /// Prints one value with all that is in it: as a table, one line per leaf with its dotted path.
@@ -68,100 +65,29 @@ pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io
 /// # Errors
 /// When it cannot be written.
 pub(crate) fn print_tree(format: Format, value: &Value) -> io::Result<()> {
-    let mut out = Vec::new();
     if format == Format::Json {
-        write_json(&mut out, value)?;
-        return terminal::print(out);
+        return terminal::print(json(value)?);
     }
-    let mut leaves = Vec::new();
-    collect_leaves(String::new(), value, &mut leaves);
     let longest = max_value_width();
-    let leaves = leaves.into_iter().map(|(path, leaf)| [path, shortened(leaf, longest)]);
-    if format == Format::Csv {
-        let mut csv = csv::Writer::from_writer(&mut out);
-        csv.write_record(["key", "value"])?;
-        for row in leaves {
-            csv.write_record(row)?;
-        }
-        csv.flush()?;
-        drop(csv);
-        return terminal::print(out);
+    let mut table = Table::new(["key", "value"]);
+    for [path, leaf] in leaves(value) {
+        table.row([path, shortened(leaf, longest)]);
     }
-    let mut table = plain_table();
-    for row in leaves {
-        table.add_row(row);
-    }
-    writeln!(out, "{}", table.trim_fmt())?;
-    terminal::print(out)
+    terminal::print(if format == Format::Csv { table.csv() } else { table.without_heads().text(terminal::columns()) })
 }
 
-fn collect_leaves(path: String, value: &Value, leaves: &mut Vec<(String, String)>) {
-    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-    match value {
-        Value::Object(fields) => {
-            for (key, inner) in fields {
-                collect_leaves(below(&visible(key)), inner, leaves);
-            }
-        }
-        Value::Array(values) if values.iter().any(|value| value.is_object()) => {
-            for (index, inner) in values.iter().enumerate() {
-                collect_leaves(below(&index.to_string()), inner, leaves);
-            }
-        }
-        Value::Null => {}
-        Value::Array(values) if values.is_empty() => {}
-        leaf => leaves.push((path, text(leaf))),
+fn rows_text(format: Format, columns: &[Column], rows: &[Value], longest: usize) -> io::Result<String> {
+    if format == Format::Json {
+        return json(&rows);
     }
-}
-
-fn write_rows(
-    out: &mut impl Write,
-    format: Format,
-    columns: &[Column],
-    rows: &[Value],
-    longest: usize,
-) -> io::Result<()> {
-    match format {
-        Format::Table => {
-            let mut table = plain_table();
-            table.set_header(columns.iter().map(|column| column.title));
-            for row in rows {
-                table.add_row(columns.iter().map(|column| shortened(cell(row, column), longest)));
-            }
-            for (index, column) in columns.iter().enumerate() {
-                let numbers = !rows.is_empty() && rows.iter().all(|row| is_number(row.pointer(column.pointer)));
-                if let Some(drawn) = table.column_mut(index).filter(|_| numbers) {
-                    drawn.set_cell_alignment(CellAlignment::Right);
-                }
-            }
-            writeln!(out, "{}", table.trim_fmt())
-        }
-        Format::Json => write_json(out, &Value::from(rows)),
-        Format::Csv => write_csv(out, columns, rows, longest),
-    }
-}
-
-/// Writes a value as JSON that a terminal may have.
-///
-/// # Errors
-/// When it cannot be written.
-pub(crate) fn write_json(out: &mut impl Write, value: &Value) -> io::Result<()> {
-    writeln!(out, "{}", visible_json(&serde_json::to_string_pretty(value)?))
-}
-
-fn write_csv(out: &mut impl Write, columns: &[Column], rows: &[Value], longest: usize) -> io::Result<()> {
-    let mut csv = csv::Writer::from_writer(out);
-    csv.write_record(columns.iter().map(|column| column.title))?;
+    let is_numeric =
+        |column: &Column| !rows.is_empty() && rows.iter().all(|row| is_number(row.pointer(column.pointer)));
+    let numbers = (0..columns.len()).filter(|index| is_numeric(&columns[*index]));
+    let mut table = Table::new(columns.iter().map(|column| column.title)).align_right(numbers).split(KEYS);
     for row in rows {
-        csv.write_record(columns.iter().map(|column| shortened(cell(row, column), longest)))?;
+        table.row(columns.iter().map(|column| shortened(cell(row, column), longest)));
     }
-    csv.flush()
-}
-
-fn plain_table() -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
-    table
+    Ok(if format == Format::Csv { table.csv() } else { table.text(terminal::columns()) })
 }
 
 fn is_number(value: Option<&Value>) -> bool {
@@ -170,16 +96,7 @@ fn is_number(value: Option<&Value>) -> bool {
 
 /// The value of a column as text: strings bare, lists joined by spaces, nothing for what is absent.
 pub(crate) fn cell(row: &Value, column: &Column) -> String {
-    row.pointer(column.pointer).map(text).unwrap_or_default()
-}
-
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => visible(text),
-        Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(" "),
-        other => other.to_string(),
-    }
+    row.pointer(column.pointer).map(leaf_text).unwrap_or_default()
 }
 
 /// Longest line of a program's output on a terminal, and longest value of a column, in characters: more would push away
@@ -240,9 +157,7 @@ mod tests {
             json!({"name": "a", "scale": {"ready": 10}, "note": "x, \"y\"", "more": 1}),
             json!({"name": "bcd", "scale": {"ready": 2}}),
         ];
-        let mut out = Vec::new();
-        write_rows(&mut out, format, &COLUMNS, &rows, usize::MAX).unwrap();
-        String::from_utf8(out).unwrap()
+        rows_text(format, &COLUMNS, &rows, usize::MAX).unwrap()
     }
 
     #[test]
@@ -259,21 +174,16 @@ mod tests {
     fn what_commands_a_terminal_is_shown_instead_of_sent() {
         let rows = [json!({"name": "a\u{1b}[2J", "note": "\u{7}b\r\nc\u{9b}1m \u{202e}d ü"})];
         for format in [Format::Table, Format::Csv] {
-            let mut out = Vec::new();
-            write_rows(&mut out, format, &COLUMNS, &rows, usize::MAX).unwrap();
-            let text = String::from_utf8(out).unwrap();
+            let text = rows_text(format, &COLUMNS, &rows, usize::MAX).unwrap();
             assert!(text.contains(r"a\u{1b}[2J") && text.contains(r"\u{7}b\r\nc\u{9b}1m \u{202e}d ü"), "{text:?}");
             assert!(text.lines().count() == 2 && !text.contains(['\u{1b}', '\u{7}', '\r', '\u{9b}']), "{text:?}");
         }
-        let mut out = Vec::new();
-        write_rows(&mut out, Format::Json, &COLUMNS, &rows, usize::MAX).unwrap();
-        let text = String::from_utf8(out).unwrap();
+        let text = rows_text(Format::Json, &COLUMNS, &rows, usize::MAX).unwrap();
         assert!(text.contains(r"\u0007b\r\nc\u009b1m \u202ed ü"), "{text:?}");
         assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), Value::from(&rows[..]), "the same values");
-        let mut leaves = Vec::new();
-        collect_leaves(String::new(), &json!({"env": {"\u{1b}c": "\u{8}"}}), &mut leaves);
-        assert_eq!(leaves, [(r"env.\u{1b}c".to_owned(), r"\u{8}".to_owned())]);
+        let leaves = leaves(&json!({"env": {"\u{1b}c": "\u{8}"}}));
+        assert_eq!(leaves, [[r"env.\u{1b}c".to_owned(), r"\u{8}".to_owned()]]);
     }
 
     #[test]
@@ -292,11 +202,7 @@ mod tests {
     fn a_terminal_gets_no_endless_value() {
         let rows = [json!({"name": "ü".repeat(60_000), "note": "last"})];
         for format in [Format::Table, Format::Csv] {
-            let text = |longest| {
-                let mut out = Vec::new();
-                write_rows(&mut out, format, &COLUMNS, &rows, longest).unwrap();
-                String::from_utf8(out).unwrap()
-            };
+            let text = |longest| rows_text(format, &COLUMNS, &rows, longest).unwrap();
             let cut = format!("{}… (111808 bytes more", "ü".repeat(4096));
             assert!(text(MAX_LINE_CHARACTERS).contains(&cut), "{format:?} on a terminal");
             assert!(text(usize::MAX).contains(&"ü".repeat(60_000)), "{format:?} in a file or pipe");

@@ -101,11 +101,11 @@ mod tests {
                 (response, Duration::from_millis(ms))
             })
             .into();
-        let json = summarize(&completed).render(crate::report::Format::Json);
+        let json = summarize(&completed).render(terminal::Format::Json);
         let expected = "{\"answered\":3.0,\"answered_after_p50_us\":20000.0,\"answered_after_p99_us\":30000.0,\"cold\":2.0,\
             \"last_answered_after_us\":30000.0,\"sandboxes\":2.0}\n";
         assert_eq!(sorted(&json), sorted(expected));
-        assert!(summarize(&[]).render(crate::report::Format::Json).contains("\"last_answered_after_us\":0.0"));
+        assert!(summarize(&[]).render(terminal::Format::Json).contains("\"last_answered_after_us\": 0.0"));
     }
 
     fn sorted(json: &str) -> std::collections::BTreeMap<String, f64> {

@@ -234,7 +234,7 @@ mod tests {
         let mut report = Report::default();
         // The middles of the quarters are three quarters of the length apart: a minute.
         compare(&mut report, "worker_0", &samples, Duration::from_secs(80));
-        let json: serde_json::Value = serde_json::from_str(&report.render(crate::report::Format::Json)).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&report.render(terminal::Format::Json)).unwrap();
         assert_eq!(json["worker_0_threads_first_quarter"], 2.0);
         assert_eq!(json["worker_0_threads_last_quarter"], 5.0);
         assert_eq!(json["worker_0_threads_growth_per_min"], 3.0);

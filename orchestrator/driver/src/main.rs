@@ -21,9 +21,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Args, Parser, Subcommand};
-use terminal::{Exit, Program};
-
-use crate::report::Format;
+use terminal::{Exit, GlobalFormatOption, Program};
 
 /// Measures single components of a cluster.
 #[derive(Debug, Parser)]
@@ -47,9 +45,8 @@ pub(crate) struct Common {
     #[arg(long, value_name = "PATH", global = true)]
     dirigent: Option<PathBuf>,
 
-    /// Format of the printed result
-    #[arg(long, value_enum, default_value_t = Format::Table, global = true)]
-    format: Format,
+    #[command(flatten)]
+    output: GlobalFormatOption,
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,7 +92,7 @@ impl Program for CommandLine {
             Command::Churn(options) => churn::run(common, options),
             Command::Idle(options) => idle::run(common, options),
         }?;
-        terminal::print(report.render(common.format)).context("writing to standard output")?;
+        terminal::print(report.render(common.output.format)).context("writing to standard output")?;
         for violation in report.violations() {
             terminal::report(&anyhow!("{violation}"));
         }

@@ -1,18 +1,7 @@
-//! The result of a measurement: named numbers with their units, as a table or as JSON.
+//! The result of a measurement: named numbers with their units.
 
-use std::fmt::Write;
-
-use clap::ValueEnum;
 use serde_json::{Map, Value};
-
-/// The format of a printed result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    /// For people.
-    Table,
-    /// For programs.
-    Json,
-}
+use terminal::{Format, Table, columns, json};
 
 /// Named numbers in the order of their addition, and the bounds that they violate.
 #[derive(Clone, Debug, Default)]
@@ -47,17 +36,23 @@ impl Report {
 
     /// The text to print, with a final newline.
     pub(crate) fn render(&self, format: Format) -> String {
-        if format == Format::Json {
-            let members = self.numbers.iter().map(|(name, value)| (name.clone(), Value::from(*value)));
-            return Value::Object(members.collect::<Map<_, _>>()).to_string() + "\n";
-        }
-        let mut text = String::new();
-        let width = self.numbers.iter().map(|(name, _)| name.len()).max().unwrap_or(0).max(34);
+        let mut table = Table::new(["figure", "value"]).align_right([1]);
         for (name, value) in &self.numbers {
             let digits = if value.fract() == 0.0 { 0 } else { 2 };
-            let _ = writeln!(text, "{:<width$} {value:>14.digits$}", name.replace('_', " "));
+            table.row([name.replace('_', " "), format!("{value:.digits$}")]);
         }
-        text
+        match format {
+            Format::Table => table.without_heads().text(columns()),
+            Format::Json => {
+                let members = self.numbers.iter().map(|(name, value)| (name.clone(), Value::from(*value)));
+                json(&Value::Object(members.collect::<Map<_, _>>())).expect("names of numbers are text")
+            }
+            Format::Csv => {
+                let header = ["figure".to_owned(), "value".to_owned()];
+                let rows = self.numbers.iter().map(|(name, value)| [name.clone(), value.to_string()]);
+                terminal::csv(std::iter::once(header).chain(rows))
+            }
+        }
     }
 }
 
@@ -70,8 +65,11 @@ mod tests {
         let mut report = Report::default();
         report.add("rate_per_s", 12.5);
         report.add_spread(["wait_p50_us", "wait_p99_us"], &mut [3, 1, 2]);
-        assert_eq!(report.render(Format::Json), "{\"rate_per_s\":12.5,\"wait_p50_us\":2.0,\"wait_p99_us\":3.0}\n");
-        assert!(report.render(Format::Table).starts_with("rate per s "));
+        let csv = "figure,value\nrate_per_s,12.5\nwait_p50_us,2\nwait_p99_us,3\n";
+        assert_eq!(report.render(Format::Csv), csv);
+        let json = report.render(Format::Json);
+        assert_eq!(json, "{\n  \"rate_per_s\": 12.5,\n  \"wait_p50_us\": 2.0,\n  \"wait_p99_us\": 3.0\n}\n");
+        assert!(report.render(Format::Table).starts_with(" rate per s "));
     }
 
     #[test]
@@ -82,7 +80,7 @@ mod tests {
         let table = report.render(Format::Table);
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[0].ends_with(" 1200") && lines[1].ends_with(" 12.35"), "{table}");
-        assert!(lines[1].starts_with("cpu us per creation "), "{table}");
+        assert!(lines[1].starts_with(" cpu us per creation "), "{table}");
         assert_eq!(lines[0].len(), lines[1].len(), "{table}");
     }
 
@@ -91,7 +89,8 @@ mod tests {
         let mut report = Report::default();
         report.add_spread(["wait_p50_us", "wait_p99_us"], &mut []);
         report.add_violation("threads grew".to_owned());
-        assert_eq!(report.render(Format::Json), "{\"wait_p50_us\":0.0,\"wait_p99_us\":0.0}\n");
+        let csv = "figure,value\nwait_p50_us,0\nwait_p99_us,0\n";
+        assert_eq!(report.render(Format::Csv), csv);
         assert_eq!(report.violations(), ["threads grew"]);
     }
 }

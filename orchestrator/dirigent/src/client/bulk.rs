@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use indicatif::{ProgressBar, ProgressStyle};
 use model::{FunctionName, LineReader};
 use serde_json::{Map, Value, json};
-use terminal::UsageError;
+use terminal::{Format, UsageError};
 use ureq::http::Method;
 
 use super::{
@@ -17,7 +17,6 @@ use super::{
     http::{self, Server},
 };
 use crate::{
-    command_line::Format,
     input,
     output::{self, Column},
 };

@@ -6,14 +6,11 @@ use anyhow::anyhow;
 use clap::{Args, Subcommand};
 use model::{FunctionName, SandboxId};
 use serde_json::{Value, json};
-use terminal::UsageError;
+use terminal::{Format, UsageError};
 use ureq::http::Method;
 
 use super::{ClientOptions, bulk, http::Server, log::Logs, specification::SpecificationFlags};
-use crate::{
-    command_line::Format,
-    output::{self, Column},
-};
+use crate::output::{self, Column};
 
 const LIST: [Column; 10] = [
     Column::new("name", "/spec/name"),
@@ -111,24 +108,24 @@ struct Register {
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let control_plane = arguments.client.control_plane()?;
     match arguments.command {
-        Command::Register(register) => self::register(&control_plane, arguments.client.format, *register),
+        Command::Register(register) => self::register(&control_plane, arguments.client.output.format, *register),
         Command::List => {
             let functions = list(&control_plane)?;
-            Ok(output::print_rows(arguments.client.format, &LIST, &functions)?)
+            Ok(output::print_rows(arguments.client.output.format, &LIST, &functions)?)
         }
         Command::Show { name } => {
             let function = control_plane.get(&path(&name))?;
-            Ok(output::print_tree(arguments.client.format, &function)?)
+            Ok(output::print_tree(arguments.client.output.format, &function)?)
         }
         Command::Logs { name, sandbox, raw } => {
-            let format = arguments.client.format;
+            let format = arguments.client.output.format;
             if raw && format != Format::Table {
                 return Err(UsageError::of(anyhow!("--raw applies with --format table only")));
             }
             let logs = Logs { function: &name, sandbox, raw, format };
             Ok(logs.print(&control_plane)?)
         }
-        Command::Delete { names } => delete(&control_plane, arguments.client.format, &names),
+        Command::Delete { names } => delete(&control_plane, arguments.client.output.format, &names),
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use model::FunctionName;
 use serde_json::{Value, json};
-use terminal::UsageError;
+use terminal::{Format, UsageError};
 use ureq::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, header};
 
 use super::{
@@ -18,11 +18,7 @@ use super::{
     http,
     timeline::Timeline,
 };
-use crate::{
-    command_line::Format,
-    input,
-    output::{for_terminal, write_json},
-};
+use crate::{input, output::for_terminal};
 
 /// Largest response printed.
 const MAX_RESPONSE_BYTES: u64 = 256 * 1024 * 1024;
@@ -140,9 +136,9 @@ fn print<B>(format: Format, response: &Response<B>, body: &[u8], timeline: &Time
         Format::Json => {
             let body = String::from_utf8_lossy(body);
             let all = json!({"timeline": timeline.to_json(), "headers": fields(response.headers()), "body": body});
-            write_json(&mut out, &all)?;
+            out.write_all(terminal::json(&all)?.as_bytes())?;
         }
-        Format::Csv => timeline.write_csv(&mut out)?,
+        Format::Csv => out.write_all(timeline.csv().as_bytes())?,
     }
     terminal::print(out)?;
     if format == Format::Table {

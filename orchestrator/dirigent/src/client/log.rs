@@ -9,16 +9,13 @@ use std::{
 use anyhow::{Context, bail};
 use model::{FunctionName, SandboxId};
 use serde_json::Value;
-use terminal::{Output, visible};
+use terminal::{Format, Output, visible};
 
 use super::{
     function,
     http::{Role, Server},
 };
-use crate::{
-    command_line::Format,
-    output::{self, Column, for_terminal, without_commands},
-};
+use crate::output::{self, Column, for_terminal, without_commands};
 
 /// Longest wait for a worker's response; a log is bounded and read from memory.
 const WORKER_TIMEOUT: Duration = Duration::from_secs(10);

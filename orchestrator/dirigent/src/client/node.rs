@@ -59,17 +59,21 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.command {
         Command::List => {
             let nodes = control_plane.get("/v1/nodes")?;
-            output::print_rows(arguments.client.format, &COLUMNS, control_plane.rows(&nodes, "nodes")?)?;
+            output::print_rows(arguments.client.output.format, &COLUMNS, control_plane.rows(&nodes, "nodes")?)?;
         }
         Command::Drain { name, undo } => {
             let method = if *undo { Method::DELETE } else { Method::POST };
             control_plane.json(method, &format!("/v1/nodes/{name}/drain"), None)?;
             let result = if *undo { "in service" } else { "draining" };
-            output::print_rows(arguments.client.format, &RESULTS, &[json!({ "name": name, "result": result })])?;
+            output::print_rows(arguments.client.output.format, &RESULTS, &[json!({ "name": name, "result": result })])?;
         }
         Command::Remove { name } => {
             control_plane.json(Method::DELETE, &format!("/v1/nodes/{name}"), None)?;
-            output::print_rows(arguments.client.format, &RESULTS, &[json!({ "name": name, "result": "removed" })])?;
+            output::print_rows(
+                arguments.client.output.format,
+                &RESULTS,
+                &[json!({ "name": name, "result": "removed" })],
+            )?;
         }
     }
     Ok(())

@@ -35,5 +35,5 @@ pub(crate) struct Arguments {
 /// Prints the status of the cluster.
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let status = arguments.client.control_plane()?.get("/v1/status")?;
-    Ok(output::print_one(arguments.client.format, &COLUMNS, &status)?)
+    Ok(output::print_one(arguments.client.output.format, &COLUMNS, &status)?)
 }

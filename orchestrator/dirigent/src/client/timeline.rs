@@ -1,9 +1,6 @@
 //! The time line of one invocation, read from the headers of its response.
 
-use std::{
-    fmt::{self, Write},
-    io,
-};
+use std::fmt::{self, Write};
 
 use serde_json::{Value, json};
 use ureq::http::{HeaderMap, StatusCode};
@@ -53,16 +50,12 @@ impl Timeline {
         self.error.as_deref()
     }
 
-    /// Writes phase and milliseconds as CSV, the total last.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub(crate) fn write_csv(&self, out: &mut impl io::Write) -> io::Result<()> {
-        writeln!(out, "phase,ms")?;
-        for (name, ms) in &self.phases {
-            writeln!(out, "{name},{ms}")?;
-        }
-        writeln!(out, "total,{}", self.total_ms)
+    /// Phase and milliseconds as CSV, the total last.
+    pub(crate) fn csv(&self) -> String {
+        let header = ["phase".to_owned(), "ms".to_owned()];
+        let phases = self.phases.iter().map(|(name, ms)| [name.to_string(), ms.to_string()]);
+        let total = ["total".to_owned(), self.total_ms.to_string()];
+        terminal::csv(std::iter::once(header).chain(phases).chain([total]))
     }
 
     /// The timeline as JSON; durations in milliseconds.

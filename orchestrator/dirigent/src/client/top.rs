@@ -18,10 +18,10 @@ use std::{
 
 use anyhow::{Context, anyhow};
 use clap::Args;
+use terminal::Format;
 
 use self::{rates::Rates, snapshot::Snapshot};
 use super::{ClientOptions, http::Server};
-use crate::command_line::Format;
 
 /// Longest wait for one snapshot: a live view shows soon that nothing responds.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,12 +90,12 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let Arguments { client, interval, limit, once } = arguments;
     let control_plane = client.control_plane_within(SNAPSHOT_TIMEOUT)?;
     let path = format!("/v1/top?limit={limit}");
-    if *once || client.format != Format::Table || !io::stdout().is_terminal() {
+    if *once || client.output.format != Format::Table || !io::stdout().is_terminal() {
         let source = SnapshotSource { control_plane, path };
         let before = source.snapshot()?;
         pause(*interval);
         let rates = Rates::between(Some(&before), &source.snapshot()?);
-        return Ok(plain::print(client.format, &rates)?);
+        return Ok(plain::print(client.output.format, &rates)?);
     }
     Ok(live::run(SnapshotSource { control_plane: control_plane.without_connect_retry(), path }, *interval)?)
 }

@@ -136,7 +136,7 @@ mod tests {
         };
         let cold_starts = vec![row(Some(1), Some(2), Some(3), Some(9)), row(Some(1), None, Some(3), None)];
         let measured = Measured { took_s: 5.0, cpu_us: 1e6, memory_kib: 2048, counts, cold_starts };
-        let report = measured.report(&options).render(crate::report::Format::Json);
+        let report = measured.report(&options).render(terminal::Format::Json);
         let report: serde_json::Value = serde_json::from_str(&report).unwrap();
         for (name, expected) in [
             ("workers", 3.0),

@@ -4,13 +4,10 @@ use std::io::{self, Write};
 
 use serde::Serialize;
 use serde_json::Value;
-use terminal::Output;
+use terminal::{Format, Output};
 
 use super::rates::Rates;
-use crate::{
-    command_line::Format,
-    output::{self, Column},
-};
+use crate::output::{self, Column};
 
 /// Columns of the functions; `s` in the live view sorts by one after the other.
 pub(super) const FUNCTIONS: [Column; 11] = [
