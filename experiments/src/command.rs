@@ -133,7 +133,14 @@ impl Program for CommandLine {
         exit::of(error)
     }
 
-    fn run(self, typed: &ArgMatches) -> anyhow::Result<Exit> {
+    fn run(self, _: &ArgMatches) -> anyhow::Result<Exit> {
+        self.execute()
+    }
+}
+
+impl CommandLine {
+    /// Does what was typed, or what the first process inside a private namespace is given.
+    fn execute(self) -> anyhow::Result<Exit> {
         if self.quick && self.command.is_some() {
             let problem = "--quick goes with `repro` alone or after the subcommand, as in `repro plan --quick`";
             return Err(UsageError(problem.to_owned()).into());
@@ -156,7 +163,7 @@ impl Program for CommandLine {
                 Entered::Inside(arguments) if arguments.is_empty() => Ok(Exit::Done),
                 Entered::Inside(arguments) => {
                     let name = std::iter::once("repro".into());
-                    Self::try_parse_from(name.chain(arguments))?.run(typed)
+                    Self::try_parse_from(name.chain(arguments))?.execute()
                 }
             },
         }
@@ -184,7 +191,7 @@ mod tests {
     fn without_a_subcommand_the_main_experiment_is_meant() {
         let typed = CommandLine::try_parse_from(["repro", "--quick"]).unwrap();
         assert!(typed.command.is_none() && typed.quick);
-        let misplaced = CommandLine::try_parse_from(["repro", "--quick", "run"]).unwrap().run(&ArgMatches::default());
+        let misplaced = CommandLine::try_parse_from(["repro", "--quick", "run"]).unwrap().execute();
         assert!(misplaced.unwrap_err().is::<UsageError>(), "--quick belongs after run");
     }
 }

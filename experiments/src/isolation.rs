@@ -196,13 +196,7 @@ fn code(status: ExitStatus) -> Exit {
     if let Some(signal) = status.signal() {
         terminal::note!("what ran in the private namespace was ended by signal {signal}");
     }
-    match status.code() {
-        Some(0) => Exit::Done,
-        Some(2) => Exit::Usage,
-        Some(3) => Exit::Invalid,
-        Some(4) => Exit::NotHeld,
-        _ => Exit::Failed,
-    }
+    Exit::of_code(status.code())
 }
 
 /// Enters namespaces of its own; a user who is not root becomes root in them.

@@ -34,6 +34,13 @@ impl Exit {
         }
     }
 
+    /// What the exit code of one of this workspace's programs means; any other code is a failure.
+    #[must_use]
+    pub fn of_code(code: Option<i32>) -> Self {
+        let all = [Self::Done, Self::Failed, Self::Usage, Self::Invalid, Self::NotHeld];
+        all.into_iter().find(|exit| Some(*exit as i32) == code).unwrap_or(Self::Failed)
+    }
+
     /// The code that an error means: [`Exit::Usage`] if a cause of it is for the user to correct, otherwise
     /// [`Exit::Failed`]. That the reader of standard output has gone is no failure.
     #[must_use]
@@ -109,6 +116,14 @@ mod tests {
         assert_eq!(Exit::Invalid.or(Exit::NotHeld), Exit::Invalid);
         assert_eq!(Exit::Failed.or(Exit::Invalid), Exit::Failed);
         assert_eq!(Exit::Done.or(Exit::NotHeld), Exit::NotHeld);
+    }
+
+    #[test]
+    fn an_exit_code_is_read_back_and_an_unknown_one_is_a_failure() {
+        for exit in [Exit::Done, Exit::Failed, Exit::Usage, Exit::Invalid, Exit::NotHeld] {
+            assert_eq!(Exit::of_code(Some(exit as i32)), exit);
+        }
+        assert_eq!([Exit::of_code(Some(101)), Exit::of_code(None)], [Exit::Failed; 2]);
     }
 
     #[test]

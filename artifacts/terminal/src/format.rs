@@ -21,17 +21,9 @@ pub enum Format {
     Csv,
 }
 
-/// The option `--format` of a command that prints a result.
+/// The option `--format` of a command that prints a result, also behind its subcommands.
 #[derive(Clone, Copy, Debug, Default, Args, Serialize)]
 pub struct FormatOption {
-    /// Output format of the result
-    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
-    pub format: Format,
-}
-
-/// The same option where it may be typed before or after a subcommand.
-#[derive(Clone, Copy, Debug, Default, Args)]
-pub struct GlobalFormatOption {
     /// Output format of the result
     #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
     pub format: Format,

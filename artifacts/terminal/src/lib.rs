@@ -18,7 +18,7 @@ mod table;
 pub use document::{Document, DocumentError, TomlTable, overlay, take_table};
 pub use exit::{Exit, Reported, UsageError};
 pub use failure::{error_text, report};
-pub use format::{Format, FormatOption, GlobalFormatOption, csv, json, leaf_text, leaves, leaves_csv, print_result};
+pub use format::{Format, FormatOption, csv, json, leaf_text, leaves, leaves_csv, print_result};
 pub use output::{Output, columns, is_reader_gone, note, print, visible, visible_json, visible_lines};
 pub use program::{Program, command, main};
 pub use table::{Head, Table};

@@ -161,7 +161,7 @@ fn usage_errors_name_file_and_line() {
     assert!(refused(&["plan", "toy", "--trace", "/nonexistent"]).contains("--trace /nonexistent"));
     assert!(refused(&["plan", "toy", "--minutes", "0"]).contains("--minutes"));
     toy.edit("experiments/definitions/toy.toml", "cpu = 500", "cpus = 500");
-    assert!(refused(&["plan", "toy"]).contains("toy.toml:6:1: function.cpus: unknown field `cpus`"));
+    assert!(refused(&["plan", "toy"]).contains("toy.toml:6:14: function.cpus: unknown field `cpus`"));
     toy.edit("experiments/definitions/toy.toml", "cpus = 500", "cpu = 500");
     toy.edit("experiments/systems.toml", "about =", "runtimes = [\"hollow\"]\nabout =");
     assert!(refused(&["plan", "toy"]).contains("toy has no runtime toy: add --runtime hollow, for all systems"));

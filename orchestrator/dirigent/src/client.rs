@@ -18,7 +18,7 @@ pub(crate) mod top;
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use terminal::{GlobalFormatOption, UsageError};
+use terminal::{FormatOption, UsageError};
 
 /// The control plane to call, and the output format.
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub(crate) struct ClientOptions {
     token_file: Option<PathBuf>,
 
     #[command(flatten)]
-    output: GlobalFormatOption,
+    output: FormatOption,
 }
 
 impl ClientOptions {

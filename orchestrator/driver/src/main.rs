@@ -21,7 +21,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, anyhow};
 use clap::{ArgMatches, Args, Parser, Subcommand};
-use terminal::{Exit, GlobalFormatOption, Program};
+use terminal::{Exit, FormatOption, Program};
 
 /// Measures single components of a cluster.
 #[derive(Debug, Parser)]
@@ -46,7 +46,7 @@ pub(crate) struct Common {
     dirigent: Option<PathBuf>,
 
     #[command(flatten)]
-    output: GlobalFormatOption,
+    output: FormatOption,
 }
 
 #[derive(Debug, Subcommand)]

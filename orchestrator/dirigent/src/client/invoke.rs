@@ -86,7 +86,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let timeline = Timeline::read(response.status(), response.headers(), total_ms);
     let is_refused = !response.status().is_success() && !timeline.is_of_data_plane();
     if let Some(error) = is_refused.then(|| base.port_mismatch()).flatten() {
-        return Err(error.into());
+        return Err(error);
     }
     print(arguments.format, &response, &body, &timeline)?;
     match response.status() {

@@ -68,7 +68,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
     super::run(config.threads, log_format, async |process| {
         let directory = open(&config.data_dir)?;
         let built = build(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory).await?;
-        Ok(built.run(process.shutdown).await.context("control plane")?)
+        built.run(process.shutdown).await.context("control plane")
     })
 }
 

@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
         limit_descriptors(&mut config, process.descriptors);
         let directory = open(&config.data_dir)?;
         let built = build(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory).await?;
-        Ok(built.run(process.shutdown).await.context("data plane")?)
+        built.run(process.shutdown).await.context("data plane")
     })
 }
 

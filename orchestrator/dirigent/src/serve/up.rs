@@ -102,7 +102,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
         let directory = DataDirectory::open(&arguments.data_dir, "up", Others::PassThrough)?;
         let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;
         directory.announce("cluster", &cluster.ports)?;
-        Ok(cluster.run(process.shutdown).await?)
+        cluster.run(process.shutdown).await
     })
 }
 

@@ -103,7 +103,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
             // The address of its sandboxes is waited for.
             () = process.shutdown.cancelled() => return Ok(()),
         };
-        Ok(built.run(process.shutdown).await.context("worker")?)
+        built.run(process.shutdown).await.context("worker")
     })
 }
 
