@@ -288,8 +288,7 @@ async fn require_own_network() -> anyhow::Result<()> {
     }
     let typed: Vec<String> = std::env::args_os().map(|word| quoted(&word.to_string_lossy())).collect();
     let again = [unshare!(), &typed.join(" ")].join(" ");
-    let links = links.join(", ");
-    bail!(UsageError(format!("a testbed needs a network namespace of its own, and this one has {links}: {again}")))
+    bail!("a testbed needs a network namespace of its own, and this one has {}: {again}", links.join(", "))
 }
 
 /// A word as a shell takes it.
