@@ -7,8 +7,8 @@ mod locked;
 use std::process::ExitCode;
 
 use analysis::{
-    ExportError, ReadError, ReportError, Run, RunReport, compare, draw_figure, evaluate_claims, export,
-    print_claims, print_comparison, print_summary, write_report,
+    ExportError, ReadError, ReportError, Run, RunReport, compare, draw_figure, evaluate_claims, export, print_claims,
+    print_comparison, print_summary, write_report,
 };
 use anyhow::Result;
 use arguments::{Arguments, Command};

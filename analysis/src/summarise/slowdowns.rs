@@ -28,7 +28,7 @@ impl Slowdowns {
 
     /// The functions left out of the definitions that need execution times; `None` if there are none.
     pub(crate) fn without_execution_note(&self) -> Option<String> {
-        let names = [Definition::Seed, Definition::Tail].map(definition_name).join("` and `");
+        let names = [SlowdownDefinition::Seed, SlowdownDefinition::Tail].map(SlowdownDefinition::name).join("` and `");
         let count = self.without_execution;
         let note = || format!("functions without slowdown `{names}`, because they report no execution time: {count}");
         (count > 0).then(note)
@@ -114,7 +114,7 @@ mod tests {
         };
         let of = |measured| Slowdowns::of(&Rows { measured, ..Rows::default() }, 9_000);
         let found = of(vec![row(0, Outcome::Ok), row(0, Outcome::Error), row(1, Outcome::Timeout)]);
-        let known: Vec<String> = found.summaries().into_iter().map(|summary| summary.definition).collect();
+        let known: Vec<&str> = found.summaries().into_iter().map(|summary| summary.definition.name()).collect();
         assert_eq!(known, ["artifact", "artifact", "mean-kept", "mean-kept"]);
         let note = found.without_execution_note().unwrap();
         assert_eq!(note, "functions without slowdown `seed` and `tail`, because they report no execution time: 1");

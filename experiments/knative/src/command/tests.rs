@@ -57,7 +57,7 @@ fn the_stock_form_with_other_workers_is_refused_before_anything_is_started() {
     let folder = tempfile::tempdir().unwrap();
     let inner = folder.path().join("testbed");
     let words = format!("start --folder {} --workers 5", inner.display());
-    let error = run(Cli { command: parse(&words).unwrap() }).unwrap_err().to_string();
+    let error = run(parse(&words).unwrap()).unwrap_err().to_string();
     assert_eq!(error, "the stock form has the released workers: with --workers comes --variant tuned");
     assert!(!inner.exists());
 }
