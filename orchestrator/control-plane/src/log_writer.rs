@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use service::micros;
 use tokio::{
     sync::mpsc::{self, error::TryRecvError},
     time::Instant,
@@ -71,7 +72,7 @@ impl LogWriter {
         let commands = batch.iter().map(|(command, _)| command.clone()).collect::<Vec<_>>();
         self.metrics.commands.inc_by(commands.len() as u64);
         let written = self.store.append(commands).await.map(|first| (first, batch));
-        self.metrics.commit_seconds.observe(began.elapsed().as_secs_f64());
+        self.metrics.commit_seconds.observe_us(micros(began.elapsed()));
         self.done.send(written).await.is_ok()
     }
 
@@ -92,7 +93,7 @@ impl LogWriter {
                 return false;
             }
         }
-        self.metrics.compaction_seconds.observe(began.elapsed().as_secs_f64());
+        self.metrics.compaction_seconds.observe_us(micros(began.elapsed()));
         matches!(compacted, Ok(Compacted::Partly))
     }
 

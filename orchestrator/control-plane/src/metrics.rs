@@ -1,23 +1,18 @@
 //! Prometheus metrics of the control plane. Names carry their unit; labels are bounded.
 
-mod durations;
 mod phases;
 
 use std::sync::Arc;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{
-        counter::Counter,
-        family::Family,
-        gauge::Gauge,
-        histogram::{Histogram, exponential_buckets},
-    },
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
+use service::Histogram;
 
+pub(crate) use self::phases::Phases;
 use self::phases::{Observed, Scrape};
-pub(crate) use self::{durations::Durations, phases::Phases};
 
 use crate::state::{ClusterView, CreationOutcome, Timing};
 
@@ -72,16 +67,16 @@ impl Metrics {
             creations_failed: by_outcome(CreationOutcome::Failed),
             creations_cancelled: by_outcome(CreationOutcome::Cancelled),
             observed: Arc::default(),
-            creation_seconds: Histogram::new(exponential_buckets(0.0005, 2.0, 16)),
+            creation_seconds: Histogram::default(),
             placement_failures: Counter::default(),
             endpoint_failures: Counter::default(),
             sandbox_exits: Counter::default(),
             self_suspicion: Gauge::default(),
             commands: Counter::default(),
-            commit_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
+            commit_seconds: Histogram::default(),
             log_entries: Gauge::default(),
             log_compactions: Counter::default(),
-            compaction_seconds: Histogram::new(exponential_buckets(0.0001, 2.0, 14)),
+            compaction_seconds: Histogram::default(),
             inbox: Gauge::default(),
             functions: Gauge::default(),
             sandboxes_ready: Gauge::default(),
@@ -159,8 +154,7 @@ impl Metrics {
         if outcome == CreationOutcome::Ready
             && let Some(published_us) = timing.published_us
         {
-            let us = published_us.saturating_sub(timing.requested_us);
-            self.creation_seconds.observe(std::time::Duration::from_micros(us).as_secs_f64());
+            self.creation_seconds.observe_us(published_us.saturating_sub(timing.requested_us));
         }
     }
 

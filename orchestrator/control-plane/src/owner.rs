@@ -201,7 +201,7 @@ impl Owner {
                     Input::DataPlaneLeft { session } => drop(self.data_planes.remove(session)),
                     Input::FromDataPlane { message: DataPlaneMessage { read_us, .. }, .. }
                     | Input::SandboxReports { read_us, .. } => {
-                        self.metrics.observed.input_wait.record(now.us.saturating_sub(*read_us));
+                        self.metrics.observed.input_wait.observe_us(now.us.saturating_sub(*read_us));
                     }
                     _ => {}
                 }

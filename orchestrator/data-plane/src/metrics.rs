@@ -5,13 +5,9 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::{refusal::Cause, timeline::Timeline};
+use service::Histogram;
 
-/// Smallest upper bound of the latency buckets. Bounds are powers of two up to 67 s, so that finding a bucket is a
-/// count of leading zeros.
-const MIN_BOUND_US: u64 = 64;
-/// Bounded buckets; one more takes the rest.
-const BUCKETS: usize = 21;
+use crate::{refusal::Cause, timeline::Timeline};
 
 /// All counters of a data plane.
 #[derive(Default)]
@@ -26,16 +22,9 @@ pub(crate) struct Metrics {
     connections_opened: AtomicU64,
     streams: AtomicU64,
     /// Time from arrival to slot, of invocations that waited.
-    pub(crate) wait: Latency,
+    pub(crate) wait: Histogram,
     /// Time from slot to response head.
-    pub(crate) execution: Latency,
-}
-
-/// A histogram of durations.
-#[derive(Default)]
-pub(crate) struct Latency {
-    buckets: [AtomicU64; BUCKETS + 1],
-    sum_us: AtomicU64,
+    pub(crate) execution: Histogram,
 }
 
 /// A reading of the counters.
@@ -54,9 +43,9 @@ impl Metrics {
             add(&self.cold);
         }
         if timeline.waited_us() > 0 {
-            self.wait.record(timeline.waited_us());
+            self.wait.observe_us(timeline.waited_us());
         }
-        self.execution.record(timeline.executed_us());
+        self.execution.observe_us(timeline.executed_us());
     }
 
     /// Counts a refusal.
@@ -113,25 +102,6 @@ impl Metrics {
     }
 }
 
-impl Latency {
-    fn record(&self, us: u64) {
-        // Minus one, because upper bounds are inclusive.
-        let bits = u64::BITS - us.saturating_sub(1).leading_zeros();
-        let bucket = bits.saturating_sub(MIN_BOUND_US.ilog2()) as usize;
-        add(&self.buckets[bucket.min(BUCKETS)]);
-        self.sum_us.fetch_add(us, Ordering::Relaxed);
-    }
-
-    /// The sum in seconds, and each bucket's upper bound in seconds with its count.
-    pub(crate) fn read(&self) -> (f64, Vec<(f64, u64)>) {
-        #[allow(clippy::cast_precision_loss, reason = "a sum of microseconds is exact to 285 years")]
-        let seconds = |us: u64| us as f64 / 1e6;
-        let bounds = (0..BUCKETS).map(|index| seconds(MIN_BOUND_US << index)).chain([f64::MAX]);
-        let counts = self.buckets.iter().map(|count| count.load(Ordering::Relaxed));
-        (seconds(self.sum_us.load(Ordering::Relaxed)), bounds.zip(counts).collect())
-    }
-}
-
 fn add(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
@@ -139,22 +109,5 @@ fn add(counter: &AtomicU64) {
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_duration_is_counted_below_its_bound() {
-        let latency = Latency::default();
-        for us in [0, 1, 64, 65, 128, 129, 67_108_864, 67_108_865, u64::MAX / 2] {
-            latency.record(us);
-        }
-        let (_, buckets) = latency.read();
-        let counted: Vec<_> = buckets.iter().filter(|(_, count)| *count > 0).copied().collect();
-        let expected = [(0.000_064, 3), (0.000_128, 2), (0.000_256, 1), (67.108_864, 1), (f64::MAX, 2)];
-        assert_eq!(counted, expected);
     }
 }

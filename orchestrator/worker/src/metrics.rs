@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use service::{Histogram, micros};
 
 use crate::state::{STATES, SandboxSummary};
-
-/// Bounds of the creation histogram, in seconds: from a hollow sandbox without delay to a slow real one.
-const BUCKETS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
 /// The outcome of a creation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +44,7 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let creations = Family::<OutcomeLabel, Counter>::default();
-        let creation_seconds = Histogram::new(BUCKETS);
+        let creation_seconds = Histogram::default();
         let sandboxes = Family::<StateLabel, Gauge>::default();
         let mut registry = Registry::with_prefix("dirigent_worker");
         registry.register("creations", "Creations that came to an end", creations.clone());
@@ -63,7 +61,7 @@ impl Metrics {
         match outcome {
             Outcome::Ready => {
                 self.ready.inc();
-                self.creation_seconds.observe(took.as_secs_f64());
+                self.creation_seconds.observe_us(micros(took));
             }
             Outcome::Failed => drop(self.failed.inc()),
             Outcome::Cancelled => drop(self.cancelled.inc()),

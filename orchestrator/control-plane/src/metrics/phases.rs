@@ -4,12 +4,11 @@ use std::{fmt, sync::Arc};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeMetric},
     metrics::MetricType,
     registry::Unit,
 };
-
-use super::durations::Durations;
+use service::Histogram;
 
 /// The phases of a creation that the control plane knows, as the glossary names them.
 pub(crate) const PHASES: [&str; 8] =
@@ -32,9 +31,9 @@ pub(crate) struct Phases {
 #[derive(Debug, Default)]
 pub(crate) struct Observed {
     /// In the order of [`PHASES`].
-    phases: [Durations; PHASES.len()],
+    phases: [Histogram; PHASES.len()],
     /// From reading a message of a peer to handling it: how far the owner is behind its streams.
-    pub(crate) input_wait: Durations,
+    pub(crate) input_wait: Histogram,
 }
 
 impl Observed {
@@ -52,13 +51,13 @@ impl Observed {
         ];
         for (phase, us) in self.phases.iter().zip(measured_us) {
             if let Some(us) = us {
-                phase.record(us);
+                phase.observe_us(us);
             }
         }
     }
 
     /// Every phase by name.
-    pub(crate) fn phases(&self) -> impl Iterator<Item = (&'static str, &Durations)> {
+    pub(crate) fn phases(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
         PHASES.into_iter().zip(&self.phases)
     }
 }
@@ -72,17 +71,10 @@ impl Collector for Scrape {
         let (kind, unit) = (MetricType::Histogram, Some(&Unit::Seconds));
         let help = "Phases of sandbox creations, each as long as a creation reached it";
         let mut family = encoder.encode_descriptor("creation_phase", help, unit, kind)?;
-        for (name, durations) in self.0.phases() {
-            let (sum, buckets) = durations.by_doubling();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            let label = [("phase", name)];
-            let mut phase = family.encode_family(&label)?;
-            phase.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        for (name, histogram) in self.0.phases() {
+            histogram.encode(family.encode_family(&[("phase", name)])?)?;
         }
-        let (sum, buckets) = self.0.input_wait.by_doubling();
-        let count = buckets.iter().map(|(_, count)| count).sum();
         let help = "From reading a message of a data plane or worker to handling it";
-        let mut waits = encoder.encode_descriptor("input_wait", help, unit, MetricType::Histogram)?;
-        waits.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)
+        self.0.input_wait.encode(encoder.encode_descriptor("input_wait", help, unit, kind)?)
     }
 }

@@ -4,12 +4,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeMetric},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
     registry::Unit,
 };
+use service::Histogram;
 
-use crate::{metrics::Latency, plane::Plane};
+use crate::plane::Plane;
 
 /// Collects the metrics of a data plane.
 pub(super) struct Scrape {
@@ -100,15 +101,13 @@ impl Collector for Scrape {
         }
         self.encode_overload(&mut encoder)?;
         self.encode_report_age(&mut encoder)?;
-        let histograms: [(&str, &str, &Latency); 2] = [
+        let histograms: [(&str, &str, &Histogram); 2] = [
             ("wait", "Time from arrival to slot, of invocations that waited", &metrics.wait),
             ("execution", "Time from slot to response head", &metrics.execution),
         ];
-        for (name, help, latency) in histograms {
-            let (sum, buckets) = latency.read();
-            let count = buckets.iter().map(|(_, count)| count).sum();
-            let mut histogram = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
-            histogram.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        for (name, help, histogram) in histograms {
+            let unit = Some(&Unit::Seconds);
+            histogram.encode(encoder.encode_descriptor(name, help, unit, MetricType::Histogram)?)?;
         }
         Ok(())
     }

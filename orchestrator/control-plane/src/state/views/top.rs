@@ -3,6 +3,7 @@
 use std::{cell::LazyCell, ops::Deref};
 
 use serde::Serialize;
+use service::Histogram;
 
 use super::{
     super::{
@@ -14,7 +15,6 @@ use super::{
     function::last_error,
     node::node_state_name,
 };
-use crate::metrics::Durations;
 
 /// Nodes shown: the most loaded ones show whether there is room.
 const MAX_NODES: usize = 10;
@@ -142,12 +142,12 @@ fn most_loaded(cluster: &Cluster) -> Vec<TopNode> {
     nodes.into_iter().take(MAX_NODES).map(view).collect()
 }
 
-fn top_phase((phase, durations): (&'static str, &Durations)) -> TopPhase {
-    let filled = durations.filled();
+fn top_phase((phase, histogram): (&'static str, &Histogram)) -> TopPhase {
+    let filled = histogram.filled();
     TopPhase {
         phase,
         count: filled.iter().map(|(_, count)| count).sum(),
-        sum_us: durations.sum_us(),
+        sum_us: histogram.sum_us(),
         buckets: filled.into_iter().map(|(most_us, count)| TopBucket { most_us, count }).collect(),
     }
 }
