@@ -4,49 +4,50 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use policy::{autoscale, placement};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use service::ConfigError;
 
 use crate::policies::Decides;
 
-/// Workers send a heartbeat every 250 ms unless configured otherwise: a shorter silence means nothing.
-const MIN_SILENCE: Duration = Duration::from_millis(100);
+/// Lowest `health.suspect_after`. Workers send a heartbeat every 250 ms by default, so a shorter silence means nothing.
+const MIN_SUSPECT_AFTER: Duration = Duration::from_millis(100);
 
-/// What a control plane is told.
+/// A control plane's configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where data planes and workers connect; port 0 takes any free one.
+    /// Address for data planes and workers; port 0 takes any free one.
     pub stream: SocketAddr,
-    /// Where operators, health checks and metrics are served.
+    /// Address for operators, health checks and metrics.
     pub http: SocketAddr,
     /// Directory of the command log.
     pub data_dir: PathBuf,
-    /// Directory into which `coldstarts.csv` is written; none when absent.
+    /// Directory into which `coldstarts.csv` is written; if absent, it is not.
     pub record: Option<PathBuf>,
-    /// Threads of its process, 0: half of the cores. Everything that decides is one task, and handing messages from
-    /// thread to thread costs more than reading them: one thread is the cheapest until it is busy.
+    /// Threads of the process, 0: half of the cores. One task makes all decisions, and passing messages from thread to
+    /// thread costs more than reading them: one thread is the cheapest until it is busy.
     pub threads: usize,
     /// Seed of placement's random choices.
     pub seed: u64,
     /// Addresses told to clients of the form interface instead of the data planes' own, for example a load balancer.
     pub invoke_addresses: Vec<String>,
-    /// Whether calls that write need the token that is left in `data_dir`, and peers the cluster's, which is left there too.
+    /// Requires the operators' token for requests that change something, and the cluster's token for peers. Both are
+    /// files in `data_dir`.
     pub auth: bool,
-    /// Whether the form interface is served, which existing load generators use: without a token, so whoever reaches the
+    /// Serves the form interface, which existing load generators use. It requires no token, so everybody who reaches the
     /// port can register functions. The container images that they name are taken as the built-in function.
     pub form: bool,
     /// Host names with a dot by which `http` may be called, for example a load balancer's. Addresses and names without a
-    /// dot always may: what a page in a browser can name is a domain of its own.
+    /// dot always may, because a foreign page in a browser can only name a domain of its own.
     pub hosts: Vec<String>,
-    /// Autoscaling.
+    /// Autoscaling of functions that configure none.
     pub autoscale: Autoscale,
-    /// Placement.
+    /// Placement of sandboxes.
     pub placement: Placement,
     /// Failure detection and recovery.
     pub health: Health,
 }
 
-/// Autoscaling of functions that choose nothing themselves.
+/// Autoscaling of functions that configure none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Autoscale {
@@ -62,84 +63,68 @@ pub struct Placement {
     pub policy: String,
 }
 
-/// Times after which silence means something.
+/// Time-outs of failure detection and recovery.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Health {
-    /// A worker silent for this long gets no new work.
+    /// A worker without a heartbeat for this long is suspect and gets no new sandboxes.
     #[serde(with = "model::duration")]
     pub suspect_after: Duration,
-    /// A worker silent for this long is dead, and its sandboxes are replaced.
+    /// A worker without a heartbeat for this long is dead, and its sandboxes are replaced.
     #[serde(with = "model::duration")]
     pub dead_after: Duration,
-    /// A vanished data plane keeps its slots for this long; then their sandboxes are ended.
+    /// A disconnected data plane keeps its grants for this long; then their sandboxes are ended.
     #[serde(with = "model::duration")]
     pub data_plane_grace: Duration,
-    /// After a restart, longest wait for workers and data planes to report before deciding anything.
+    /// Longest wait for workers and data planes to report after a restart, before any decision.
     #[serde(with = "model::duration")]
     pub recovery_window: Duration,
-    /// Longest wait for invocations of a sandbox that leaves service.
+    /// Longest wait for the invocations of a draining sandbox.
     #[serde(with = "model::duration")]
     pub drain_deadline: Duration,
-    /// Longest wait for a commanded sandbox to be ready; then it counts as a failed creation, and is made elsewhere.
-    /// While its worker has others to make first, the wait has not begun; where it has waited as long for those and
-    /// later ones are made first, it is commanded again, at a worker with fewer to make if there is room.
+    /// Longest wait for a commanded sandbox to be ready; then its creation has failed, and another node is tried. The
+    /// wait begins when the creations queued before it at its worker are done. If a creation is queued for as long and
+    /// later ones overtake it, it is commanded again, at a worker with a shorter queue if one has room.
     #[serde(with = "model::duration")]
     pub creation_deadline: Duration,
 }
 
-/// A key of the configuration has a value that cannot be used.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{key} {problem}")]
-pub struct ConfigError {
-    /// The key's path, for example `health.dead_after`.
-    pub key: &'static str,
-    /// What is wrong, and what was expected.
-    pub problem: String,
-}
-
-impl Config {
-    /// Checks what the types do not say.
-    ///
-    /// # Errors
-    /// The first key that cannot be used, or that contradicts another.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let Health { suspect_after, dead_after, data_plane_grace, recovery_window, creation_deadline, .. } =
-            self.health;
-        let fail = |key, problem: String| Err(ConfigError { key, problem });
-        if suspect_after < MIN_SILENCE {
-            return fail("health.suspect_after", format!("must be at least {MIN_SILENCE:?}"));
-        }
-        if dead_after <= suspect_after {
-            return fail(
-                "health.dead_after",
-                format!("is {dead_after:?}, must be above health.suspect_after ({suspect_after:?})"),
-            );
-        }
-        if recovery_window.is_zero() {
-            return fail("health.recovery_window", "must be above 0: nobody could report before it is over".to_owned());
-        }
-        let limits = [
-            ("health.dead_after", dead_after, "who has to report would be dead before that is known"),
-            ("health.data_plane_grace", data_plane_grace, "what data planes hold would be ended before they report it"),
-        ];
-        for (key, limit, otherwise) in limits {
-            if limit < recovery_window {
-                let problem = format!(
-                    "is {limit:?}, must not be below health.recovery_window ({recovery_window:?}): {otherwise}"
-                );
-                return fail(key, problem);
-            }
-        }
-        if creation_deadline.is_zero() {
-            return fail("health.creation_deadline", "must be above 0: no sandbox could be ready in time".to_owned());
-        }
+impl service::Config for Config {
+    fn validate(&self) -> Result<(), ConfigError> {
+        self.health.validate()?;
         self.policies().map(drop)
     }
 }
 
+impl Health {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let Self { suspect_after, dead_after, data_plane_grace, recovery_window, creation_deadline, .. } = *self;
+        let problem = format!("must be at least {MIN_SUSPECT_AFTER:?}");
+        ConfigError::unless(suspect_after >= MIN_SUSPECT_AFTER, "health.suspect_after", problem)?;
+        let problem = format!("is {dead_after:?}, must be above health.suspect_after ({suspect_after:?})");
+        ConfigError::unless(dead_after > suspect_after, "health.dead_after", problem)?;
+        let problem = "must be above 0: no component could report before it is over";
+        ConfigError::unless(!recovery_window.is_zero(), "health.recovery_window", problem)?;
+        let limits = [
+            ("health.dead_after", dead_after, "workers would be dead before they have reported"),
+            (
+                "health.data_plane_grace",
+                data_plane_grace,
+                "sandboxes of data planes would end before these report grants",
+            ),
+        ];
+        for (key, limit, otherwise) in limits {
+            let problem =
+                format!("is {limit:?}, must not be below health.recovery_window ({recovery_window:?}): {otherwise}");
+            ConfigError::unless(limit >= recovery_window, key, problem)?;
+        }
+        let problem = "must be above 0: no sandbox could be ready in time";
+        ConfigError::unless(!creation_deadline.is_zero(), "health.creation_deadline", problem)
+    }
+}
+
 impl Config {
-    /// The policies that are named.
+    /// Returns the policies that the configuration names.
     ///
     /// # Errors
     /// The first name that no policy has.
@@ -202,6 +187,8 @@ impl Default for Health {
 
 #[cfg(test)]
 mod tests {
+    use service::Config as _;
+
     use super::*;
 
     #[test]
@@ -216,11 +203,11 @@ mod tests {
             (|h| h.data_plane_grace = Duration::from_millis(499), "health.data_plane_grace"),
             (|h| h.creation_deadline = Duration::ZERO, "health.creation_deadline"),
         ];
-        assert_eq!(Config::default().check(), Ok(()));
+        assert_eq!(Config::default().validate(), Ok(()));
         for (change, key) in changes {
             let mut config = Config::default();
             change(&mut config.health);
-            assert_eq!(config.check().unwrap_err().key, key);
+            assert_eq!(config.validate().unwrap_err().key, key);
         }
     }
 }

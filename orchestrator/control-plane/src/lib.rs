@@ -1,11 +1,12 @@
 //! The control plane: registration, autoscaling, placement, health and fan-out, in one process without internal RPC.
 //!
-//! [`build`] binds its ports and reads the command log; [`Built::run`] serves until told to stop. One task owns all
-//! state ([`state`](self)), and everything durable goes through a [`Store`].
+//! [`Service::start`] binds the ports, reads the command log and serves. One task owns all state ([`state`](self)), and
+//! everything durable goes through a [`Store`].
 
 mod coldstarts;
 mod config;
 mod ending;
+mod error;
 mod heartbeats;
 mod http;
 mod log_writer;
@@ -14,14 +15,16 @@ mod metrics;
 mod now;
 mod outbox;
 mod owner;
-mod part;
 mod policies;
 mod registry;
+mod service;
 mod state;
 mod store;
 mod streams;
 
-pub use config::{Autoscale, Config, ConfigError, Health, Placement};
+pub use config::{Autoscale, Config, Health, Placement};
+pub use error::{RunError, StartError};
 pub use http::http_routes;
-pub use part::{BuildError, Built, RunError, build};
 pub use store::{Command, Compacted, Logged, MemoryStore, RedbStore, Store, StoreError, StoreFuture};
+
+pub use self::service::{Addresses, Handle, Service};

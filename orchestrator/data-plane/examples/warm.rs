@@ -9,7 +9,7 @@ use std::{convert::Infallible, io::Write, net::SocketAddr, sync::Arc, time::Dura
 
 use api::wire;
 use bytes::Bytes;
-use data_plane::{Config, build};
+use data_plane::{Config, Handle, Service};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Incoming, client::conn::http1 as client, server::conn::http1 as server, service::service_fn};
@@ -22,7 +22,6 @@ use tokio::{
     runtime::{Builder, Runtime},
     time::Instant,
 };
-use tokio_util::sync::CancellationToken;
 
 /// Name of the threads that are measured (the kernel keeps 15 characters).
 const MEASURED: &str = "measured";
@@ -38,8 +37,8 @@ fn main() {
     let (target, _keep) = if floor {
         (measured.block_on(copying_proxy(sandbox)), None)
     } else {
-        let (address, session) = around.block_on(data_plane(&measured, sandbox, connections));
-        (address, Some(session))
+        let (handle, session) = around.block_on(data_plane(&measured, sandbox, connections));
+        (handle.addresses().invoke, Some((handle, session)))
     };
     around.block_on(load(target, connections, Duration::from_secs(1)));
     let before = cpu_ns();
@@ -90,14 +89,12 @@ async fn sandbox() -> SocketAddr {
     address
 }
 
-async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (SocketAddr, sim::DataPlaneStream) {
+async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (Handle, sim::DataPlaneStream) {
     let mut control_plane = ControlPlane::start().await;
     let control_planes = vec![control_plane.address.to_string()];
     let config = Config { invoke: ANY_LOOPBACK, admin: ANY_LOOPBACK, control_planes, ..Config::default() };
     let network: Arc<dyn Network> = Arc::new(OsNetwork);
-    let built = runtime.spawn(build(config, network)).await.unwrap().unwrap();
-    let address = built.invoke_address();
-    runtime.spawn(built.run(CancellationToken::new()));
+    let handle = runtime.spawn(Service::start(config, network)).await.unwrap().unwrap();
     let mut session = control_plane.data_plane().await;
     let function = wire::FunctionConfig {
         function: 1,
@@ -128,7 +125,7 @@ async fn data_plane(runtime: &Runtime, sandbox: SocketAddr, slots: u64) -> (Sock
     }
     session.ack(slots, |_| true).await;
     std::mem::forget(control_plane);
-    (address, session)
+    (handle, session)
 }
 
 /// Copies bytes between a client and a connection of its own to the sandbox.

@@ -5,14 +5,16 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use bytesize::ByteSize;
 use policy::balance::{self, Balance};
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use service::ConfigError;
 
-use crate::clients::MAX_SURPLUS;
+use crate::{clients::MAX_SURPLUS, host};
 
 /// Default bound on concurrent invocations, each of which may wait with some KiB.
 const DEFAULT_MAX_INVOCATIONS: usize = 65_536;
 /// Longest name, as for workers.
 const MAX_NAME_BYTES: usize = 200;
+/// Shortest sample period and send time-out.
+const MIN_PERIOD: Duration = Duration::from_millis(10);
 
 /// A data plane's configuration. Every key may be omitted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -105,16 +107,6 @@ pub struct Limits {
     /// Time-out of connecting to a sandbox; a sandbox beyond it is taken for dead.
     #[serde(with = "model::duration")]
     pub connect_timeout: Duration,
-}
-
-/// An invalid configuration.
-#[derive(Debug, Error, PartialEq, Eq)]
-#[error("{key} {problem}")]
-pub struct ConfigError {
-    /// Path of the key.
-    pub key: &'static str,
-    /// The problem, to be read after the key.
-    pub problem: String,
 }
 
 impl Default for Config {
@@ -236,47 +228,11 @@ impl Config {
         !self.control_planes.iter().all(|address| api::is_loopback(address))
     }
 
-    /// Validates the configuration and returns its balancing policy.
+    /// Returns the balancing policy of functions that configure none.
     ///
     /// # Errors
-    /// Returns the first invalid key.
-    pub fn check(&self) -> Result<&'static Balance, ConfigError> {
-        let fail = |key, problem: &str| Err(ConfigError { key, problem: problem.to_owned() });
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        if self.name.len() > MAX_NAME_BYTES || !self.name.bytes().all(is_plain) {
-            return fail("name", "(--name): expected at most 200 letters, digits, '.', '_' or '-'");
-        }
-        if self.control_planes.is_empty() {
-            return fail("control_planes", "must name at least one");
-        }
-        if !self.control_planes.iter().all(|address| api::is_address(address)) {
-            let problem = "(--control-plane): expected HOST:PORT of a control plane's stream, without http://";
-            return fail("control_planes", problem);
-        }
-        if self.sample_period < Duration::from_millis(10) {
-            return fail("sample_period", "must be at least 10ms");
-        }
-        if self.limits.connect_timeout.is_zero() {
-            return fail("limits.connect_timeout", "must be above 0");
-        }
-        if self.limits.header_timeout.is_zero() {
-            return fail("limits.header_timeout", "must be above 0");
-        }
-        if self.limits.send_timeout < Duration::from_millis(10) {
-            return fail("limits.send_timeout", "must be at least 10ms");
-        }
-        if self.limits.unsent_responses < ByteSize::mib(1) {
-            return fail("limits.unsent_responses", "must be at least 1MiB");
-        }
-        if self.limits.client_idle < Duration::from_secs(1) {
-            return fail("limits.client_idle", "must be at least 1s");
-        }
-        if !(1..=MAX_HEADER_COUNT).contains(&self.limits.header_count) {
-            return fail("limits.header_count", "must be between 1 and 10000");
-        }
-        if !(1024..=MAX_HEADER_BYTES).contains(&self.limits.header_bytes.as_u64()) {
-            return fail("limits.header_bytes", "must be between 1KiB and 16MiB");
-        }
+    /// If no policy has the configured name.
+    pub(crate) fn balance_policy(&self) -> Result<&'static Balance, ConfigError> {
         balance::find(&self.balance).ok_or_else(|| {
             let known: Vec<_> = balance::policies().iter().map(|policy| policy.name).collect();
             ConfigError {
@@ -287,15 +243,54 @@ impl Config {
     }
 }
 
+impl service::Config for Config {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        let name_fits = self.name.len() <= MAX_NAME_BYTES && self.name.bytes().all(is_plain);
+        let problem = "(--name): expected at most 200 letters, digits, '.', '_' or '-'";
+        ConfigError::unless(name_fits, "name", problem)?;
+        ConfigError::unless(!self.control_planes.is_empty(), "control_planes", "must name at least one")?;
+        let are_addresses = self.control_planes.iter().all(|address| api::is_address(address));
+        let problem = "(--control-plane): expected HOST:PORT of a control plane's stream, without http://";
+        ConfigError::unless(are_addresses, "control_planes", problem)?;
+        if let Some(suffix) = self.host_suffix.iter().find(|suffix| !host::is_suffix(suffix)) {
+            let problem = format!("has {suffix:?}, which is no domain in lower case");
+            return Err(ConfigError { key: "host_suffix", problem });
+        }
+        ConfigError::unless(self.sample_period >= MIN_PERIOD, "sample_period", "must be at least 10ms")?;
+        self.limits.validate()?;
+        self.balance_policy().map(drop)
+    }
+}
+
+impl Limits {
+    fn validate(&self) -> Result<(), ConfigError> {
+        ConfigError::unless(!self.connect_timeout.is_zero(), "limits.connect_timeout", "must be above 0")?;
+        ConfigError::unless(!self.header_timeout.is_zero(), "limits.header_timeout", "must be above 0")?;
+        ConfigError::unless(self.send_timeout >= MIN_PERIOD, "limits.send_timeout", "must be at least 10ms")?;
+        let is_enough = self.unsent_responses >= ByteSize::mib(1);
+        ConfigError::unless(is_enough, "limits.unsent_responses", "must be at least 1MiB")?;
+        let is_enough = self.client_idle >= Duration::from_secs(1);
+        ConfigError::unless(is_enough, "limits.client_idle", "must be at least 1s")?;
+        let is_possible = (1..=MAX_HEADER_COUNT).contains(&self.header_count);
+        ConfigError::unless(is_possible, "limits.header_count", "must be between 1 and 10000")?;
+        let is_possible = (1024..=MAX_HEADER_BYTES).contains(&self.header_bytes.as_u64());
+        ConfigError::unless(is_possible, "limits.header_bytes", "must be between 1KiB and 16MiB")
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use service::Config as _;
+
     use super::*;
 
     #[test]
     fn an_empty_table_is_every_default_and_unknown_keys_are_refused() {
         let config: Config = serde_json::from_str("{}").unwrap();
         assert_eq!(config, Config::default());
-        assert_eq!(config.check().unwrap().name, "least-loaded");
+        assert_eq!(config.validate(), Ok(()));
+        assert_eq!(config.balance_policy().unwrap().name, "least-loaded");
         assert_eq!((config.limits.idle_connections(), config.limits.client_connections()), (1024, 2048));
         for unknown in [r#"{"colour": 1}"#, r#"{"limits": {"colour": 1}}"#] {
             let error = serde_json::from_str::<Config>(unknown).unwrap_err().to_string();
@@ -330,7 +325,7 @@ mod tests {
         for (break_it, key) in changes {
             let mut config = Config::default();
             break_it(&mut config);
-            assert_eq!(config.check().unwrap_err().key, key);
+            assert_eq!(config.validate().unwrap_err().key, key);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! The data plane carries invocations from clients to sandboxes and holds their queues.
 //!
-//! [`build`] binds the ports and [`Built::run`] serves. The decisions about one function (queue, slots, grants) are in
+//! [`Service::start`] binds the ports and serves. The decisions about one function (queue, slots, grants) are in
 //! `function`: plain state without I/O, which `function.rs` carries out. `invocation` is the life of one request.
 
 mod admin;
-mod built;
 mod clients;
 mod config;
 mod connection;
 mod download;
+mod error;
 mod frames;
 mod function;
 mod headers;
@@ -23,6 +23,7 @@ mod reports;
 mod running;
 mod sampler;
 mod server;
+mod service;
 mod stream;
 mod table;
 mod target;
@@ -31,5 +32,7 @@ mod upload;
 mod upstream;
 
 pub use admin::http_routes;
-pub use built::{BuildError, Built, RunError, build};
-pub use config::{Config, ConfigError, Limits};
+pub use config::{Config, Limits};
+pub use error::{RunError, StartError};
+
+pub use self::service::{Addresses, Handle, Service};

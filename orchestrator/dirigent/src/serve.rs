@@ -1,4 +1,5 @@
-//! The subcommands that run parts of a cluster, and what all daemons share: configuration, runtime, data directory.
+//! The subcommands that run components of a cluster, and what they share: configuration, runtime, data directory, and the
+//! way from a started component to its end.
 
 pub(crate) mod control_plane;
 mod data_directory;
@@ -9,18 +10,18 @@ mod signals;
 pub(crate) mod up;
 pub(crate) mod worker;
 
-use std::{io, path::PathBuf, thread};
+use std::{error::Error, io, path::PathBuf, thread};
 
 use ::worker::RuntimeKind;
 use anyhow::{Context, anyhow};
 use clap::Args;
-use serde::{Serialize, de::DeserializeOwned};
+use service::{Config, Handle};
 use terminal::{Exit, Reported, UsageError};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    configuration::{self, Loaded},
+    configuration,
     logging::{self, LogFormat},
 };
 
@@ -59,19 +60,47 @@ fn parse_allowed(text: &str) -> Result<String, String> {
 }
 
 impl DaemonOptions {
-    /// The configuration from the file.
-    fn load<T: DeserializeOwned + Default>(&self) -> anyhow::Result<Loaded<T>> {
-        configuration::load(self.config.as_deref()).map_err(UsageError::of)
-    }
-
-    /// Prints `configuration` when that is all that was asked for.
-    fn printed(&self, configuration: &impl Serialize) -> anyhow::Result<bool> {
+    /// The effective configuration: the file's, changed by the options of the command line that `apply` knows. `None`
+    /// when it was to be printed only.
+    ///
+    /// # Errors
+    /// When the file or the result cannot be used. The error names file, line and key.
+    fn load<C: Config>(&self, apply: impl FnOnce(&mut C) -> anyhow::Result<()>) -> anyhow::Result<Option<C>> {
+        let mut loaded = configuration::load::<C>(self.config.as_deref()).map_err(|error| UsageError::of(error))?;
+        apply(&mut loaded.value)?;
+        loaded.value.validate().map_err(|error| UsageError::of(loaded.complaint(error.key, &error.problem)))?;
         if self.print_config {
-            let text = configuration::to_toml(configuration).context("the configuration has no form in TOML")?;
+            let text = configuration::to_toml(&loaded.value).context("the configuration has no form in TOML")?;
             terminal::print(text)?;
+            return Ok(None);
         }
-        Ok(self.print_config)
+        Ok(Some(loaded.value))
     }
+}
+
+/// Sets a key of the configuration if its option was given.
+fn set<T: Clone>(key: &mut T, option: Option<&T>) {
+    if let Some(value) = option {
+        key.clone_from(value);
+    }
+}
+
+/// Runs a component from its start until `shutdown`, which may come while it starts. Errors of a running component begin
+/// with `name`.
+async fn run_until<A, E>(
+    start: impl Future<Output = anyhow::Result<Handle<A, E>>>,
+    name: &'static str,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()>
+where
+    E: Error + Send + Sync + 'static,
+{
+    let handle = tokio::select! {
+        biased;
+        started = start => started?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    Ok(handle.run_until(shutdown).await.context(name)?)
 }
 
 /// Stands for a number of threads.

@@ -3,20 +3,28 @@
 
 mod accept;
 mod admin;
+mod bind;
 mod causes;
 mod clock;
+mod config;
+mod handle;
 mod histogram;
 mod log_limiter;
+mod name;
 mod network;
 mod problem;
 mod route;
 
 pub use accept::AcceptFailures;
 pub use admin::AdminServer;
+pub use bind::{BindError, bind};
 pub use causes::with_causes;
 pub use clock::{Clock, micros};
+pub use config::{Config, ConfigError};
+pub use handle::{Handle, SHUTDOWN_FLUSH_TIMEOUT};
 pub use histogram::Histogram;
 pub use log_limiter::LogLimiter;
+pub use name::default_name;
 pub use network::{ANY_LOOPBACK, Accepted, Datagrams, Duplex, Io, Listener, Network, OsNetwork};
 pub use problem::{invalid_field, problem};
 pub use route::Route;

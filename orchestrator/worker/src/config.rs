@@ -9,7 +9,7 @@ use std::{
 use bytesize::ByteSize;
 use model::NodeSpec;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+use service::ConfigError;
 
 use crate::{
     Cpu,
@@ -93,47 +93,24 @@ pub struct NodeConfig {
     pub memory: Option<ByteSize>,
 }
 
-/// A key of the configuration has a value out of bounds.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{key}: {problem}")]
-pub struct ConfigError {
-    /// The key's path, for example `hollow.nodes`.
-    pub key: &'static str,
-    /// The value if it helps, and the expected ones.
-    pub problem: String,
-}
-
-impl ConfigError {
-    /// The first of `checks` that does not hold; each is its result, its key and its problem.
-    pub(crate) fn first<'a>(checks: impl IntoIterator<Item = (bool, &'static str, &'a str)>) -> Result<(), Self> {
-        match checks.into_iter().find(|(holds, ..)| !holds) {
-            Some((_, key, problem)) => Err(Self { key, problem: problem.to_owned() }),
-            None => Ok(()),
-        }
+impl service::Config for Config {
+    /// Checks every bound, also those of runtimes that are not chosen: a mistake shows before the runtime is changed.
+    fn validate(&self) -> Result<(), ConfigError> {
+        let name_fits = self.name.len() <= MAX_NAME_BYTES
+            && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        let problem = "(--name): expected at most 200 letters, digits, '.', '_' or '-'";
+        ConfigError::unless(name_fits, "name", problem)?;
+        let is_any = !self.control_planes.is_empty();
+        ConfigError::unless(is_any, "control_planes", "expected at least one host:port")?;
+        let are_addresses = self.control_planes.iter().all(|address| api::is_address(address));
+        let problem = "(--control-plane): expected HOST:PORT of a control plane's stream, without http://";
+        ConfigError::unless(are_addresses, "control_planes", problem)?;
+        ConfigError::unless(!self.heartbeat.is_zero(), "heartbeat", "must be above 0")?;
+        RuntimeKind::all().try_for_each(|runtime| (runtime.factory().check)(self))
     }
 }
 
 impl Config {
-    /// Checks every bound, also those of runtimes that are not chosen.
-    ///
-    /// # Errors
-    /// The first key out of bounds.
-    pub fn check(&self) -> Result<(), ConfigError> {
-        let name_fits = self.name.len() <= MAX_NAME_BYTES
-            && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        ConfigError::first([
-            (name_fits, "name", "(--name): expected at most 200 letters, digits, '.', '_' or '-'"),
-            (!self.control_planes.is_empty(), "control_planes", "expected at least one host:port"),
-            (
-                self.control_planes.iter().all(|address| api::is_address(address)),
-                "control_planes",
-                "(--control-plane): expected HOST:PORT of a control plane's stream, without http://",
-            ),
-            (!self.heartbeat.is_zero(), "heartbeat", "must be above 0"),
-        ])?;
-        RuntimeKind::all().try_for_each(|runtime| (runtime.factory().check)(self))
-    }
-
     /// The nodes of this worker, in the order in which commands count them.
     #[must_use]
     pub fn nodes(&self) -> Vec<NodeSpec> {
@@ -151,6 +128,7 @@ mod tests {
     use std::net::IpAddr;
 
     use model::Resources;
+    use service::Config as _;
 
     use super::*;
 
@@ -183,7 +161,7 @@ mod tests {
         for (change, key) in changes {
             let mut config = Config { name: "w".to_owned(), ..Config::default() };
             change(&mut config);
-            assert_eq!(config.check().unwrap_err().key, key);
+            assert_eq!(config.validate().unwrap_err().key, key);
         }
         for unknown in ["colour = 1", "[node]\ncolour = 1"] {
             assert!(toml::from_str::<Config>(unknown).unwrap_err().to_string().contains("colour"), "{unknown}");

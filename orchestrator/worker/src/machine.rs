@@ -1,4 +1,4 @@
-//! The name and the resources of this machine: the defaults of a worker and its node.
+//! The resources of this machine: the defaults of a worker's node.
 
 use std::fs;
 
@@ -8,14 +8,6 @@ use crate::{Config, config::mib};
 
 /// Assumed if the system does not report its memory.
 const FALLBACK_MEMORY_MIB: u64 = 1024;
-
-/// The name of a worker without a configured one: the host's name and the port of the admin API.
-pub(crate) fn worker_name(port: u16) -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    // The port distinguishes the workers of one host, as their names must be unique in the cluster.
-    let name = if name.trim().is_empty() { "worker" } else { name.trim() };
-    format!("{name}-{port}")
-}
 
 /// The one node of a worker whose sandboxes run on this machine, named like the worker.
 pub(crate) fn node(config: &Config) -> NodeSpec {
@@ -50,8 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_machine_has_a_name_and_resources() {
-        assert!(worker_name(10_015).ends_with("-10015") && worker_name(1).len() > 2);
+    fn the_machine_has_resources() {
         let capacity = capacity();
         assert!(capacity.cpu_millicores >= 1000 && capacity.memory_mib > 0, "{capacity:?}");
         assert_eq!(total_mib("MemTotal:       24576000 kB\nMemFree: 1 kB\n"), Some(24_000));

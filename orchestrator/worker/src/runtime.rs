@@ -13,7 +13,9 @@ use service::Network;
 use thiserror::Error;
 
 pub(crate) use self::interface::{CreatedSandbox, CreationFailure, CreationRequest, Output, Progress, Runtime, Task};
-use crate::{Config, ConfigError};
+use service::ConfigError;
+
+use crate::Config;
 
 /// The table, one line for each runtime: its name, which is also the name of its section in a worker's configuration;
 /// the type of that section; and its factory. The first one is the default.
@@ -135,7 +137,7 @@ impl FromStr for RuntimeKind {
 
     fn from_str(text: &str) -> Result<Self, ConfigError> {
         Self::all().find(|runtime| runtime.name() == text).ok_or_else(|| {
-            let problem = format!("{text:?}: expected {}", NAMES.join(" or "));
+            let problem = format!("is {text:?}, expected {}", NAMES.join(" or "));
             ConfigError { key: "runtime", problem }
         })
     }
@@ -171,9 +173,9 @@ mod tests {
             let mut config: Config = toml::from_str(EXAMPLE).unwrap();
             (config.runtime, config.admin) = (kind, service::ANY_LOOPBACK);
             config.data_dir = data_dir.path().to_owned();
-            config.check().unwrap();
-            let built = crate::build(config, Arc::new(service::OsNetwork)).await;
-            assert!(built.is_ok(), "{kind}: {:?}", built.err());
+            service::Config::validate(&config).unwrap();
+            let started = crate::Service::start(config, Arc::new(service::OsNetwork)).await;
+            assert!(started.is_ok(), "{kind}: {:?}", started.err());
         }
     }
 

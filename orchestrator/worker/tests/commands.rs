@@ -230,11 +230,13 @@ async fn an_admin_port_in_use_and_an_invalid_configuration_are_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let _holder = std::net::TcpListener::bind(taken).unwrap();
     let config = worker::Config { admin: taken, ..worker::Config::default() };
-    let error = worker::build(config, std::sync::Arc::new(service::OsNetwork)).await.err().unwrap().to_string();
+    let error =
+        worker::Service::start(config, std::sync::Arc::new(service::OsNetwork)).await.err().unwrap().to_string();
     assert!(error.contains(&taken.to_string()), "{error}");
     let config = worker::Config { control_planes: vec![], ..worker::Config::default() };
-    let error = worker::build(config, std::sync::Arc::new(service::OsNetwork)).await.err().unwrap();
-    assert!(format!("{error}: {}", std::error::Error::source(&error).unwrap()).contains("control_planes"));
+    let error =
+        worker::Service::start(config, std::sync::Arc::new(service::OsNetwork)).await.err().unwrap().to_string();
+    assert!(error.contains("control_planes"), "{error}");
 }
 
 /// Thousands of creations and deletions. `--nocapture` prints the cost; the bound is far above it and catches only

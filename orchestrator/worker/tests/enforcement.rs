@@ -52,7 +52,7 @@ fn config_with_address(folder: &Path, address: &str) -> worker::Config {
 #[tokio::test(start_paused = true)]
 async fn a_missing_interface_is_refused_after_some_seconds() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = worker::build(config_with_address(folder.path(), "nosuch0"), Arc::new(service::OsNetwork));
+    let refused = worker::Service::start(config_with_address(folder.path(), "nosuch0"), Arc::new(service::OsNetwork));
     let refused = timeout(Duration::from_secs(11), refused).await.expect("the wait for it is bounded");
     let refused = refused.err().unwrap();
     let source = std::error::Error::source(&refused).unwrap().to_string();
@@ -74,11 +74,13 @@ fn a_worker_whose_address_appears_a_moment_later_starts_root() {
         runtime.block_on(async {
             for (address, comes) in [("lo", "link set lo up"), ("10.0.0.5", "address add 10.0.0.5/32 dev lo")] {
                 let folder = tempfile::tempdir().unwrap();
-                let mut built =
-                    Box::pin(worker::build(config_with_address(folder.path(), address), Arc::new(service::OsNetwork)));
-                assert!(poll_immediate(&mut built).await.is_none(), "{address}: it waits");
+                let mut started = Box::pin(worker::Service::start(
+                    config_with_address(folder.path(), address),
+                    Arc::new(service::OsNetwork),
+                ));
+                assert!(poll_immediate(&mut started).await.is_none(), "{address}: it waits");
                 assert!(Command::new("ip").args(comes.split(' ')).status().unwrap().success());
-                timeout(sim::WAIT_TIMEOUT, built).await.unwrap().unwrap();
+                timeout(sim::WAIT_TIMEOUT, started).await.unwrap().unwrap();
             }
         });
     });
@@ -137,12 +139,12 @@ async fn a_user_that_cannot_reach_its_working_directories_is_refused_at_the_star
     let mut config = worker::Config { data_dir: folder.path().join("below"), ..worker::Config::default() };
     config.admin = service::ANY_LOOPBACK;
     config.process.user = Some("65534".parse().unwrap());
-    let refused = worker::build(config.clone(), Arc::new(service::OsNetwork)).await.err().unwrap();
+    let refused = worker::Service::start(config.clone(), Arc::new(service::OsNetwork)).await.err().unwrap();
     let source = std::error::Error::source(&refused).unwrap().to_string();
     let names = ["process.user", "--sandbox-user", "65534:65534", &format!("enter {},", folder.path().display())];
     assert!(names.iter().all(|name| source.contains(name)), "{source}");
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
-    worker::build(config.clone(), Arc::new(service::OsNetwork)).await.unwrap();
+    worker::Service::start(config.clone(), Arc::new(service::OsNetwork)).await.unwrap();
     let left: Vec<_> = fs::read_dir(config.data_dir.join("sandboxes")).unwrap().collect();
     assert!(left.is_empty(), "the tried directory is removed: {left:?}");
 }
@@ -215,7 +217,7 @@ async fn a_control_group_enforces_the_memory_limit_if_one_can_be_made() {
     let mut config = worker::Config { data_dir: folder.path().to_owned(), ..worker::Config::default() };
     config.admin = service::ANY_LOOPBACK;
     config.process.memory_control = MemoryControl::Cgroup;
-    if let Err(error) = worker::build(config, Arc::new(service::OsNetwork)).await {
+    if let Err(error) = worker::Service::start(config, Arc::new(service::OsNetwork)).await {
         let why = std::error::Error::source(&error).map_or_else(String::new, ToString::to_string);
         return programs::say_skipped("a_control_group_enforces_the_memory_limit_if_one_can_be_made", &why);
     }

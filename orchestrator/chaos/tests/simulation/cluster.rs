@@ -4,7 +4,6 @@ use std::{future::pending, net::SocketAddr, sync::Arc, time::Duration};
 
 use control_plane::MemoryStore;
 use service::Network;
-use tokio_util::sync::CancellationToken;
 use turmoil::Sim;
 
 use super::{
@@ -70,13 +69,15 @@ impl Cluster {
 
     async fn run(&self, host: Host, store: MemoryStore) -> turmoil::Result {
         let network: Arc<dyn Network> = Arc::new(SimulatedNetwork::new(host, self.event_log.clone()));
-        let never = CancellationToken::new();
         match host {
             Host::ControlPlane => {
-                control_plane::build(self.control_plane(), network, Box::new(store)).await?.run(never).await?;
+                let store = Box::new(store);
+                control_plane::Service::start(self.control_plane(), network, store).await?.stopped().await?;
             }
-            Host::DataPlane(_) => data_plane::build(self.data_plane(host), network).await?.run(never).await?,
-            Host::Worker(_) => worker::build(self.worker(host)?, network).await?.run(never).await?,
+            Host::DataPlane(_) => {
+                data_plane::Service::start(self.data_plane(host), network).await?.stopped().await?;
+            }
+            Host::Worker(_) => worker::Service::start(self.worker(host)?, network).await?.stopped().await?,
             Host::Client(_) | Host::Operator => {}
         }
         Ok(())

@@ -12,15 +12,14 @@ mod top;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use api::{CLUSTER_TOKEN_FILE, Token};
-use control_plane::{Config, RedbStore, RunError, build};
+use control_plane::{Addresses, Config, Handle, RedbStore, Service};
 use http_body_util::{BodyExt, Full};
 use hyper::{Request, body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use service::{ANY_LOOPBACK, OsNetwork};
 use sim::StreamPort;
-use tokio::{net::TcpStream, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
+use tokio::net::TcpStream;
 
 /// A running control plane.
 struct Running {
@@ -28,8 +27,7 @@ struct Running {
     http: String,
     /// What opens it for writing.
     token: String,
-    shutdown: CancellationToken,
-    ended: JoinHandle<Result<(), RunError>>,
+    handle: Handle,
 }
 
 impl Running {
@@ -41,18 +39,17 @@ impl Running {
         let config = Config { stream: ANY_LOOPBACK, http: ANY_LOOPBACK, ..config };
         let data_dir = config.data_dir.clone();
         let store = Box::new(RedbStore::open(&config.data_dir).unwrap());
-        let built = build(config, Arc::new(OsNetwork), store).await.unwrap();
-        let (address, http) = (built.stream_address().to_string(), built.http_address().to_string());
-        let stream = StreamPort { address, token: Token::read(&data_dir.join(CLUSTER_TOKEN_FILE)).ok() };
-        let shutdown = CancellationToken::new();
-        let ended = tokio::spawn(built.run(shutdown.clone()));
+        let handle = Service::start(config, Arc::new(OsNetwork), store).await.unwrap();
+        let Addresses { stream, http } = *handle.addresses();
+        let token = Token::read(&data_dir.join(CLUSTER_TOKEN_FILE)).ok();
+        let stream = StreamPort { address: stream.to_string(), token };
         let token = std::fs::read_to_string(data_dir.join("token")).unwrap_or_default().trim().to_owned();
-        Self { stream, http, token, shutdown, ended }
+        Self { stream, http: http.to_string(), token, handle }
     }
 
     async fn stop(self) {
-        self.shutdown.cancel();
-        self.ended.await.unwrap().unwrap();
+        self.handle.shutdown();
+        self.handle.stopped().await.unwrap();
     }
 
     /// Status and body of one request of an operator.

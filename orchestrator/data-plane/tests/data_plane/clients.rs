@@ -69,7 +69,7 @@ async fn partial_requests_do_not_delay_a_shutdown() {
     session.ack(1, |ack| ack.slots == 1).await;
     let _half = [connect(&world, HALF_A_HEAD).await, connect(&world, HALF_A_FRAME).await];
     assert_eq!(get(world.data_plane, "f", "/").await.status, 200, "the others have been accepted");
-    world.shutdown.cancel();
+    world.shut_down();
     session.ack(1, |ack| ack.slots == 0).await;
     session.close();
     world.ended().await;
@@ -98,7 +98,7 @@ async fn unread_responses_do_not_delay_a_shutdown() {
     for _ in 0..50 {
         responses.push(fetch(&refused, "nobody", "/").await);
     }
-    world.shutdown.cancel();
+    world.shut_down();
     session.ack(1, |ack| ack.slots == 0).await;
     session.close();
     world.ended().await;

@@ -56,7 +56,7 @@ async fn unread_refusals_hold_no_connection_and_no_shutdown_whatever_else_is_sen
 
     let (last, _connected) = pinging(&world).await;
     let _refusal = fetch(&last, "nobody", "/").await;
-    world.shutdown.cancel();
+    world.shut_down();
     session.close();
     world.ended().await;
 }

@@ -112,7 +112,7 @@ async fn at_shutdown_running_invocations_end_others_are_refused_and_all_slots_ar
     let (response, _connection) = {
         let running = tokio::spawn(open(world.data_plane, request("f", "/hold")));
         sandbox.running(1).await;
-        world.shutdown.cancel();
+        world.shut_down();
         let refused = async {
             loop {
                 let response = get(world.data_plane, "f", "/").await;

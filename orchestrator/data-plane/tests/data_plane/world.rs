@@ -3,14 +3,10 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use api::wire;
-use data_plane::{Config, build};
+use data_plane::{Addresses, Config, Handle, Service};
 use service::{ANY_LOOPBACK, Network, OsNetwork};
 use sim::{ControlPlane, DataPlaneStream, WAIT_TIMEOUT};
-use tokio::{
-    task::JoinHandle,
-    time::{interval, timeout},
-};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{interval, timeout};
 
 use super::sandbox::Sandbox;
 
@@ -19,8 +15,8 @@ pub(crate) struct World {
     pub(crate) control_plane: ControlPlane,
     pub(crate) data_plane: SocketAddr,
     pub(crate) admin: SocketAddr,
-    pub(crate) shutdown: CancellationToken,
-    run: Option<JoinHandle<()>>,
+    /// `None` once [`World::ended`] has waited for its end.
+    handle: Option<Handle>,
 }
 
 impl World {
@@ -45,12 +41,9 @@ impl World {
             ..Config::default()
         };
         change(&mut config);
-        let built = build(config, network).await.unwrap();
-        let (data_plane, admin) = (built.invoke_address(), built.admin_address());
-        let shutdown = CancellationToken::new();
-        let token = shutdown.clone();
-        let run = Some(tokio::spawn(async move { built.run(token).await.unwrap() }));
-        Self { control_plane, data_plane, admin, shutdown, run }
+        let handle = Service::start(config, network).await.unwrap();
+        let Addresses { invoke, admin } = *handle.addresses();
+        Self { control_plane, data_plane: invoke, admin, handle: Some(handle) }
     }
 
     /// Accepts its stream with a snapshot of `functions`.
@@ -61,18 +54,15 @@ impl World {
         session
     }
 
+    /// Begins the shutdown of the data plane.
+    pub(crate) fn shut_down(&self) {
+        self.handle.as_ref().unwrap().shutdown();
+    }
+
     /// Waits until the data plane has shut down.
     pub(crate) async fn ended(&mut self) {
-        let run = self.run.take().unwrap();
-        timeout(WAIT_TIMEOUT, run).await.expect("the data plane ends").unwrap();
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(run) = &self.run {
-            run.abort();
-        }
+        let stopped = self.handle.take().unwrap().stopped();
+        timeout(WAIT_TIMEOUT, stopped).await.expect("the data plane ends").unwrap();
     }
 }
 

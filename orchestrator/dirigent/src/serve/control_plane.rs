@@ -1,4 +1,4 @@
-//! `control-plane`: the part that decides, with its command log in the data directory.
+//! `control-plane`: the component that decides, with its command log in the data directory.
 
 use std::{
     net::SocketAddr,
@@ -6,16 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
 use clap::Args;
-use control_plane::{BuildError, Built, Config, RedbStore};
-use service::{Network, OsNetwork};
-use terminal::UsageError;
+use control_plane::{Addresses, Config, Handle, RedbStore, Service, StartError};
+use service::{BindError, Network, OsNetwork};
 
 use super::{
     DaemonOptions,
     data_directory::{DataDirectory, Others},
     port_options::PortOptions,
+    set,
 };
 use crate::{logging::LogFormat, option_values};
 
@@ -51,24 +50,28 @@ pub(crate) struct Arguments {
     form: bool,
 }
 
+impl Arguments {
+    fn apply(&self, config: &mut Config) {
+        set(&mut config.stream, self.stream.as_ref());
+        set(&mut config.http, self.http.as_ref());
+        set(&mut config.data_dir, self.data_dir.as_ref());
+        config.record = self.record.clone().or(config.record.take());
+        config.auth &= !self.no_auth;
+        config.form |= self.form;
+    }
+}
+
 /// Runs a control plane until a signal ends it.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result<()> {
-    let loaded = arguments.daemon.load::<Config>()?;
-    let mut config = loaded.value.clone();
-    config.stream = arguments.stream.unwrap_or(config.stream);
-    config.http = arguments.http.unwrap_or(config.http);
-    config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
-    config.record = arguments.record.or(config.record);
-    config.auth &= !arguments.no_auth;
-    config.form |= arguments.form;
-    config.check().map_err(|error| UsageError::of(loaded.complaint(error.key, &error.problem)))?;
-    if arguments.daemon.printed(&config)? {
-        return Ok(());
-    }
+    let config = arguments.daemon.load(|config| {
+        arguments.apply(config);
+        Ok(())
+    })?;
+    let Some(config) = config else { return Ok(()) };
     super::run(config.threads, log_format, async |process| {
         let directory = open(&config.data_dir)?;
-        let built = build(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory).await?;
-        built.run(process.shutdown).await.context("control plane")
+        let start = start(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory);
+        super::run_until(start, "control plane", process.shutdown).await
     })
 }
 
@@ -80,23 +83,22 @@ pub(super) fn open(data_dir: &Path) -> anyhow::Result<DataDirectory> {
     DataDirectory::open(data_dir, "control-plane", Others::Nothing)
 }
 
-/// Binds a control plane and announces its ports in `directory`, which is that of its configuration.
+/// Starts a control plane and announces its ports in `directory`, which is that of its configuration.
 ///
 /// # Errors
 /// When its log cannot be opened, an address not bound, or the ports file not written.
-pub(super) async fn build(
+pub(super) async fn start(
     config: Config,
     network: Arc<dyn Network>,
     options: PortOptions,
     directory: &DataDirectory,
-) -> anyhow::Result<Built> {
+) -> anyhow::Result<Handle> {
     let store = RedbStore::open(&config.data_dir)?;
-    let built = control_plane::build(config, network, Box::new(store)).await;
-    let built = built.map_err(|error| {
-        let key = if let BuildError::Bind { key, .. } = error { Some(key) } else { None };
+    let handle = Service::start(config, network, Box::new(store)).await.map_err(|error| {
+        let key = if let StartError::Bind(BindError { key, .. }) = error { Some(key) } else { None };
         options.explain("control plane", error, key)
     })?;
-    let addresses = [("stream", built.stream_address()), ("http", built.http_address())];
-    directory.announce("control plane", &addresses.into())?;
-    Ok(built)
+    let Addresses { stream, http } = *handle.addresses();
+    directory.announce("control plane", &[("stream", stream), ("http", http)].into())?;
+    Ok(handle)
 }

@@ -1,4 +1,4 @@
-//! `data-plane`: the part that carries invocations to sandboxes.
+//! `data-plane`: the component that carries invocations to sandboxes.
 
 use std::{
     net::SocketAddr,
@@ -6,16 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
 use clap::Args;
-use data_plane::{BuildError, Built, Config};
-use service::{Network, OsNetwork};
-use terminal::UsageError;
+use data_plane::{Addresses, Config, Handle, Service, StartError};
+use service::{BindError, Network, OsNetwork};
 
 use super::{
     DaemonOptions,
     data_directory::{DataDirectory, Others},
     port_options::PortOptions,
+    set,
 };
 use crate::{client::token, logging::LogFormat, option_values};
 
@@ -51,28 +50,32 @@ pub(crate) struct Arguments {
     data_dir: Option<PathBuf>,
 }
 
+impl Arguments {
+    fn apply(&self, config: &mut Config) {
+        set(&mut config.name, self.name.as_ref());
+        set(&mut config.invoke, self.invoke.as_ref());
+        set(&mut config.admin, self.admin.as_ref());
+        set(&mut config.data_dir, self.data_dir.as_ref());
+        config.token_file = self.token_file.clone().or(config.token_file.take());
+        if !self.control_plane.is_empty() {
+            config.control_planes.clone_from(&self.control_plane);
+        }
+    }
+}
+
 /// Runs a data plane until a signal ends it.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result<()> {
-    let loaded = arguments.daemon.load::<Config>()?;
-    let mut config = loaded.value.clone();
-    config.name = arguments.name.unwrap_or(config.name);
-    config.invoke = arguments.invoke.unwrap_or(config.invoke);
-    config.admin = arguments.admin.unwrap_or(config.admin);
-    config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
-    config.token_file = arguments.token_file.or(config.token_file);
-    if !arguments.control_plane.is_empty() {
-        config.control_planes = arguments.control_plane;
-    }
-    config.check().map_err(|error| UsageError::of(loaded.complaint(error.key, &error.problem)))?;
-    if arguments.daemon.printed(&config)? {
-        return Ok(());
-    }
+    let config = arguments.daemon.load(|config| {
+        arguments.apply(config);
+        Ok(())
+    })?;
+    let Some(mut config) = config else { return Ok(()) };
     config.token_file = config.token_file.or_else(|| token::cluster_token(&config.control_planes));
     super::run(config.threads, log_format, async |process| {
         limit_descriptors(&mut config, process.descriptors);
         let directory = open(&config.data_dir)?;
-        let built = build(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory).await?;
-        built.run(process.shutdown).await.context("data plane")
+        let start = start(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory);
+        super::run_until(start, "data plane", process.shutdown).await
     })
 }
 
@@ -90,21 +93,21 @@ pub(super) fn open(data_dir: &Path) -> anyhow::Result<DataDirectory> {
     DataDirectory::open(data_dir, "data-plane", Others::Nothing)
 }
 
-/// Binds a data plane and announces its ports in `directory`, which is that of its configuration.
+/// Starts a data plane and announces its ports in `directory`, which is that of its configuration.
 ///
 /// # Errors
 /// When an address cannot be bound, or the ports file not written.
-pub(super) async fn build(
+pub(super) async fn start(
     config: Config,
     network: Arc<dyn Network>,
     options: PortOptions,
     directory: &DataDirectory,
-) -> anyhow::Result<Built> {
-    let built = data_plane::build(config, network).await.map_err(|error| {
-        let key = if let BuildError::Bind { key, .. } = error { Some(key) } else { None };
+) -> anyhow::Result<Handle> {
+    let handle = Service::start(config, network).await.map_err(|error| {
+        let key = if let StartError::Bind(BindError { key, .. }) = error { Some(key) } else { None };
         options.explain("data plane", error, key)
     })?;
-    let addresses = [("invoke", built.invoke_address()), ("admin", built.admin_address())];
-    directory.announce("data plane", &addresses.into())?;
-    Ok(built)
+    let Addresses { invoke, admin } = *handle.addresses();
+    directory.announce("data plane", &[("invoke", invoke), ("admin", admin)].into())?;
+    Ok(handle)
 }

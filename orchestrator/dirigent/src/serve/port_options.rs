@@ -1,4 +1,4 @@
-//! The options that name the ports of a part: they help when one cannot be listened on.
+//! The options that name the ports of a component, for the error when one cannot be listened on.
 
 use std::error::Error;
 
@@ -14,8 +14,9 @@ pub(super) enum PortOptions {
 }
 
 impl PortOptions {
-    /// Says why `part` cannot be built; where it cannot listen on its address for `key`, also what names another.
-    pub(super) fn explain<E>(self, part: &str, error: E, key: Option<&str>) -> anyhow::Error
+    /// Returns the error of a `component` that cannot start. If it cannot listen on its address for `key`, the error names
+    /// the option that sets another one.
+    pub(super) fn explain<E>(self, component: &str, error: E, key: Option<&str>) -> anyhow::Error
     where
         E: Error + Send + Sync + 'static,
     {
@@ -23,10 +24,10 @@ impl PortOptions {
             (_, None) => String::new(),
             (Self::Daemon, Some(key)) => format!("; --{key} names another address, and port 0 takes any free one"),
             // There, each worker has its own port, in addition to the data plane's.
-            (Self::Up, Some("admin")) if part == "worker" => remedy_of_up("worker"),
+            (Self::Up, Some("admin")) if component == "worker" => remedy_of_up("worker"),
             (Self::Up, Some(key)) => remedy_of_up(key),
         };
-        anyhow!("{part}: {:#}{remedy}", anyhow::Error::new(error))
+        anyhow!("{component}: {:#}{remedy}", anyhow::Error::new(error))
     }
 }
 

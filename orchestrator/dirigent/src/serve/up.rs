@@ -1,6 +1,7 @@
 //! `up`: a whole cluster in one process on loopback, from the same code as the separate daemons.
 
 use std::{
+    error::Error,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::Arc,
@@ -9,7 +10,7 @@ use std::{
 use ::worker::{RuntimeKind, SandboxUser};
 use anyhow::{Context, anyhow};
 use clap::Args;
-use service::{Network, OsNetwork};
+use service::{Handle, Network, OsNetwork};
 use terminal::UsageError;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -51,8 +52,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "UID[:GID]")]
     sandbox_user: Option<SandboxUser>,
 
-    /// Directory of what the parts keep, one folder each, and of ports.json; the token that
-    /// operators show is in its folder control-plane
+    /// Directory of the components' data, one folder each, and of ports.json; the token of operators is in its folder
+    /// control-plane
     #[arg(long, default_value = "dirigent-data", value_name = "DIR")]
     data_dir: PathBuf,
 
@@ -100,13 +101,22 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
     nth_port(arguments.worker_port, arguments.workers - 1).map_err(UsageError::of)?;
     super::run(super::HALF_OF_THE_CORES, log_format, async |process| {
         let directory = DataDirectory::open(&arguments.data_dir, "up", Others::PassThrough)?;
-        let cluster = build(&arguments, process.descriptors, Arc::new(OsNetwork)).await?;
-        directory.announce("cluster", &cluster.ports)?;
-        cluster.run(process.shutdown).await
+        let directories = Directories::open(&arguments.data_dir, arguments.workers)?;
+        let mut cluster = Cluster::default();
+        let started = match cluster.start(&arguments, process.descriptors, &directories).await {
+            Ok(ports) => directory.announce("cluster", &ports),
+            Err(error) => Err(error),
+        };
+        if started.is_err() {
+            // Components that have started may have sandboxes already.
+            process.shutdown.cancel();
+        }
+        let stopped = cluster.run(process.shutdown).await;
+        Ok(started.and(stopped)?)
     })
 }
 
-/// The data directories of the parts, all of them locked.
+/// The data directories of the components, all of them locked.
 struct Directories {
     control_plane: DataDirectory,
     data_plane: DataDirectory,
@@ -137,73 +147,8 @@ fn worker_name(index: u16) -> String {
     format!("worker-{}", u32::from(index) + 1)
 }
 
-/// The parts, bound and not yet serving.
-struct Cluster {
-    control_plane: ::control_plane::Built,
-    data_plane: ::data_plane::Built,
-    workers: Vec<::worker::Built>,
-    ports: Ports,
-    directories: Directories,
-}
-
-async fn build(arguments: &Arguments, descriptors: usize, network: Arc<dyn Network>) -> anyhow::Result<Cluster> {
-    let directories = Directories::open(&arguments.data_dir, arguments.workers)?;
-    let folder = |name: &str| arguments.data_dir.join(name);
-    let config = ::control_plane::Config {
-        stream: loopback(arguments.stream_port),
-        http: loopback(arguments.http_port),
-        data_dir: folder(CONTROL_PLANE),
-        auth: !arguments.no_auth,
-        form: arguments.form,
-        ..::control_plane::Config::default()
-    };
-    let locked = &directories.control_plane;
-    let control_plane = control_plane::build(config, network.clone(), PortOptions::Up, locked).await?;
-    let token_file = (!arguments.no_auth).then(|| folder(CONTROL_PLANE).join(api::CLUSTER_TOKEN_FILE));
-    let leader = vec![control_plane.stream_address().to_string()];
-
-    let mut config = ::data_plane::Config {
-        name: DATA_PLANE.to_owned(),
-        control_planes: leader.clone(),
-        invoke: loopback(arguments.invoke_port),
-        admin: loopback(arguments.admin_port),
-        data_dir: folder(DATA_PLANE),
-        token_file: token_file.clone(),
-        ..::data_plane::Config::default()
-    };
-    // Here the sandboxes' ends of the connections may be in this process too.
-    data_plane::limit_descriptors(&mut config, descriptors / 2);
-    let locked = &directories.data_plane;
-    let data_plane = data_plane::build(config, network.clone(), PortOptions::Up, locked).await?;
-
-    let mut workers = Vec::new();
-    for (index, locked) in (0..arguments.workers).zip(&directories.workers) {
-        let name = worker_name(index);
-        let mut process = ::worker::ProcessConfig { user: arguments.sandbox_user, ..Default::default() };
-        process.images.extend(arguments.allow_image.iter().cloned());
-        let config = ::worker::Config {
-            process,
-            control_planes: leader.clone(),
-            runtime: arguments.runtime,
-            admin: loopback(nth_port(arguments.worker_port, index)?),
-            data_dir: folder(&name),
-            token_file: token_file.clone(),
-            name,
-            ..::worker::Config::default()
-        };
-        workers.push(worker::build(config, network.clone(), PortOptions::Up, locked).await?);
-    }
-    let ports = [
-        ("stream", control_plane.stream_address()),
-        ("http", control_plane.http_address()),
-        ("invoke", data_plane.invoke_address()),
-        ("admin", data_plane.admin_address()),
-    ];
-    Ok(Cluster { control_plane, data_plane, workers, ports: ports.into(), directories })
-}
-
-/// In which order the parts end: invocations finish while their sandboxes still run, and sandboxes end while the
-/// control plane still hears of it.
+/// The order in which components end: invocations finish while their sandboxes still run, and sandboxes end while the
+/// control plane still receives their reports.
 #[derive(Clone, Copy)]
 enum Stage {
     Invocations,
@@ -213,45 +158,129 @@ enum Stage {
 
 const STAGES: [Stage; 3] = [Stage::Invocations, Stage::Sandboxes, Stage::Decisions];
 
+/// The components that have started.
+#[derive(Default)]
+struct Cluster {
+    components: JoinSet<(Stage, anyhow::Result<()>)>,
+    /// Components of each stage that have not ended.
+    running: [usize; STAGES.len()],
+    /// Shuts down the components of each stage.
+    shutdowns: [CancellationToken; STAGES.len()],
+}
+
 impl Cluster {
-    /// Runs every part until `shutdown`, or until one of them ends by itself, which ends the others too.
-    async fn run(self, shutdown: CancellationToken) -> anyhow::Result<()> {
-        let _directories = self.directories;
-        let ends = STAGES.map(|_| CancellationToken::new());
-        let mut running = [1, self.workers.len(), 1];
-        let mut parts = JoinSet::new();
-        let end = ends[Stage::Decisions as usize].clone();
-        parts.spawn(async move { (Stage::Decisions, self.control_plane.run(end).await.context("control plane")) });
-        let end = ends[Stage::Invocations as usize].clone();
-        parts.spawn(async move { (Stage::Invocations, self.data_plane.run(end).await.context("data plane")) });
-        for built in self.workers {
-            let end = ends[Stage::Sandboxes as usize].clone();
-            parts.spawn(async move { (Stage::Sandboxes, built.run(end).await.context("worker")) });
+    /// Starts every component, and returns the ports of control plane and data plane.
+    async fn start(
+        &mut self,
+        arguments: &Arguments,
+        descriptors: usize,
+        directories: &Directories,
+    ) -> anyhow::Result<Ports> {
+        let network: Arc<dyn Network> = Arc::new(OsNetwork);
+        let config = control_plane_config(arguments);
+        let locked = &directories.control_plane;
+        let handle = control_plane::start(config, network.clone(), PortOptions::Up, locked).await?;
+        let ::control_plane::Addresses { stream, http } = *handle.addresses();
+        self.add(Stage::Decisions, "control plane", handle);
+
+        let mut config = data_plane_config(arguments, stream);
+        // Here the sandboxes' ends of the connections may be in this process too.
+        data_plane::limit_descriptors(&mut config, descriptors / 2);
+        let locked = &directories.data_plane;
+        let handle = data_plane::start(config, network.clone(), PortOptions::Up, locked).await?;
+        let ::data_plane::Addresses { invoke, admin } = *handle.addresses();
+        self.add(Stage::Invocations, "data plane", handle);
+
+        for (index, locked) in (0..arguments.workers).zip(&directories.workers) {
+            let config = worker_config(arguments, stream, index)?;
+            let handle = worker::start(config, network.clone(), PortOptions::Up, locked).await?;
+            self.add(Stage::Sandboxes, "worker", handle);
         }
+        Ok([("stream", stream), ("http", http), ("invoke", invoke), ("admin", admin)].into())
+    }
+
+    /// Adds a component. Its errors begin with `name`.
+    fn add<A, E>(&mut self, stage: Stage, name: &'static str, handle: Handle<A, E>)
+    where
+        A: Send + 'static,
+        E: Error + Send + Sync + 'static,
+    {
+        self.running[stage as usize] += 1;
+        let shutdown = self.shutdowns[stage as usize].clone();
+        self.components.spawn(async move { (stage, handle.run_until(shutdown).await.context(name)) });
+    }
+
+    /// Runs every component until `shutdown`, or until one of them ends by itself, which ends the others too.
+    async fn run(mut self, shutdown: CancellationToken) -> anyhow::Result<()> {
         let mut first_failure = None;
-        let mut ending = false;
+        let mut is_ending = false;
         loop {
             tokio::select! {
                 biased;
-                () = shutdown.cancelled(), if !ending => {}
-                joined = parts.join_next() => {
+                () = shutdown.cancelled(), if !is_ending => {}
+                joined = self.components.join_next() => {
                     let Some(joined) = joined else { break };
-                    let (stage, outcome) = joined.context("a part panicked")?;
-                    running[stage as usize] -= 1;
-                    let outcome = if ending { outcome } else { outcome.and(Err(anyhow!("a part ended by itself"))) };
+                    let (stage, outcome) = joined.context("a component panicked")?;
+                    self.running[stage as usize] -= 1;
+                    let outcome =
+                        if is_ending { outcome } else { outcome.and(Err(anyhow!("a component ended by itself"))) };
                     first_failure = first_failure.or(outcome.err());
                 }
             }
-            ending = true;
+            is_ending = true;
             for stage in STAGES {
-                ends[stage as usize].cancel();
-                if running[stage as usize] > 0 {
+                self.shutdowns[stage as usize].cancel();
+                if self.running[stage as usize] > 0 {
                     break;
                 }
             }
         }
         first_failure.map_or(Ok(()), Err)
     }
+}
+
+fn control_plane_config(arguments: &Arguments) -> ::control_plane::Config {
+    ::control_plane::Config {
+        stream: loopback(arguments.stream_port),
+        http: loopback(arguments.http_port),
+        data_dir: arguments.data_dir.join(CONTROL_PLANE),
+        auth: !arguments.no_auth,
+        form: arguments.form,
+        ..::control_plane::Config::default()
+    }
+}
+
+fn data_plane_config(arguments: &Arguments, stream: SocketAddr) -> ::data_plane::Config {
+    ::data_plane::Config {
+        name: DATA_PLANE.to_owned(),
+        control_planes: vec![stream.to_string()],
+        invoke: loopback(arguments.invoke_port),
+        admin: loopback(arguments.admin_port),
+        data_dir: arguments.data_dir.join(DATA_PLANE),
+        token_file: token_file(arguments),
+        ..::data_plane::Config::default()
+    }
+}
+
+fn worker_config(arguments: &Arguments, stream: SocketAddr, index: u16) -> anyhow::Result<::worker::Config> {
+    let name = worker_name(index);
+    let mut process = ::worker::ProcessConfig { user: arguments.sandbox_user, ..Default::default() };
+    process.images.extend(arguments.allow_image.iter().cloned());
+    Ok(::worker::Config {
+        process,
+        control_planes: vec![stream.to_string()],
+        runtime: arguments.runtime,
+        admin: loopback(nth_port(arguments.worker_port, index)?),
+        data_dir: arguments.data_dir.join(&name),
+        token_file: token_file(arguments),
+        name,
+        ..::worker::Config::default()
+    })
+}
+
+/// The file of the cluster's token; `None` if the control plane requires none.
+fn token_file(arguments: &Arguments) -> Option<PathBuf> {
+    (!arguments.no_auth).then(|| arguments.data_dir.join(CONTROL_PLANE).join(api::CLUSTER_TOKEN_FILE))
 }
 
 fn loopback(port: u16) -> SocketAddr {

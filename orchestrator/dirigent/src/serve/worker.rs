@@ -1,4 +1,4 @@
-//! `worker`: the part that makes and ends sandboxes.
+//! `worker`: the component that creates and ends sandboxes.
 
 use std::{
     net::SocketAddr,
@@ -6,16 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context;
 use clap::Args;
-use service::{Network, OsNetwork};
-use terminal::UsageError;
-use worker::{BuildError, Built, Config, RuntimeKind, SandboxAddress, SandboxUser};
+use service::{BindError, Network, OsNetwork};
+use worker::{Addresses, Config, Handle, RuntimeKind, SandboxAddress, SandboxUser, Service, StartError};
 
 use super::{
     DaemonOptions, check_runtime,
     data_directory::{DataDirectory, Others},
     port_options::PortOptions,
+    set,
 };
 use crate::{client::token, logging::LogFormat, option_values};
 
@@ -69,41 +68,38 @@ pub(crate) struct Arguments {
     data_dir: Option<PathBuf>,
 }
 
+impl Arguments {
+    /// # Errors
+    /// When an option does not apply to the runtime.
+    fn apply(&self, config: &mut Config) -> anyhow::Result<()> {
+        set(&mut config.name, self.name.as_ref());
+        set(&mut config.runtime, self.runtime.as_ref());
+        check_runtime("--nodes", self.nodes.is_some(), config.runtime, "hollow")?;
+        check_runtime("--allow-image", !self.allow_image.is_empty(), config.runtime, "process")?;
+        check_runtime("--sandbox-user", self.sandbox_user.is_some(), config.runtime, "process")?;
+        check_runtime("--sandbox-address", self.sandbox_address.is_some(), config.runtime, "process")?;
+        set(&mut config.hollow.nodes, self.nodes.as_ref());
+        config.process.images.extend_from_slice(&self.allow_image);
+        config.process.user = self.sandbox_user.or(config.process.user);
+        set(&mut config.process.address, self.sandbox_address.as_ref());
+        set(&mut config.admin, self.admin.as_ref());
+        set(&mut config.data_dir, self.data_dir.as_ref());
+        config.token_file = self.token_file.clone().or(config.token_file.take());
+        if !self.control_plane.is_empty() {
+            config.control_planes.clone_from(&self.control_plane);
+        }
+        Ok(())
+    }
+}
+
 /// Runs a worker until a signal ends it.
 pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result<()> {
-    let loaded = arguments.daemon.load::<Config>()?;
-    let mut config = loaded.value.clone();
-    config.name = arguments.name.unwrap_or(config.name);
-    config.runtime = arguments.runtime.unwrap_or(config.runtime);
-    let given = !arguments.allow_image.is_empty();
-    check_runtime("--nodes", arguments.nodes.is_some(), config.runtime, "hollow")?;
-    check_runtime("--allow-image", given, config.runtime, "process")?;
-    check_runtime("--sandbox-user", arguments.sandbox_user.is_some(), config.runtime, "process")?;
-    check_runtime("--sandbox-address", arguments.sandbox_address.is_some(), config.runtime, "process")?;
-    config.hollow.nodes = arguments.nodes.unwrap_or(config.hollow.nodes);
-    config.process.images.extend(arguments.allow_image);
-    config.process.user = arguments.sandbox_user.or(config.process.user);
-    config.process.address = arguments.sandbox_address.unwrap_or(config.process.address);
-    config.admin = arguments.admin.unwrap_or(config.admin);
-    config.data_dir = arguments.data_dir.unwrap_or(config.data_dir);
-    config.token_file = arguments.token_file.or(config.token_file);
-    if !arguments.control_plane.is_empty() {
-        config.control_planes = arguments.control_plane;
-    }
-    config.check().map_err(|error| UsageError::of(loaded.complaint(error.key, &error.problem)))?;
-    if arguments.daemon.printed(&config)? {
-        return Ok(());
-    }
+    let Some(mut config) = arguments.daemon.load(|config| arguments.apply(config))? else { return Ok(()) };
     config.token_file = config.token_file.or_else(|| token::cluster_token(&config.control_planes));
     super::run(config.threads, log_format, async |process| {
         let directory = open(&config.data_dir, &config.name)?;
-        let built = tokio::select! {
-            biased;
-            built = build(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory) => built?,
-            // The address of its sandboxes is waited for.
-            () = process.shutdown.cancelled() => return Ok(()),
-        };
-        built.run(process.shutdown).await.context("worker")
+        let start = start(config, Arc::new(OsNetwork), PortOptions::Daemon, &directory);
+        super::run_until(start, "worker", process.shutdown).await
     })
 }
 
@@ -117,21 +113,21 @@ pub(super) fn open(data_dir: &Path, name: &str) -> anyhow::Result<DataDirectory>
     DataDirectory::open(data_dir, &holder, Others::PassThrough)
 }
 
-/// Binds a worker and announces its ports in `directory`, which is that of its configuration.
+/// Starts a worker and announces its ports in `directory`, which is that of its configuration.
 ///
 /// # Errors
 /// When its address cannot be bound, its runtime not started, or the ports file not written.
-pub(super) async fn build(
+pub(super) async fn start(
     config: Config,
     network: Arc<dyn Network>,
     options: PortOptions,
     directory: &DataDirectory,
-) -> anyhow::Result<Built> {
-    let built = worker::build(config, network).await.map_err(|error| {
-        let key = if let BuildError::Admin { .. } = error { Some("admin") } else { None };
+) -> anyhow::Result<Handle> {
+    let handle = Service::start(config, network).await.map_err(|error| {
+        let key = if let StartError::Bind(BindError { key, .. }) = error { Some(key) } else { None };
         options.explain("worker", error, key)
     })?;
-    let role = format!("worker {}", built.name());
-    directory.announce(&role, &[("admin", built.admin_address())].into())?;
-    Ok(built)
+    let Addresses { name, admin } = handle.addresses();
+    directory.announce(&format!("worker {name}"), &[("admin", *admin)].into())?;
+    Ok(handle)
 }

@@ -20,15 +20,13 @@ use tokio::{
     net::TcpStream,
     time::timeout,
 };
-use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 use worker::{Addressing, Config};
 
 /// A running worker; dropping it aborts it.
 pub(crate) struct Worker {
     pub(crate) admin: SocketAddr,
-    pub(crate) shutdown: CancellationToken,
     pub(crate) data_dir: Arc<tempfile::TempDir>,
-    running: Mutex<Option<AbortOnDropHandle<Result<(), worker::RunError>>>>,
+    handle: Mutex<Option<worker::Handle>>,
 }
 
 impl Worker {
@@ -44,17 +42,15 @@ impl Worker {
             ..Config::default()
         };
         change(&mut config);
-        let built = worker::build(config, Arc::new(OsNetwork)).await.unwrap();
-        let (admin, shutdown) = (built.admin_address(), CancellationToken::new());
-        let running = AbortOnDropHandle::new(tokio::spawn(built.run(shutdown.clone())));
-        Self { admin, shutdown, data_dir, running: Mutex::new(Some(running)) }
+        let handle = worker::Service::start(config, Arc::new(OsNetwork)).await.unwrap();
+        Self { admin: handle.addresses().admin, data_dir, handle: Mutex::new(Some(handle)) }
     }
 
     /// Shuts it down and waits for its end.
     pub(crate) async fn end(&self) {
-        self.shutdown.cancel();
-        let running = self.running.lock().unwrap().take().unwrap();
-        timeout(WAIT_TIMEOUT, running).await.expect("the worker ends").unwrap().unwrap();
+        let handle = self.handle.lock().unwrap().take().unwrap();
+        handle.shutdown();
+        timeout(WAIT_TIMEOUT, handle.stopped()).await.expect("the worker ends").unwrap();
     }
 
     /// A page of its admin API: status and body.

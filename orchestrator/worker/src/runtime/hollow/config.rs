@@ -7,7 +7,9 @@ use hollow::{Delay, Mode};
 use model::{NodeName, NodeSpec, Resources};
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, ConfigError, Cpu, config::mib};
+use service::ConfigError;
+
+use crate::{Config, Cpu, config::mib};
 
 /// Largest number of hollow nodes of one worker.
 const MAX_NODES: u32 = 10_000;
@@ -69,11 +71,10 @@ impl Default for HollowConfig {
 /// [`RuntimeFactory::check`](crate::runtime::RuntimeFactory::check) of this runtime.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let hollow = &config.hollow;
-    let nodes = format!("(--nodes): expected 1 to {MAX_NODES}, got {}", hollow.nodes);
-    ConfigError::first([
-        ((1..=MAX_NODES).contains(&hollow.nodes), "hollow.nodes", nodes.as_str()),
-        (!hollow.address.is_unspecified(), "hollow.address", "must be an address clients can connect to"),
-    ])
+    let problem = format!("(--nodes): expected 1 to {MAX_NODES}, got {}", hollow.nodes);
+    ConfigError::unless((1..=MAX_NODES).contains(&hollow.nodes), "hollow.nodes", problem)?;
+    let is_specific = !hollow.address.is_unspecified();
+    ConfigError::unless(is_specific, "hollow.address", "must be an address clients can connect to")
 }
 
 /// The modelled nodes, named by the worker's name and a number.

@@ -6,7 +6,9 @@ use bytesize::ByteSize;
 use hollow::Mode;
 use serde::{Deserialize, Serialize};
 
-use crate::{Config, ConfigError, SandboxAddress, SandboxUser};
+use service::ConfigError;
+
+use crate::{Config, SandboxAddress, SandboxUser};
 
 /// Settings of the `process` runtime.
 ///
@@ -100,15 +102,12 @@ impl Default for ProcessConfig {
 /// [`RuntimeFactory::check`](crate::runtime::RuntimeFactory::check) of this runtime.
 pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     let process = &config.process;
-    ConfigError::first([
-        (
-            process.images.iter().all(|image| model::may_allow_images(image)),
-            "process.images",
-            "(--allow-image): expected `builtin:function`, `file:/path/to/program`, or what such images begin with and `:` or `/`",
-        ),
-        (process.parallel_starts > 0, "process.parallel_starts", "must be at least 1"),
-        (!process.ready_deadline.is_zero(), "process.ready_deadline", "must be above 0"),
-        (process.probe_interval.as_millis() > 0, "process.probe_interval", "must be at least 1ms"),
-        (process.monitor_interval.as_millis() > 0, "process.monitor_interval", "must be at least 1ms"),
-    ])
+    let images_may_be_allowed = process.images.iter().all(|image| model::may_allow_images(image));
+    let problem = "(--allow-image): expected `builtin:function`, `file:/path/to/program`, or what such images begin with and \
+         `:` or `/`";
+    ConfigError::unless(images_may_be_allowed, "process.images", problem)?;
+    ConfigError::unless(process.parallel_starts > 0, "process.parallel_starts", "must be at least 1")?;
+    ConfigError::unless(!process.ready_deadline.is_zero(), "process.ready_deadline", "must be above 0")?;
+    ConfigError::unless(process.probe_interval.as_millis() > 0, "process.probe_interval", "must be at least 1ms")?;
+    ConfigError::unless(process.monitor_interval.as_millis() > 0, "process.monitor_interval", "must be at least 1ms")
 }
