@@ -13,6 +13,7 @@ mod incoming;
 mod outbox;
 mod refusal;
 mod revisions;
+mod session;
 mod token;
 mod unauthenticated;
 
@@ -48,6 +49,7 @@ pub use refusal::{
     refuse_other_cluster,
 };
 pub use revisions::Revisions;
+pub use session::{SessionError, handshake, next_message};
 pub use token::{CLUSTER_TOKEN_FILE, Token, TokenError, TokenSource};
 
 /// Minimum time between the end of a sandbox and the reuse of its port, if the machine has enough ports: workers reuse

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use service::{Accepted, Listener};
+use service::{AcceptFailures, Accepted, Listener};
 use tokio::{
     task::{JoinSet, yield_now},
     time::{Instant, sleep, sleep_until},
@@ -22,8 +22,6 @@ use crate::{
 /// two responses each slot would serve one invocation per thousand connections, waiting clients would open more of
 /// them, and no capacity would be left. The others wait in the kernel's backlog at no cost.
 const MAX_ACCEPTED_AT_ONCE: u32 = 4;
-/// Delay after a failed accept, which mostly means that no file descriptor is free: connections end meanwhile.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(20);
 /// Time after the drain deadline for the last refusals to reach their clients.
 const REFUSAL_FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -71,6 +69,7 @@ impl Server {
     /// Accepts connections and never returns.
     async fn accept_into(&mut self, connections: &mut JoinSet<()>) {
         let max_connections = self.plane.config.limits.client_connections() + MAX_SURPLUS;
+        let mut failures = AcceptFailures::new("the port for invocations");
         let mut accepted_count = 0;
         loop {
             if accepted_count == MAX_ACCEPTED_AT_ONCE {
@@ -87,10 +86,8 @@ impl Server {
                         connections.spawn(serve_client(io, client));
                         accepted_count += 1;
                     }
-                    Err(error) => {
-                        tracing::warn!(cause = %error, "cannot accept a connection");
-                        sleep(ACCEPT_BACKOFF).await;
-                    }
+                    // Mostly no file descriptor is free. Connections end meanwhile.
+                    Err(error) => failures.log_and_back_off(&error).await,
                 }
             }
         }
