@@ -11,6 +11,7 @@ mod heartbeats;
 mod identity;
 mod incoming;
 mod outbox;
+mod peer_config;
 mod refusal;
 mod revisions;
 mod session;
@@ -44,6 +45,7 @@ pub use heartbeats::{HeartbeatReceiver, Heartbeats};
 pub use identity::{NameConflict, random_cluster, random_epoch_nonce, random_instance};
 pub use incoming::{Incoming, PeerConnection, PeerInfo};
 pub use outbox::{Batch, Outbox, OutboxMessages};
+pub use peer_config::check_peer_config;
 pub use refusal::{
     MAX_REFUSED_BACKOFF, cluster_of_refusal, describe_refusal, is_name_conflict, is_refusal, refuse_name,
     refuse_other_cluster,

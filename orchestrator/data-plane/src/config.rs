@@ -11,8 +11,6 @@ use crate::{clients::MAX_SURPLUS, host};
 
 /// Default bound on concurrent invocations, each of which may wait with some KiB.
 const DEFAULT_MAX_INVOCATIONS: usize = 65_536;
-/// Longest name, as for workers.
-const MAX_NAME_BYTES: usize = 200;
 /// Shortest sample period and send time-out.
 const MIN_PERIOD: Duration = Duration::from_millis(10);
 
@@ -245,14 +243,7 @@ impl Config {
 
 impl service::Config for Config {
     fn validate(&self) -> Result<(), ConfigError> {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-        let name_fits = self.name.len() <= MAX_NAME_BYTES && self.name.bytes().all(is_plain);
-        let problem = "(--name): expected at most 200 letters, digits, '.', '_' or '-'";
-        ConfigError::unless(name_fits, "name", problem)?;
-        ConfigError::unless(!self.control_planes.is_empty(), "control_planes", "must name at least one")?;
-        let are_addresses = self.control_planes.iter().all(|address| api::is_address(address));
-        let problem = "(--control-plane): expected HOST:PORT of a control plane's stream, without http://";
-        ConfigError::unless(are_addresses, "control_planes", problem)?;
+        api::check_peer_config(&self.name, &self.control_planes)?;
         if let Some(suffix) = self.host_suffix.iter().find(|suffix| !host::is_suffix(suffix)) {
             let problem = format!("has {suffix:?}, which is no domain in lower case");
             return Err(ConfigError { key: "host_suffix", problem });

@@ -64,9 +64,9 @@ impl DaemonOptions {
     /// when it was to be printed only.
     ///
     /// # Errors
-    /// When the file or the result cannot be used. The error names file, line and key.
+    /// If the file or the result cannot be used. The error names file, line and key.
     fn load<C: Config>(&self, apply: impl FnOnce(&mut C) -> anyhow::Result<()>) -> anyhow::Result<Option<C>> {
-        let mut loaded = configuration::load::<C>(self.config.as_deref()).map_err(|error| UsageError::of(error))?;
+        let mut loaded = configuration::load::<C>(self.config.as_deref()).map_err(UsageError::of)?;
         apply(&mut loaded.value)?;
         loaded.value.validate().map_err(|error| UsageError::of(loaded.complaint(error.key, &error.problem)))?;
         if self.print_config {

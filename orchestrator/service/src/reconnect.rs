@@ -8,7 +8,7 @@ use tracing::warn;
 
 use crate::{Backoff, LogLimiter};
 
-/// How a session with a peer ended.
+/// The end of a session with a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionEnd {
     /// The session was established, and was lost later.
@@ -54,11 +54,11 @@ impl<'a> Reconnect<'a> {
         if end == SessionEnd::Lost {
             self.backoff.reset();
             self.log_limiter.clear();
-            warn!(control_plane = address, cause = reason, "the control plane is gone");
+            warn!(control_plane = %address, cause = %reason, "the control plane is gone");
         } else if self.log_limiter.should_log(address, reason) {
             warn!(
-                control_plane = address,
-                cause = reason,
+                control_plane = %address,
+                cause = %reason,
                 "no stream to the control plane (--control-plane, control_planes), trying again"
             );
         }

@@ -16,9 +16,6 @@ use crate::{
     runtime::{RuntimeKind, runtime_table},
 };
 
-/// Longest worker name. With a node's number it stays below the length of a host name.
-const MAX_NAME_BYTES: usize = 200;
-
 /// Defines [`Config`] with a section for each line of the table of runtimes.
 macro_rules! define_config {
     ($($runtime:ident: $section:ty => $factory:expr,)*) => {
@@ -96,15 +93,7 @@ pub struct NodeConfig {
 impl service::Config for Config {
     /// Checks every bound, also those of runtimes that are not chosen: a mistake shows before the runtime is changed.
     fn validate(&self) -> Result<(), ConfigError> {
-        let name_fits = self.name.len() <= MAX_NAME_BYTES
-            && self.name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
-        let problem = "(--name): expected at most 200 letters, digits, '.', '_' or '-'";
-        ConfigError::unless(name_fits, "name", problem)?;
-        let is_any = !self.control_planes.is_empty();
-        ConfigError::unless(is_any, "control_planes", "expected at least one host:port")?;
-        let are_addresses = self.control_planes.iter().all(|address| api::is_address(address));
-        let problem = "(--control-plane): expected HOST:PORT of a control plane's stream, without http://";
-        ConfigError::unless(are_addresses, "control_planes", problem)?;
+        api::check_peer_config(&self.name, &self.control_planes)?;
         ConfigError::unless(!self.heartbeat.is_zero(), "heartbeat", "must be above 0")?;
         RuntimeKind::all().try_for_each(|runtime| (runtime.factory().check)(self))
     }

@@ -86,7 +86,7 @@ pub(super) fn open(data_dir: &Path) -> anyhow::Result<DataDirectory> {
 /// Starts a control plane and announces its ports in `directory`, which is that of its configuration.
 ///
 /// # Errors
-/// When its log cannot be opened, an address not bound, or the ports file not written.
+/// If its log cannot be opened, an address not bound, or the ports file not written.
 pub(super) async fn start(
     config: Config,
     network: Arc<dyn Network>,

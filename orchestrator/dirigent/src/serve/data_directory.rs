@@ -59,7 +59,7 @@ impl DataDirectory {
     /// `ports.json` that a killed daemon left, so that nobody takes its addresses for the next one's.
     ///
     /// # Errors
-    /// When another process uses it, which is named and nothing is changed; or when it cannot be written.
+    /// If another process uses it, which is named and nothing is changed; or when it cannot be written.
     pub(super) fn open(directory: &Path, role: &str, others: Others) -> anyhow::Result<Self> {
         if directory.exists() && !directory.is_dir() {
             bail!("data directory {}: expected a directory, got a file; --data-dir names another", directory.display());
@@ -79,7 +79,7 @@ impl DataDirectory {
     /// Writes the addresses, so that a reader sees all of them or no file; says them in a log line.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub(super) fn announce(&self, role: &str, ports: &Ports) -> anyhow::Result<()> {
         record::write_json(&self.ports_file(), ports)?;
         let [stream, http, invoke, admin] =

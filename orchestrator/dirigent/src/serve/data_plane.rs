@@ -96,7 +96,7 @@ pub(super) fn open(data_dir: &Path) -> anyhow::Result<DataDirectory> {
 /// Starts a data plane and announces its ports in `directory`, which is that of its configuration.
 ///
 /// # Errors
-/// When an address cannot be bound, or the ports file not written.
+/// If an address cannot be bound, or the ports file not written.
 pub(super) async fn start(
     config: Config,
     network: Arc<dyn Network>,

@@ -9,7 +9,7 @@ const MIN_DESCRIPTORS: u64 = 1024;
 /// Raises the soft limit to the hard one, and says what it is then.
 ///
 /// # Errors
-/// When even the hard limit is too low.
+/// If even the hard limit is too low.
 pub(super) fn raise() -> anyhow::Result<usize> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;
     enough(hard)?;

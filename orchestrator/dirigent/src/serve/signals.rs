@@ -11,7 +11,7 @@ const HURRIED: i32 = 130;
 /// A token that the first signal cancels.
 ///
 /// # Errors
-/// When the signals cannot be listened for.
+/// If the signals cannot be listened for.
 pub(super) fn shutdown_token() -> io::Result<CancellationToken> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

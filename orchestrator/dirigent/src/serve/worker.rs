@@ -70,7 +70,7 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     /// # Errors
-    /// When an option does not apply to the runtime.
+    /// If an option does not apply to the runtime.
     fn apply(&self, config: &mut Config) -> anyhow::Result<()> {
         set(&mut config.name, self.name.as_ref());
         set(&mut config.runtime, self.runtime.as_ref());
@@ -116,7 +116,7 @@ pub(super) fn open(data_dir: &Path, name: &str) -> anyhow::Result<DataDirectory>
 /// Starts a worker and announces its ports in `directory`, which is that of its configuration.
 ///
 /// # Errors
-/// When its address cannot be bound, its runtime not started, or the ports file not written.
+/// If its address cannot be bound, its runtime not started, or the ports file not written.
 pub(super) async fn start(
     config: Config,
     network: Arc<dyn Network>,
