@@ -35,12 +35,15 @@ pub struct Addresses {
     pub http: SocketAddr,
 }
 
+/// The record of cold starts, and its rows to come.
+type ColdStartWriter = (ColdStartLog, mpsc::Receiver<Box<ColdStart>>);
+
 /// A control plane whose ports are bound and whose command log is read.
 pub struct Service {
     owner: Owner,
     handle: OwnerHandle,
     log: LogWriter,
-    cold_starts: Option<(ColdStartLog, mpsc::Receiver<Box<ColdStart>>)>,
+    cold_starts: Option<ColdStartWriter>,
     stream: Box<dyn Listener>,
     heartbeats: Option<HeartbeatReceiver>,
     http: Box<dyn Listener>,
@@ -139,13 +142,11 @@ fn receive_heartbeats(network: &dyn Network, address: SocketAddr) -> Option<Hear
         .ok()
 }
 
-type Rows = mpsc::Sender<Box<ColdStart>>;
-
 /// Creates the record of cold starts, and the channel of its rows.
 fn record_cold_starts(
     directory: &Path,
     clock: Clock,
-) -> Result<(Rows, (ColdStartLog, mpsc::Receiver<Box<ColdStart>>)), StartError> {
+) -> Result<(mpsc::Sender<Box<ColdStart>>, ColdStartWriter), StartError> {
     let (sender, rows) = mpsc::channel(MAX_WAITING_ROWS);
     Ok((sender, (ColdStartLog::create(directory, clock)?, rows)))
 }
