@@ -93,23 +93,26 @@ impl TryFrom<Option<wire::Welcome>> for Welcome {
     }
 }
 
-impl TryFrom<wire::ToWorker> for Commands {
-    type Error = MessageError;
-
-    fn try_from(batch: wire::ToWorker) -> Result<Self, MessageError> {
-        let revisions = batch.functions.into_iter().map(|spec| SandboxSpec::try_from(spec).map(Arc::new));
+impl From<wire::ToWorker> for Commands {
+    fn from(batch: wire::ToWorker) -> Self {
+        // A newer control plane may register what this worker cannot read. It costs the creations of that revision, which
+        // fail as those of an unknown one; ending the stream would cost those of all functions, again and again.
+        let revisions = batch.functions.into_iter().filter_map(|spec| {
+            let read = SandboxSpec::try_from(spec).map(Arc::new);
+            read.inspect_err(|error| tracing::warn!("{error}: its sandboxes cannot be created here")).ok()
+        });
         let create = batch.create.iter().map(|create| CreateCommand {
             sandbox: SandboxId::from_wire(create.sandbox),
             // As out of range as the number itself, so the check against the nodes refuses it.
             node: usize::try_from(create.node).unwrap_or(usize::MAX),
             revision: Revision(create.revision),
         });
-        Ok(Self {
+        Self {
             known: batch.known,
-            revisions: revisions.collect::<Result<_, _>>()?,
+            revisions: revisions.collect(),
             create: create.collect(),
             delete: batch.delete.into_iter().map(SandboxId::from_wire).collect(),
-        })
+        }
     }
 }
 
@@ -183,11 +186,13 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_with_an_invalid_function_name_is_refused_with_its_revision() {
+    fn a_revision_with_an_invalid_function_name_is_left_out_of_its_batch() {
         let spec = |name: &str| wire::RevisionSpec { revision: 5, name: name.to_owned(), ..Default::default() };
-        let read = |name| Commands::try_from(wire::ToWorker { functions: vec![spec(name)], ..Default::default() });
-        assert_eq!(read("hello").unwrap().revisions[0].name.as_str(), "hello");
-        let refused = read("Not A Name").unwrap_err().to_string();
+        let functions = vec![spec("Not A Name"), spec("hello")];
+        let batch = Commands::from(wire::ToWorker { functions, ..Default::default() });
+        let names: Vec<&str> = batch.revisions.iter().map(|spec| spec.name.as_str()).collect();
+        assert_eq!(names, ["hello"]);
+        let refused = SandboxSpec::try_from(spec("Not A Name")).unwrap_err().to_string();
         assert!(refused.contains("revision 5") && refused.contains("Not A Name"), "{refused}");
     }
 }

@@ -132,7 +132,7 @@ impl Session {
         };
         let mut heartbeats = AbortOnDropHandle::new(tokio::spawn(heartbeats.run()));
         loop {
-            self.send(Input::Commands(Commands::try_from(batch)?, received)).await?;
+            self.send(Input::Commands(Commands::from(batch), received)).await?;
             batch = tokio::select! {
                 biased;
                 batch = api::next_message(&mut commands) => batch?,

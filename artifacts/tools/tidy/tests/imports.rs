@@ -48,6 +48,10 @@ fn only_edges_of_the_table_exist() {
                 ));
             }
         }
+        let imported = |name: &String| package.dependencies.iter().any(|dependency| dependency.name == *name);
+        findings.extend(may.iter().filter(|name| !imported(name)).map(|name| {
+            format!("{PAGE}: the table allows `{}` to import `{name}`, which {manifest} does not", package.name)
+        }));
     }
     for named in allowed.keys().filter(|named| !members.contains(*named)) {
         findings.push(format!("{PAGE}: the table has `{named}`, which is no member of the workspace"));
