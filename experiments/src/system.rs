@@ -171,21 +171,21 @@ fn registration_timeout() -> Duration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Invoke {
-    /// Name of an entry of the load generator's `systems.toml`: how invocations are addressed and responses are read.
+    /// Name of a table of the load generator's `targets.toml`: how invocations are addressed and responses are read.
     pub target: String,
     /// Target of invocations.
     pub address: String,
-    /// The Host header, instead of the entry's. Here and below `{function}` is the invoked function and `{address}` is
+    /// The Host header, instead of the target's. Here and below `{function}` is the invoked function and `{address}` is
     /// [`Invoke::address`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
-    /// Path and query, instead of the entry's.
+    /// Path and query, instead of the target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Name of the load generator's adapter for what responses report, instead of the entry's.
+    /// Name of the load generator's adapter for what responses report, instead of the target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signals: Option<String>,
-    /// Headers to add; one that the entry has too is replaced.
+    /// Headers to add; one that the target has too is replaced.
     #[serde(default)]
     pub headers: BTreeMap<String, String>,
 }

@@ -14,7 +14,7 @@ use crate::{
         schedule::{self, ScheduleArgs},
         selftest::{self, SelftestArgs},
         synth::{self, SynthArgs},
-        systems::{self, SystemsArgs},
+        targets::{self, TargetsArgs},
     },
 };
 
@@ -54,9 +54,9 @@ enum Command {
         after_help = "Example:\n  loadgen register --from functions.ndjson --control-plane http://127.0.0.1:9091"
     )]
     Register(RegisterArgs),
-    /// List the systems that can be invoked
-    #[command(after_help = "Example:\n  loadgen systems --systems mine.toml --format json")]
-    Systems(SystemsArgs),
+    /// List the targets: the systems that can be invoked
+    #[command(after_help = "Example:\n  loadgen targets --targets mine.toml --format json")]
+    Targets(TargetsArgs),
     /// Measure how precisely this machine can sleep and send
     #[command(after_help = "Example:\n  loadgen selftest --rate 2000 --duration 5s")]
     Selftest(SelftestArgs),
@@ -100,7 +100,7 @@ fn run_command(command: Command) -> anyhow::Result<Exit> {
         Command::Inspect(args) => inspect::run(&args),
         Command::Synth(args) | Command::Sample(args) => synth::run(&args),
         Command::Register(args) => register::run(&args),
-        Command::Systems(args) => systems::run(&args),
+        Command::Targets(args) => targets::run(&args),
         Command::Selftest(args) => selftest::run(&args),
         Command::Mock(args) => mock::run(&args),
         Command::Proxy(args) => proxy::run(&args),

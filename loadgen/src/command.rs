@@ -9,7 +9,7 @@ pub(crate) mod run;
 pub(crate) mod schedule;
 pub(crate) mod selftest;
 pub(crate) mod synth;
-pub(crate) mod systems;
+pub(crate) mod targets;
 
 use anyhow::Context;
 

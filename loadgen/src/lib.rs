@@ -16,7 +16,7 @@ mod mock;
 mod replay;
 mod signals;
 mod source;
-mod system;
+mod target_profile;
 
 /// Runs the program.
 #[must_use]

@@ -1,5 +1,5 @@
 //! Signals of a response about its invocation beyond its status: cold start, sandbox, times. Systems report them in
-//! different ways, and each way is an adapter that an entry of `systems.toml` names.
+//! different ways, and each way is an adapter that a table of `targets.toml` names.
 //!
 //! To add one, write a file of this folder that implements [`SignalAdapter`], and list it in [`ADAPTERS`].
 
@@ -35,7 +35,7 @@ pub(crate) struct Signals {
 /// Reads signals from responses. Called for each header of each response, so an adapter neither blocks nor allocates for
 /// what it does not record.
 pub(crate) trait SignalAdapter: Debug + Sync {
-    /// The name by which `signals` of `systems.toml` and `--signals` choose it.
+    /// The name by which `signals` of `targets.toml` and `--signals` choose it.
     fn name(&self) -> &'static str;
 
     /// Records a header, if it is a signal; a malformed value counts as absent.

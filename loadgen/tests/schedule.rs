@@ -375,7 +375,7 @@ fn the_program_has_the_habits_of_all() {
     let config: toml::Table = printed.parse().unwrap();
     assert_eq!(config["target"]["timeout"].as_str(), Some("250ms"), "{printed}");
     let refused = run(&["run", "--address", "127.0.0.1:1", "--out", "x", "--target", "lambda", "--print-config"]);
-    assert!(refused.0 == 2 && refused.1.is_empty() && refused.2.contains("--target: no system"), "{refused:?}");
+    assert!(refused.0 == 2 && refused.1.is_empty() && refused.2.contains("--target: no target"), "{refused:?}");
 }
 
 #[test]

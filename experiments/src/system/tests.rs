@@ -68,7 +68,7 @@ fn mistakes_are_named_with_line_and_key() {
 fn a_system_has_the_image_that_the_load_generator_registers_it_with() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let systems = Systems::read(&root.join("experiments/systems.toml")).unwrap();
-    let targets = std::fs::read_to_string(root.join("loadgen/systems.toml")).unwrap();
+    let targets = std::fs::read_to_string(root.join("loadgen/targets.toml")).unwrap();
     let targets: toml::Table = targets.parse().unwrap();
     let with_loadgen = systems.0.iter().filter(|(_, system)| system.register.command[0] == "{bin}/loadgen");
     let mut registered = Vec::new();

@@ -20,7 +20,7 @@ use crate::{
         stop::Stop,
     },
     source::SourceArgs,
-    system::{Registration, System, options::SystemArgs},
+    target_profile::{Registration, TargetProfile, options::TargetProfileArgs},
 };
 
 /// Arguments of `loadgen run`.
@@ -53,7 +53,7 @@ pub(crate) struct RunArgs {
 struct TargetArgs {
     #[command(flatten)]
     #[serde(flatten)]
-    system: SystemArgs,
+    profile: TargetProfileArgs,
     /// Address for invocations; several, and all of a name that has several, are used as --spread says. Of a name
     /// with IPv4 and IPv6 addresses those of IPv4, unless only IPv6 accepts connections
     #[arg(long, value_name = "HOST:PORT", required = true, value_delimiter = ',')]
@@ -79,7 +79,7 @@ struct TargetArgs {
     /// wait until every data plane knows them, and remove those this created at the end
     #[arg(long, value_name = "URL")]
     register: Option<String>,
-    /// Image of the functions that --register registers [default: as the system's entry says]
+    /// Image of the functions that --register registers [default: as the target says]
     #[arg(long, requires = "register")]
     image: Option<String>,
     /// File with the token of the control plane that --register names, which it leaves in its data directory; not needed
@@ -115,14 +115,14 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         return Ok(Exit::Done);
     }
     let loaded = args.source.load_to_send()?;
-    let deployer = args.target.deployer(&target.system)?;
+    let deployer = args.target.deployer(&target.profile)?;
     // Before anything is registered or sent: a directory that cannot be used must cost nothing.
     let results = Results::create(&args.out, args.overwrite)?;
     let stop = Stop::listen().context("listening for Ctrl-C")?;
     let resources = Resources { realtime: args.machine.realtime, io_threads: usize::from(args.machine.threads) };
     let created = match &deployer {
         Some(deployer) => {
-            register(deployer, &loaded.schedule, args.target.image.as_deref().unwrap_or(&target.system.image), &stop)?
+            register(deployer, &loaded.schedule, args.target.image.as_deref().unwrap_or(&target.profile.image), &stop)?
         }
         None => Vec::new(),
     };
@@ -146,22 +146,22 @@ fn exit(summary: &LoadSummary) -> Exit {
 
 impl TargetArgs {
     /// The deployer of the functions, if they are to be registered.
-    fn deployer(&self, system: &System) -> anyhow::Result<Option<Deployer>> {
+    fn deployer(&self, profile: &TargetProfile) -> anyhow::Result<Option<Deployer>> {
         let Some(control_plane) = &self.register else { return Ok(None) };
         let usage = |problem: String| Err(UsageError::of(anyhow::anyhow!(problem)));
-        match system.register {
+        match profile.register {
             Registration::None => {
-                let name = &system.name;
-                return usage(format!("--register: functions of the system {name:?} are registered by other means"));
+                let name = &profile.name;
+                return usage(format!("--register: functions of the target {name:?} are registered by other means"));
             }
             Registration::Form if self.token_file.is_some() => {
                 return usage(
-                    "--token-file: the form that registers functions of this system takes no token".to_owned(),
+                    "--token-file: the form that registers functions of this target takes no token".to_owned(),
                 );
             }
             Registration::Form | Registration::Json => {}
         }
-        let deployer = Deployer::new("--register", control_plane, system.register == Registration::Form)?;
+        let deployer = Deployer::new("--register", control_plane, profile.register == Registration::Form)?;
         deployer.with_token_file(self.token_file.as_deref()).map(Some)
     }
 }
@@ -169,7 +169,7 @@ impl TargetArgs {
 fn target(args: &TargetArgs) -> anyhow::Result<Target> {
     let addresses: anyhow::Result<Vec<_>> = args.address.iter().map(|address| resolve_all(address)).collect();
     let addresses = addresses.context("--address");
-    let (system, headers) = args.system.resolve()?;
+    let (profile, headers) = args.profile.resolve()?;
     if args.timeout.is_zero() {
         return Err(UsageError::of(anyhow::anyhow!("--timeout: expected more than 0, found 0s")));
     }
@@ -180,7 +180,7 @@ fn target(args: &TargetArgs) -> anyhow::Result<Target> {
     Ok(Target {
         addresses: addresses.map_err(UsageError::of)?.concat(),
         first_address: args.address.first().cloned().unwrap_or_default(),
-        system,
+        profile,
         protocol: args.protocol,
         connections: args.connections,
         open: args.open_connections,

@@ -21,7 +21,7 @@ use crate::{
         drive::{Resources, drive},
         stop::Stop,
     },
-    system::{DEFAULT_SYSTEM, Systems},
+    target_profile::{DEFAULT_TARGET, TargetProfiles},
 };
 
 /// Arguments of `loadgen selftest`.
@@ -82,7 +82,7 @@ pub(crate) fn run(args: &SelftestArgs) -> anyhow::Result<Exit> {
     let target = Target {
         addresses: vec![mock.address],
         first_address: mock.address.to_string(),
-        system: Systems::load(None)?.get(DEFAULT_SYSTEM).map_err(anyhow::Error::msg)?.clone(),
+        profile: TargetProfiles::load(None)?.get(DEFAULT_TARGET).map_err(anyhow::Error::msg)?.clone(),
         protocol: args.protocol,
         connections: args.connections,
         open: 0,

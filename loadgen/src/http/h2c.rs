@@ -158,20 +158,20 @@ impl H2c {
         })?;
         let first_byte_ns = replay.clock.now_ns();
         let (head, body) = response.into_parts();
-        let (mut signals, system) = (Signals::default(), &replay.target.system);
+        let (mut signals, profile) = (Signals::default(), &replay.target.profile);
         for (name, value) in &head.headers {
-            system.signals.read_header(&mut signals, name.as_str(), value.as_bytes());
+            profile.signals.read_header(&mut signals, name.as_str(), value.as_bytes());
         }
         let body = Limited::new(body, MAX_RESPONSE_BYTES).collect().await.map_err(ExchangeError::Body)?.to_bytes();
         let done_ns = replay.clock.now_ns();
-        system.signals.read_body(&mut signals, &body);
+        profile.signals.read_body(&mut signals, &body);
         Ok(Finished {
             index,
             first_byte_ns: Some(first_byte_ns),
             done_ns: Some(done_ns),
             status: Some(head.status.as_u16()),
             signals,
-            result: InvocationResult::of(system.response, head.status.as_u16(), &body, name),
+            result: InvocationResult::of(profile.response, head.status.as_u16(), &body, name),
         })
     }
 

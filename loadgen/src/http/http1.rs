@@ -157,10 +157,10 @@ impl Http1 {
         mut response: ParsedResponse<'_>,
         [first_byte_ns, done_ns]: [u64; 2],
     ) {
-        let system = &self.replay.target.system;
-        system.signals.read_body(&mut response.signals, &response.body);
+        let profile = &self.replay.target.profile;
+        profile.signals.read_body(&mut response.signals, &response.body);
         let function = self.replay.function_of(pending.index);
-        let result = InvocationResult::of(system.response, response.status, &response.body, function);
+        let result = InvocationResult::of(profile.response, response.status, &response.body, function);
         self.replay.ledger.finish(Finished {
             index: pending.index,
             first_byte_ns: Some(first_byte_ns),

@@ -95,7 +95,7 @@ impl ResponseReader {
     fn progress(&mut self, ended: bool) -> Next {
         let now_ns = self.http1.replay.clock.now_ns();
         let first_byte_ns = *self.first_byte_ns.get_or_insert(now_ns);
-        let response = match parse(self.http1.replay.target.system.signals, &self.buffer, ended) {
+        let response = match parse(self.http1.replay.target.profile.signals, &self.buffer, ended) {
             Ok(Some(response)) => response,
             Ok(None) if !ended => return Next::Read,
             Ok(None) => return self.broken("the response was cut off"),

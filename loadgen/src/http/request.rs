@@ -13,7 +13,7 @@ use trace::Due;
 
 use crate::{
     http::target::{Connections, Protocol, Target},
-    system::{HeaderTemplate, RunTimeForm, Values},
+    target_profile::{HeaderTemplate, RunTimeForm, Values},
 };
 
 /// Makes the requests of a schedule.
@@ -52,7 +52,7 @@ impl Requests {
                 FunctionRequests::H2c(heads?)
             }
         };
-        Ok(Self { functions, run_time: target.system.run_time })
+        Ok(Self { functions, run_time: target.profile.run_time })
     }
 
     /// Run time that the request of an invocation asks for, in microseconds: the schedule's, as far as its form can say it.
@@ -104,7 +104,7 @@ struct FunctionHead<'a> {
     function: HeaderValue,
     uri: Uri,
     path: String,
-    system_headers: Vec<(HeaderName, HeaderValue)>,
+    profile_headers: Vec<(HeaderName, HeaderValue)>,
     added_headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -115,13 +115,13 @@ impl<'a> FunctionHead<'a> {
             let rendered = headers.iter().map(|(name, value)| Ok((name.clone(), value.render(values).try_into()?)));
             rendered.collect()
         };
-        let (system, path) = (&target.system, target.system.path.render(values));
+        let (profile, path) = (&target.profile, target.profile.path.render(values));
         Ok(Self {
             target,
             function: name.try_into()?,
-            uri: format!("http://{}{path}", system.host.render(values)).parse()?,
+            uri: format!("http://{}{path}", profile.host.render(values)).parse()?,
             path,
-            system_headers: render(&system.headers)?,
+            profile_headers: render(&profile.headers)?,
             added_headers: render(&target.headers)?,
         })
     }
@@ -129,9 +129,10 @@ impl<'a> FunctionHead<'a> {
     /// The head of an HTTP/1.1 request; `close` asks the system to close the connection after its response.
     fn http1(&self, close: bool) -> Box<[u8]> {
         let host = self.uri.authority().map_or("", |authority| authority.as_str());
-        let mut head = format!("{} {} HTTP/1.1\r\nhost: {host}\r\n", self.target.system.method, self.path).into_bytes();
+        let mut head =
+            format!("{} {} HTTP/1.1\r\nhost: {host}\r\n", self.target.profile.method, self.path).into_bytes();
         let mut line = |name: &str, value: &[u8]| head.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
-        self.system_headers.iter().for_each(|(name, value)| line(name.as_str(), value.as_bytes()));
+        self.profile_headers.iter().for_each(|(name, value)| line(name.as_str(), value.as_bytes()));
         line("workload", b"trace");
         line("function", self.function.as_bytes());
         if close {
@@ -145,13 +146,13 @@ impl<'a> FunctionHead<'a> {
     /// The head of an HTTP/2 request.
     fn h2c(self) -> Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
-        parts.method = self.target.system.method.clone();
+        parts.method = self.target.profile.method.clone();
         parts.uri = self.uri;
         let mut headers = HeaderMap::new();
         headers.extend([(HeaderName::from_static("workload"), HeaderValue::from_static("trace"))]);
         headers.extend([(HeaderName::from_static("function"), self.function)]);
         headers.extend([(header::CONTENT_LENGTH, HeaderValue::from_static("0"))]);
-        for (name, value) in self.system_headers.into_iter().chain(self.added_headers) {
+        for (name, value) in self.profile_headers.into_iter().chain(self.added_headers) {
             // Not `insert`: a header may be given several times.
             headers.append(name, value);
         }
@@ -169,18 +170,18 @@ mod tests {
     use super::*;
     use crate::{
         http::target::Spread,
-        system::{DEFAULT_SYSTEM, Systems, Template},
+        target_profile::{DEFAULT_TARGET, TargetProfiles, Template},
     };
 
     const DUE: Due = Due { due_ns: 0, function: 1, run_us: 12_045, memory_mib: 170, phase: Phase::Measured };
 
-    fn target(system: &str, headers: &[(&'static str, &str)], protocol: Protocol) -> Target {
+    fn target(profile: &str, headers: &[(&'static str, &str)], protocol: Protocol) -> Target {
         let header =
             |(name, value): &(&'static str, &str)| (HeaderName::from_static(name), Template::parse(value).unwrap());
         Target {
             addresses: Vec::new(),
             first_address: "h:80".to_owned(),
-            system: Systems::load(None).unwrap().get(system).unwrap().clone(),
+            profile: TargetProfiles::load(None).unwrap().get(profile).unwrap().clone(),
             protocol,
             connections: Connections::Pooled,
             open: 0,
@@ -203,11 +204,11 @@ mod tests {
     #[test]
     fn headers_that_are_added_are_in_requests_of_both_protocols() {
         let headers = [("x-tenant", "a b"), ("x-tenant", "c-{function}"), ("cookie", "k=v: w")];
-        let text = http1(&target(DEFAULT_SYSTEM, &headers, Protocol::Http1));
+        let text = http1(&target(DEFAULT_TARGET, &headers, Protocol::Http1));
         let expected =
             "content-length: 0\r\nx-tenant: a b\r\nx-tenant: c-f-b\r\ncookie: k=v: w\r\nrequested_cpu: 12.045\r\n";
         assert!(text.contains(expected), "{text}");
-        let request = h2c(&target(DEFAULT_SYSTEM, &headers, Protocol::H2c));
+        let request = h2c(&target(DEFAULT_TARGET, &headers, Protocol::H2c));
         assert_eq!(request.headers().get_all("x-tenant").iter().collect::<Vec<_>>(), ["a b", "c-f-b"]);
     }
 
@@ -215,7 +216,7 @@ mod tests {
     fn a_request_says_function_time_and_memory() {
         let expected = "POST / HTTP/1.1\r\nhost: f-b\r\nworkload: trace\r\nfunction: f-b\r\ncontent-length: 0\r\n\
                         requested_cpu: 12.045\r\nrequested_memory: 170\r\n\r\n";
-        assert_eq!(http1(&target(DEFAULT_SYSTEM, &[], Protocol::Http1)), expected);
+        assert_eq!(http1(&target(DEFAULT_TARGET, &[], Protocol::Http1)), expected);
     }
 
     #[test]
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn both_protocols_send_the_same_headers() {
-        let request = h2c(&target(DEFAULT_SYSTEM, &[], Protocol::H2c));
+        let request = h2c(&target(DEFAULT_TARGET, &[], Protocol::H2c));
         assert_eq!(request.uri().authority().unwrap(), "f-b");
         assert_eq!(
             (&request.headers()["function"], &request.headers()["requested_cpu"]),
@@ -255,8 +256,8 @@ mod tests {
     #[test]
     fn method_path_and_address_are_those_of_the_system() {
         let mut external = target("external", &[], Protocol::Http1);
-        external.system.method = http::Method::GET;
-        external.system.path = Template::parse("/run/{function}?x=1").unwrap();
+        external.profile.method = http::Method::GET;
+        external.profile.path = Template::parse("/run/{function}?x=1").unwrap();
         assert!(http1(&external).starts_with("GET /run/f-b?x=1 HTTP/1.1\r\nhost: h:80\r\n"), "{}", http1(&external));
         let request = h2c(&Target { protocol: Protocol::H2c, ..external });
         assert_eq!((request.method().as_str(), request.uri().to_string().as_str()), ("GET", "http://h:80/run/f-b?x=1"));
@@ -264,7 +265,7 @@ mod tests {
 
     #[test]
     fn a_name_that_cannot_be_in_a_request_is_refused() {
-        let error = Requests::new(&target(DEFAULT_SYSTEM, &[], Protocol::Http1), ["a b"].into_iter()).unwrap_err();
+        let error = Requests::new(&target(DEFAULT_TARGET, &[], Protocol::Http1), ["a b"].into_iter()).unwrap_err();
         assert!(format!("{error:#}").starts_with("function \"a b\": "), "{error:#}");
     }
 }

@@ -3,7 +3,7 @@
 use record::Outcome;
 use serde::Deserialize;
 
-use crate::system::ResponseBody;
+use crate::target_profile::ResponseBody;
 
 /// The function program's response.
 #[derive(Debug, Deserialize)]

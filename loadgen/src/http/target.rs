@@ -1,4 +1,4 @@
-//! The target of invocations: system, addresses, protocol, use of connections, and time-out.
+//! The target of invocations: profile, addresses, protocol, use of connections, and time-out.
 
 use std::{
     io::ErrorKind,
@@ -9,7 +9,7 @@ use std::{
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::system::{HeaderTemplate, System};
+use crate::target_profile::{HeaderTemplate, TargetProfile};
 
 /// The protocol spoken to the system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize)]
@@ -48,8 +48,8 @@ pub(crate) struct Target {
     pub(crate) addresses: Vec<SocketAddr>,
     /// The first of them as the user typed it, for templates.
     pub(crate) first_address: String,
-    /// The system: how invocations are addressed, and which signals responses have.
-    pub(crate) system: System,
+    /// How the system is addressed, and which signals its responses have.
+    pub(crate) profile: TargetProfile,
     /// The protocol.
     pub(crate) protocol: Protocol,
     /// Use of connections.
@@ -76,7 +76,7 @@ impl Target {
 
     /// Explains why nothing succeeded, if a request to one of the addresses tells.
     pub(crate) fn diagnose(&self) -> Option<String> {
-        self.addresses.iter().take(MAX_PROBED).find_map(|address| self.system.signals.diagnose(address, "--address"))
+        self.addresses.iter().take(MAX_PROBED).find_map(|address| self.profile.signals.diagnose(address, "--address"))
     }
 
     /// The time-out in nanoseconds.
@@ -149,7 +149,7 @@ mod tests {
         Target {
             addresses: vec![SocketAddr::from(([127, 0, 0, 1], 1)), SocketAddr::from(([127, 0, 0, 1], 2))],
             first_address: String::new(),
-            system: System::default(),
+            profile: TargetProfile::default(),
             protocol: Protocol::Http1,
             connections: Connections::Pooled,
             open: 0,

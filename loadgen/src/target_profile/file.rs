@@ -1,4 +1,4 @@
-//! The form of `systems.toml`: tables in which an unknown key is an error, and every error names file, line and column.
+//! The form of `targets.toml`: tables in which an unknown key is an error, and every error names file, line and column.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use terminal::{Document, DocumentError};
 use toml::Spanned;
 
-use super::{Named, System, check_header, check_host, check_path};
+use super::{Named, TargetProfile, check_header, check_host, check_path};
 use crate::signals;
 
 /// One table of the file.
@@ -27,9 +27,9 @@ struct WireTable {
     image: Option<String>,
 }
 
-/// A system as a table with all of its keys, for listings.
+/// A profile as a table with all of its keys, for listings.
 #[derive(Debug, Serialize)]
-pub(super) struct SystemTable<'a> {
+pub(super) struct ProfileTable<'a> {
     about: &'a str,
     method: &'a str,
     host: String,
@@ -42,45 +42,45 @@ pub(super) struct SystemTable<'a> {
     headers: BTreeMap<&'a str, String>,
 }
 
-impl<'a> SystemTable<'a> {
-    pub(super) fn of(system: &'a System) -> Self {
-        let headers = system.headers.iter().map(|(name, value)| (name.as_str(), value.to_string()));
+impl<'a> ProfileTable<'a> {
+    pub(super) fn of(profile: &'a TargetProfile) -> Self {
+        let headers = profile.headers.iter().map(|(name, value)| (name.as_str(), value.to_string()));
         Self {
-            about: &system.about,
-            method: system.method.as_str(),
-            host: system.host.to_string(),
-            path: system.path.to_string(),
-            run_time: system.run_time.name(),
-            response: system.response.name(),
-            signals: system.signals.name(),
-            register: system.register.name(),
-            image: &system.image,
+            about: &profile.about,
+            method: profile.method.as_str(),
+            host: profile.host.to_string(),
+            path: profile.path.to_string(),
+            run_time: profile.run_time.name(),
+            response: profile.response.name(),
+            signals: profile.signals.name(),
+            register: profile.register.name(),
+            image: &profile.image,
             headers: headers.collect(),
         }
     }
 }
 
-/// Reads the systems of a file.
+/// Reads the profiles of a file.
 ///
 /// # Errors
 /// When it cannot be read, or an entry is wrong.
-pub(super) fn read(path: &Path) -> Result<BTreeMap<String, System>, DocumentError> {
+pub(super) fn read(path: &Path) -> Result<BTreeMap<String, TargetProfile>, DocumentError> {
     parse(&Document::read(path)?)
 }
 
 /// Parses the text of a file.
 ///
 /// # Errors
-/// When an entry is wrong.
-pub(super) fn parse(document: &Document) -> Result<BTreeMap<String, System>, DocumentError> {
+/// When a table is wrong.
+pub(super) fn parse(document: &Document) -> Result<BTreeMap<String, TargetProfile>, DocumentError> {
     let tables: BTreeMap<String, WireTable> = document.value()?;
-    let systems = tables.into_iter().map(|(name, table)| {
-        let system = check(&name, table).map_err(|Wrong { offset, key, problem }| {
+    let profiles = tables.into_iter().map(|(name, table)| {
+        let profile = check(&name, table).map_err(|Wrong { offset, key, problem }| {
             document.wrong_at(offset, Some(format!("{name}.{key}")), problem)
         })?;
-        Ok((name, system))
+        Ok((name, profile))
     });
-    systems.collect()
+    profiles.collect()
 }
 
 /// A value that is wrong, and where it begins in the text.
@@ -90,9 +90,9 @@ struct Wrong {
     problem: String,
 }
 
-fn check(name: &str, table: WireTable) -> Result<System, Wrong> {
-    let mut system = System { name: name.to_owned(), about: table.about, ..System::default() };
-    set(&mut system.method, "method", table.method, |text| match text.parse::<Method>() {
+fn check(name: &str, table: WireTable) -> Result<TargetProfile, Wrong> {
+    let mut profile = TargetProfile { name: name.to_owned(), about: table.about, ..TargetProfile::default() };
+    set(&mut profile.method, "method", table.method, |text| match text.parse::<Method>() {
         // Responses to these have no body, whatever length they announce.
         Ok(method) if [Method::CONNECT, Method::HEAD].contains(&method) => {
             Err(format!("expected a method whose responses have a body, such as POST, found {text:?}"))
@@ -100,22 +100,22 @@ fn check(name: &str, table: WireTable) -> Result<System, Wrong> {
         Ok(method) => Ok(method),
         Err(_) => Err(format!("expected a method such as POST, found {text:?}")),
     })?;
-    set(&mut system.host, "host", table.host, check_host)?;
-    set(&mut system.path, "path", table.path, check_path)?;
+    set(&mut profile.host, "host", table.host, check_host)?;
+    set(&mut profile.path, "path", table.path, check_path)?;
     for (header, value) in table.headers {
         let checked = check_header(header.get_ref(), &value);
         let wrong =
             |problem| Wrong { offset: header.span().start, key: format!("headers.{}", header.get_ref()), problem };
-        system.headers.push(checked.map_err(wrong)?);
+        profile.headers.push(checked.map_err(wrong)?);
     }
-    set(&mut system.run_time, "run_time", table.run_time, Named::from_name)?;
-    set(&mut system.response, "response", table.response, Named::from_name)?;
-    set(&mut system.signals, "signals", table.signals, signals::adapter)?;
-    set(&mut system.register, "register", table.register, Named::from_name)?;
+    set(&mut profile.run_time, "run_time", table.run_time, Named::from_name)?;
+    set(&mut profile.response, "response", table.response, Named::from_name)?;
+    set(&mut profile.signals, "signals", table.signals, signals::adapter)?;
+    set(&mut profile.register, "register", table.register, Named::from_name)?;
     if let Some(image) = table.image {
-        system.image = image;
+        profile.image = image;
     }
-    Ok(system)
+    Ok(profile)
 }
 
 /// Sets a value that the table has; otherwise the default stays.
@@ -135,26 +135,28 @@ fn set<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::system::{BUILT_IN, BUILT_IN_PATH, DEFAULT_SYSTEM, Registration, ResponseBody, RunTimeForm, Systems};
+    use crate::target_profile::{
+        BUILT_IN, BUILT_IN_PATH, DEFAULT_TARGET, Registration, ResponseBody, RunTimeForm, TargetProfiles,
+    };
 
-    fn read_text(text: &str) -> Result<BTreeMap<String, System>, String> {
+    fn read_text(text: &str) -> Result<BTreeMap<String, TargetProfile>, String> {
         parse(&Document::new(Path::new("s.toml"), text.to_owned())).map_err(|error| error.to_string())
     }
 
     #[test]
-    fn the_built_in_systems_are_valid() {
-        let systems = Systems::load(None).unwrap();
-        let names: Vec<&str> = systems.0.keys().map(String::as_str).collect();
+    fn the_built_in_profiles_are_valid() {
+        let profiles = TargetProfiles::load(None).unwrap();
+        let names: Vec<&str> = profiles.0.keys().map(String::as_str).collect();
         assert_eq!(names, ["dirigent", "dirigent-go", "external", "knative"]);
-        assert_eq!(systems.get(DEFAULT_SYSTEM).unwrap().register, Registration::Json);
-        let error = systems.get("dirigant").unwrap_err();
+        assert_eq!(profiles.get(DEFAULT_TARGET).unwrap().register, Registration::Json);
+        let error = profiles.get("dirigant").unwrap_err();
         assert!(error.contains("there are dirigent, dirigent-go, external, knative"), "{error}");
     }
 
     /// The comment at the top of the file is the reference of its keys.
     #[test]
     fn the_built_in_file_explains_every_key() {
-        let listed = toml::to_string(&System::default()).unwrap();
+        let listed = toml::to_string(&TargetProfile::default()).unwrap();
         for line in listed.lines().filter(|line| line.contains(" = ")) {
             let key = line.split(" = ").next().unwrap();
             assert!(BUILT_IN.contains(&format!("#   {key} ")), "{BUILT_IN_PATH} does not explain {key}");
@@ -176,12 +178,12 @@ mod tests {
             register = "form"
             image = "i"
         "#;
-        let systems = read_text(text).unwrap();
-        let x = &systems["x"];
+        let profiles = read_text(text).unwrap();
+        let x = &profiles["x"];
         assert_eq!((x.name.as_str(), x.about.as_str(), &x.method), ("x", "An x", &Method::GET));
         assert_eq!((x.run_time, x.response), (RunTimeForm::WholeMilliseconds, ResponseBody::Any));
         assert_eq!((x.signals.name(), x.register, x.image.as_str()), ("machine-name", Registration::Form, "i"));
-        let table = toml::to_string(&systems).unwrap();
+        let table = toml::to_string(&profiles).unwrap();
         for line in [r#"host = "{function}.x:80""#, r#"path = "/run/{function}?a={address}""#, r#"x-b = "{function}""#]
         {
             assert!(table.contains(line), "expected {line} in {table}");

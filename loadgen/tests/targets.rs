@@ -1,4 +1,4 @@
-//! `loadgen run --target` and `--systems`: how an entry of `systems.toml` decides what a system is sent.
+//! `loadgen run --target` and `--targets`: how a table of `targets.toml` decides what a system is sent.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod mock;
@@ -54,7 +54,7 @@ fn any_url_can_be_invoked_with_options_alone() {
     let address = mock.address.to_string();
     let url = ["--path", "/run/{function}?at={address}", "--header", "X-Key: k", "--overwrite"];
     for protocol in ["http1", "h2c"] {
-        let more = [&["--target", "get", "--systems", &file, "--protocol", protocol][..], &url].concat();
+        let more = [&["--target", "get", "--targets", &file, "--protocol", protocol][..], &url].concat();
         let (code, _, errors) = replay(&scratch, &schedule, &address, &more);
         assert!(code == 0 || code == 3, "{protocol}: {code}, {errors}");
         assert_eq!(ends(&scratch), vec![(Outcome::Ok, None, None); 2], "{protocol}");
@@ -85,13 +85,13 @@ fn signals_are_read_as_the_option_says() {
 }
 
 #[test]
-fn a_system_that_registers_nothing_refuses_to_and_nothing_is_sent() {
+fn a_target_that_registers_nothing_refuses_to_and_nothing_is_sent() {
     let (mock, scratch) = (Mock::control_plane(), Scratch::new());
     let (schedule, url) = (scratch.schedule(&[(0, "ok")]), format!("http://{}", mock.address));
     for (more, expected) in [
         (
             &["--target", "external"][..],
-            "--register: functions of the system \"external\" are registered by other means",
+            "--register: functions of the target \"external\" are registered by other means",
         ),
         (&["--target", "dirigent-go", "--token-file", "t"], "--token-file: the form that registers functions"),
     ] {
@@ -103,30 +103,30 @@ fn a_system_that_registers_nothing_refuses_to_and_nothing_is_sent() {
 }
 
 #[test]
-fn a_wrong_file_of_systems_is_refused_with_line_and_column() {
+fn a_wrong_file_of_targets_is_refused_with_line_and_column() {
     let scratch = Scratch::new();
-    let (schedule, file) = (scratch.schedule(&[(0, "ok")]), scratch.path("systems.toml"));
+    let (schedule, file) = (scratch.schedule(&[(0, "ok")]), scratch.path("targets.toml"));
     fs::write(&file, "[mine]\nabout = \"mine\"\npaht = \"/\"\n").unwrap();
-    let expected = format!("--systems: {file}:3:1: mine.paht: unknown field `paht`");
-    let (code, _, errors) = replay(&scratch, &schedule, "127.0.0.1:1", &["--systems", &file]);
+    let expected = format!("--targets: {file}:3:1: mine.paht: unknown field `paht`");
+    let (code, _, errors) = replay(&scratch, &schedule, "127.0.0.1:1", &["--targets", &file]);
     assert!(code == 2 && errors.contains(&expected), "{code}: {errors}");
-    let (code, _, errors) = run(&["systems", "--systems", &file]);
+    let (code, _, errors) = run(&["targets", "--targets", &file]);
     assert!(code == 2 && errors.contains(&expected), "{code}: {errors}");
     let (code, _, errors) = replay(&scratch, &schedule, "127.0.0.1:1", &["--target", "mine"]);
     assert!(code == 2 && errors.contains("there are dirigent, dirigent-go, external, knative"), "{code}: {errors}");
 }
 
 #[test]
-fn systems_are_listed_and_a_file_replaces_a_built_in_one() {
+fn targets_are_listed_and_a_file_replaces_a_built_in_one() {
     let scratch = Scratch::new();
-    let file = scratch.path("systems.toml");
+    let file = scratch.path("targets.toml");
     fs::write(&file, "[knative]\nabout = \"behind an ingress\"\nhost = \"{function}.example\"\n").unwrap();
-    let (code, printed, errors) = run(&["systems", "--systems", &file, "--format", "json"]);
+    let (code, printed, errors) = run(&["targets", "--targets", &file, "--format", "json"]);
     assert_eq!(code, 0, "{errors}");
     let listed: serde_json::Value = serde_json::from_str(&printed).unwrap();
     assert_eq!(listed["knative"]["host"], "{function}.example");
     assert_eq!(listed["knative"]["headers"], serde_json::json!({}), "a table replaces the whole of another");
     assert_eq!(listed["dirigent-go"]["register"], "form");
-    let (_, printed, _) = run(&["systems"]);
+    let (_, printed, _) = run(&["targets"]);
     assert!(printed.contains("knative-serving-revision: {function}-00001"), "{printed}");
 }

@@ -1,6 +1,7 @@
-//! The systems that can be invoked: entries of the built-in `systems.toml` and of the file of `--systems`.
+//! Target profiles: how each system is addressed. They are the tables of the built-in `targets.toml` and of the file of
+//! `--targets`.
 //!
-//! The load generator knows no system by name. An entry says how an invocation is addressed, what its response reports and
+//! The load generator knows no system by name. A profile says how an invocation is addressed, what its response reports and
 //! how functions are registered; only what cannot be said with a template is code, and chosen by name.
 
 mod file;
@@ -17,21 +18,21 @@ pub(crate) use template::{Template, Values};
 
 use crate::signals::{self, SignalAdapter};
 
-/// The system that is invoked unless `--target` names another one.
-pub(crate) const DEFAULT_SYSTEM: &str = "dirigent";
+/// The profile that is used unless `--target` names another one.
+pub(crate) const DEFAULT_TARGET: &str = "dirigent";
 
-/// The entries that every copy of this program has.
-const BUILT_IN: &str = include_str!("../systems.toml");
+/// The profiles that every copy of this program has.
+const BUILT_IN: &str = include_str!("../targets.toml");
 
-/// The path that errors in the built-in entries name.
-const BUILT_IN_PATH: &str = "loadgen/systems.toml";
+/// The path that errors in the built-in profiles name.
+const BUILT_IN_PATH: &str = "loadgen/targets.toml";
 
-/// One system, checked: rendering its templates for a function name gives a valid request.
+/// A checked profile: rendering its templates for a function name gives a valid request.
 #[derive(Clone, Debug)]
-pub(crate) struct System {
-    /// Name of its entry.
+pub(crate) struct TargetProfile {
+    /// Name of its table.
     pub(crate) name: String,
-    /// A sentence about it, for listings.
+    /// A sentence about the system, for listings.
     pub(crate) about: String,
     /// HTTP method of an invocation.
     pub(crate) method: Method,
@@ -101,7 +102,7 @@ pub(crate) enum Registration {
     Form,
 }
 
-/// A key of `systems.toml` whose value is one of a few names.
+/// A key of `targets.toml` whose value is one of a few names.
 pub(crate) trait Named: Copy + Default + PartialEq + 'static {
     /// Every value by its name.
     const NAMES: &'static [(&'static str, Self)];
@@ -135,7 +136,7 @@ impl Named for Registration {
     const NAMES: &'static [(&'static str, Self)] = &[("none", Self::None), ("json", Self::Json), ("form", Self::Form)];
 }
 
-impl Default for System {
+impl Default for TargetProfile {
     /// A function program that listens by itself: named by the host, and without signals or registration.
     fn default() -> Self {
         let template = |text| Template::parse(text).expect("the only placeholder is one that exists");
@@ -155,32 +156,32 @@ impl Default for System {
     }
 }
 
-/// Every system by its name.
+/// Every profile by its name.
 #[derive(Debug)]
-pub(crate) struct Systems(pub(crate) BTreeMap<String, System>);
+pub(crate) struct TargetProfiles(pub(crate) BTreeMap<String, TargetProfile>);
 
-impl Systems {
-    /// The built-in systems, and those of `file`, which replace built-in ones of the same name.
+impl TargetProfiles {
+    /// The built-in profiles, and those of `file`, which replace built-in ones of the same name.
     ///
     /// # Errors
     /// When the file cannot be read or an entry is wrong, with line and column.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, DocumentError> {
-        let mut systems = file::parse(&Document::new(Path::new(BUILT_IN_PATH), BUILT_IN.to_owned()))?;
+        let mut profiles = file::parse(&Document::new(Path::new(BUILT_IN_PATH), BUILT_IN.to_owned()))?;
         // A table replaces a whole one: keys merged from two files could not be understood from either.
         if let Some(path) = file {
-            systems.extend(file::read(path)?);
+            profiles.extend(file::read(path)?);
         }
-        Ok(Self(systems))
+        Ok(Self(profiles))
     }
 
-    /// The system of that name.
+    /// The profile of that name.
     ///
     /// # Errors
     /// When there is none; those that exist are named.
-    pub(crate) fn get(&self, name: &str) -> Result<&System, String> {
+    pub(crate) fn get(&self, name: &str) -> Result<&TargetProfile, String> {
         let names = || self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         self.0.get(name).ok_or_else(|| {
-            format!("no system is called {name:?}; there are {}; --systems FILE adds systems of a file", names())
+            format!("no target is called {name:?}; there are {}; --targets FILE adds those of a file", names())
         })
     }
 }
@@ -252,8 +253,8 @@ fn check_header(name: &str, value: &str) -> Result<HeaderTemplate, String> {
     Ok((name, template))
 }
 
-impl Serialize for System {
+impl Serialize for TargetProfile {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        file::SystemTable::of(self).serialize(serializer)
+        file::ProfileTable::of(self).serialize(serializer)
     }
 }
