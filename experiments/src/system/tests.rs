@@ -1,5 +1,7 @@
 //! Tests of reading `systems.toml`.
 
+use serde::de::DeserializeOwned;
+
 use super::*;
 
 const TEXT: &str = r#"
@@ -79,4 +81,37 @@ fn a_system_has_the_image_that_the_load_generator_registers_it_with() {
         registered.push(name.as_str());
     }
     assert_eq!(registered, ["dirigent", "dirigent-go", "dirigent-kpa"]);
+}
+
+/// Names of all keys of a table, as the refusal of one that does not exist lists them.
+fn keys<T: DeserializeOwned>(prefix: &str) -> Vec<String> {
+    let refused = toml::from_str::<T>("no-such-key = 1").err().unwrap();
+    let (_, expected) = refused.message().split_once("expected").unwrap();
+    expected.split('`').skip(1).step_by(2).map(|key| format!("{prefix}{key}")).collect()
+}
+
+#[test]
+fn the_page_about_systems_explains_every_key() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/extending/system.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let (_, page) = page.split_once("### Keys").unwrap();
+    let explained: String = page.lines().filter_map(|line| line.strip_prefix('|')?.split('|').next()).collect();
+    let all = [
+        keys::<System>(""),
+        keys::<Build>("build."),
+        keys::<Need>("needs."),
+        keys::<Preparation>("prepare."),
+        keys::<ProcessTemplate>("start."),
+        keys::<Registration>("register."),
+        keys::<Invoke>("invoke."),
+        keys::<Harvest>("harvest."),
+        keys::<NodesSource>("harvest.nodes."),
+        keys::<Stop>("stop."),
+    ]
+    .concat();
+    // Tables of one value each are explained by the rows of their keys.
+    let of_keys = |table: &String| all.iter().any(|key| key.starts_with(&format!("{table}.")));
+    let missing: Vec<&String> =
+        all.iter().filter(|key| !explained.contains(&format!("`{key}`")) && !of_keys(key)).collect();
+    assert!(all.len() > 40 && missing.is_empty(), "expected {missing:?} among the keys of docs/extending/system.md");
 }
