@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use placeholder::{Part, parts};
 use thiserror::Error;
 
 /// A place names a value that is not there.
@@ -64,10 +65,10 @@ impl Values {
     /// When a place names no value.
     pub fn expand(&self, template: &str) -> Result<String, TemplateError> {
         let mut filled = String::with_capacity(template.len());
-        for piece in pieces(template) {
-            match piece {
-                Piece::Text(text) => filled.push_str(text),
-                Piece::Place(name) => filled.push_str(self.0.get(name).ok_or_else(|| self.unknown(name))?),
+        for part in parts(template) {
+            match part {
+                Part::Text(text) => filled.push_str(text),
+                Part::Placeholder(name) => filled.push_str(self.0.get(name).ok_or_else(|| self.unknown(name))?),
             }
         }
         Ok(filled)
@@ -89,44 +90,12 @@ impl Values {
     }
 }
 
-/// A part of a template.
-enum Piece<'a> {
-    Text(&'a str),
-    Place(&'a str),
-}
-
 /// The names of the places of a template, in order.
 pub fn places(template: &str) -> impl Iterator<Item = &str> {
-    pieces(template).into_iter().filter_map(|piece| match piece {
-        Piece::Place(name) => Some(name),
-        Piece::Text(_) => None,
+    parts(template).into_iter().filter_map(|part| match part {
+        Part::Placeholder(name) => Some(name),
+        Part::Text(_) => None,
     })
-}
-
-fn pieces(template: &str) -> Vec<Piece<'_>> {
-    let mut pieces = Vec::new();
-    let mut rest = template;
-    while let Some(open) = rest.find('{') {
-        let after = &rest[open + 1..];
-        match after.find('}').map(|close| &after[..close]).filter(|name| is_name(name)) {
-            Some(name) => {
-                pieces.extend([Piece::Text(&rest[..open]), Piece::Place(name)]);
-                rest = &after[name.len() + 1..];
-            }
-            None => {
-                pieces.push(Piece::Text(&rest[..=open]));
-                rest = after;
-            }
-        }
-    }
-    pieces.push(Piece::Text(rest));
-    pieces
-}
-
-/// Returns true if `text` is a dotted name: a letter, then letters, digits, `.`, `_` and `-`.
-fn is_name(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
 #[cfg(test)]

@@ -24,6 +24,13 @@ enum Placeholder {
 /// Every placeholder by its name.
 const PLACEHOLDERS: [(&str, Placeholder); 2] = [("function", Placeholder::Function), ("address", Placeholder::Address)];
 
+impl Placeholder {
+    fn from_name(name: &str) -> Result<Self, UnknownPlaceholder> {
+        let known = PLACEHOLDERS.into_iter().find(|(known, _)| *known == name);
+        known.map(|(_, placeholder)| placeholder).ok_or_else(|| UnknownPlaceholder(name.to_owned()))
+    }
+}
+
 /// A template names a value that does not exist.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("unknown placeholder {{{0}}}; known are {{function}} and {{address}}")]
@@ -49,25 +56,11 @@ impl Template {
     /// # Errors
     /// When a name between braces is no placeholder.
     pub(crate) fn parse(text: &str) -> Result<Self, UnknownPlaceholder> {
-        let mut parts = Vec::new();
-        let mut literal = String::new();
-        let mut rest = text;
-        while let Some((before, after)) = rest.split_once('{') {
-            literal.push_str(before);
-            let Some((name, behind)) = after.split_once('}').filter(|(name, _)| is_name(name)) else {
-                literal.push('{');
-                rest = after;
-                continue;
-            };
-            let known = PLACEHOLDERS.into_iter().find(|(known, _)| *known == name);
-            let (_, placeholder) = known.ok_or_else(|| UnknownPlaceholder(name.to_owned()))?;
-            parts.push(Part::Text(std::mem::take(&mut literal)));
-            parts.push(Part::Placeholder(placeholder));
-            rest = behind;
-        }
-        literal.push_str(rest);
-        parts.push(Part::Text(literal));
-        Ok(Self(parts))
+        let parts = placeholder::parts(text).into_iter().map(|part| match part {
+            placeholder::Part::Text(text) => Ok(Part::Text(text.to_owned())),
+            placeholder::Part::Placeholder(name) => Placeholder::from_name(name).map(Part::Placeholder),
+        });
+        parts.collect::<Result<_, _>>().map(Self)
     }
 
     /// The text with its values.
@@ -88,11 +81,6 @@ impl fmt::Display for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(Values { function: "{function}", address: "{address}" }))
     }
-}
-
-fn is_name(text: &str) -> bool {
-    text.starts_with(|first: char| first.is_ascii_alphabetic())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
 }
 
 #[cfg(test)]
