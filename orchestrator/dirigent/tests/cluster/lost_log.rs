@@ -76,8 +76,9 @@ fn set_back(cluster: &mut Cluster, lost: &Path, starts: u32) -> usize {
     let copy = cluster.directory().join("copy");
     cluster.register("kept", json!({}));
     fs::copy(&log, &copy).unwrap();
-    // The epoch that begins when the copy is back takes its number.
-    cluster.register("before", json!({}));
+    // The epoch that begins when the copy is back, and the commands by which the data plane is removed and put again, take
+    // their numbers.
+    (0..4).for_each(|number| cluster.register(&format!("before{number}"), json!({})));
     for _ in 0..starts {
         cluster.control_plane.crash();
         cluster.control_plane.start_again();
@@ -100,9 +101,11 @@ fn set_back(cluster: &mut Cluster, lost: &Path, starts: u32) -> usize {
 
 /// Registers `anew` under the id that another function had.
 fn register_as(cluster: &Cluster, id: usize, recreated: &Path) {
-    // The epoch comes after the newest command of the copy, and these before the id.
-    let next = number(&cluster.show("kept")["id"]) + 2;
-    (next..id).for_each(|filler| cluster.register(&format!("filler{filler}"), json!({})));
+    // Numbers are given out one after the other: these come before the id.
+    (0..id).map(|number| format!("filler{number}")).find(|name| {
+        cluster.register(name, json!({}));
+        number(&cluster.show(name)["id"]) == id - 1
+    });
     cluster.register("anew", function(recreated));
     assert_eq!(number(&cluster.show("anew")["id"]), id, "expected the number to be given out again");
 }

@@ -84,25 +84,28 @@ pub(super) async fn create(shared: Arc<Shared>, request: CreationRequest) -> Res
     }
 }
 
+/// The failure to prepare a process because the operating system refused `what`.
+fn cannot(what: &'static str) -> impl Fn(io::Error) -> CreationFailure {
+    move |error| CreationFailure::transient(format!("cannot {what}: {error}"))
+}
+
 /// Starts the process and its supervisor. `hold_port` keeps the port bound here while the program starts.
 async fn launch(shared: &Arc<Shared>, request: &CreationRequest, hold_port: bool) -> Result<Started, CreationFailure> {
     let began = Instant::now();
-    let system =
-        |what: &'static str| move |error: io::Error| CreationFailure::transient(format!("cannot {what}: {error}"));
     let mut port = shared.ports.take(request).await?;
     let has_port = Instant::now();
     // After the port, whose number is in the program's environment.
     let program = Program::new(shared, request, port.address())?;
     let directory = shared.directory.join(request.sandbox.to_string());
-    make_private(&directory).map_err(system("make its working directory"))?;
+    make_private(&directory).map_err(cannot("make its working directory"))?;
     let directory = Directory(directory);
-    let (output, writer) = output_pipe().map_err(system("make a pipe for its output"))?;
-    let mut command = command(&program, &directory.0, writer).map_err(system("make a pipe for its output"))?;
+    let (output, writer) = output_pipe().map_err(cannot("make a pipe for its output"))?;
+    let mut command = command(&program, &directory.0, writer).map_err(cannot("make a pipe for its output"))?;
     if let Some(user) = shared.config.user {
-        user.apply(&mut command, &directory.0).map_err(system("give it its working directory"))?;
+        user.apply(&mut command, &directory.0).map_err(cannot("give it its working directory"))?;
     }
-    let limits = Arc::new(Limits::new(shared, request).map_err(system("make its control group"))?);
-    limits.apply(&mut command, shared.config.user.is_some()).map_err(system("enter its control group"))?;
+    let limits = Arc::new(Limits::new(shared, request).map_err(cannot("make its control group"))?);
+    limits.apply(&mut command, shared.config.user.is_some()).map_err(cannot("enter its control group"))?;
     let prepared = Instant::now();
     if !hold_port {
         port.unbind();
