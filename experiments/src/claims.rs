@@ -11,16 +11,16 @@ use crate::exit::Exit;
 /// Digits of a number that is found.
 const DIGITS: i32 = 4;
 
-/// The evaluated claims of a run; `None` if it was not analysed yet.
+/// The evaluated claims of a run; `None` if there is no analysis of it yet.
 ///
 /// # Errors
 /// When the file is malformed.
 pub fn read(dir: &RunDir) -> anyhow::Result<Option<Claims>> {
     let path = dir.claims();
-    path.is_file().then(|| read_json(&path)).transpose().context("reading the judged claims")
+    path.is_file().then(|| read_json(&path)).transpose().context("reading the evaluated claims")
 }
 
-/// Prints those of a run on standard output, if there are any; the exit code that they mean.
+/// Prints the claims of a run on standard output, if there are any, and returns their exit code.
 ///
 /// # Errors
 /// When the file is malformed, or standard output is closed for another reason than that its reader has seen enough.
@@ -31,7 +31,7 @@ pub fn print_of(dir: &RunDir) -> anyhow::Result<Exit> {
 }
 
 fn print(claims: &Claims) -> io::Result<()> {
-    let mut table = Table::new(["claim", "verdict", "found", "published", "why"]);
+    let mut table = Table::new(["claim", "outcome", "found", "published", "reason"]);
     for claim in &claims.claims {
         let id = claim.id.clone();
         let outcome = claim.outcome.as_str().to_owned();
@@ -52,7 +52,7 @@ pub fn found(claim: &EvaluatedClaim) -> String {
     format!("{}{} {}", number(value), interval.unwrap_or_default(), claim.unit)
 }
 
-/// A number with few digits that mean something.
+/// A number with its significant digits.
 fn number(value: f64) -> String {
     #[allow(clippy::cast_possible_truncation, reason = "the logarithm of a finite number is small")]
     let before = if value == 0.0 { 1 } else { value.abs().log10().floor() as i32 + 1 };

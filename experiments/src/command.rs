@@ -39,30 +39,30 @@ Examples:
   repro run cold-start-sweep --rates 1000,4000     cold starts at two rates
   repro verify artifacts/runs/DIR";
 
-/// Runs experiments on this machine and checks and analyses their results; without a subcommand, the main one.
+/// Run experiments on this machine, and check and analyse their results. Without a subcommand, runs azure-500.
 #[derive(Debug, Parser)]
 #[command(name = "repro", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE)]
 pub struct CommandLine {
     #[command(subcommand)]
     command: Option<Command>,
 
-    /// The few-minute version of the main experiment
+    /// Run the version of azure-500 that takes a few minutes
     #[arg(long)]
     quick: bool,
 
-    /// The checkout whose experiments, systems and runs are meant; default: the one around the working folder
+    /// Checkout with the experiments, systems and runs; default: the one that contains the working directory
     #[arg(long, global = true, value_name = "DIR")]
     checkout: Option<PathBuf>,
 
-    /// This process is inside the private namespace that a system needs, and programs are built here
-    #[arg(long = "enclosed", global = true, hide = true, value_name = "DIR", requires = "runner")]
+    /// Folder of the built programs; set for the process inside the private namespaces
+    #[arg(long, global = true, hide = true, value_name = "DIR", requires = "runner")]
     isolated: Option<PathBuf>,
 
-    /// Process id of the outermost process of those that are around this one
+    /// Process id of the process that the user started; set likewise
     #[arg(long, global = true, hide = true, value_name = "PID")]
     runner: Option<u32>,
 
-    /// The reasons why programs of systems were not built, by system, as JSON
+    /// Reasons why programs of systems were not built, by system, as JSON; set likewise
     #[arg(long, global = true, hide = true, value_name = "JSON", value_parser = unbuilt)]
     unbuilt: Option<Unbuilt>,
 }
@@ -76,30 +76,30 @@ fn unbuilt(text: &str) -> Result<Unbuilt, serde_json::Error> {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Check whether this machine can run the experiments; say what is missing and what provides it
+    /// Check that this machine can run the experiments; print a fix for each problem
     Doctor(doctor::Arguments),
     /// List experiments, systems and earlier runs
     List(list::Arguments),
-    /// Print every step of an experiment and what it costs; run nothing
+    /// Print the steps of an experiment with their estimated time, without running it
     Plan(Box<plan::Arguments>),
     /// Run an experiment
     Run(Box<run::Arguments>),
     /// Check the invariants and claims of a finished run
     Verify(verify::Arguments),
-    /// Compute the statistics of a run again and draw its report again
+    /// Recompute the statistics of a run and rewrite its report
     Report(report::Arguments),
-    /// Become another program
+    /// Replace this process by another program
     #[command(hide = true)]
     Launch(LaunchArguments),
-    /// Go on in private namespaces
-    #[command(name = "enclose", hide = true)]
+    /// Run a command in private namespaces
+    #[command(hide = true)]
     Isolate(IsolateArguments),
 }
 
 /// Selection of an experiment, its scale, and overrides.
 #[derive(Args, Clone, Debug)]
 pub struct Selection {
-    /// The experiment; see `repro list`
+    /// Name of the experiment; `repro list` prints all
     #[arg(default_value = MAIN_EXPERIMENT, value_name = "EXPERIMENT")]
     experiment: String,
 
@@ -118,7 +118,7 @@ impl Selection {
         Self { experiment: MAIN_EXPERIMENT.to_owned(), scale: "laptop".to_owned(), overrides }
     }
 
-    /// Settles the choice.
+    /// Resolves the selection: the experiment with its points, and its plan.
     fn planned(&self, checkout: &Checkout) -> anyhow::Result<PlannedExperiment> {
         let definition = crate::definition::find(&checkout.definitions(), &self.experiment)?;
         let systems = Systems::read(&checkout.systems())?;
@@ -139,7 +139,7 @@ impl Program for CommandLine {
 }
 
 impl CommandLine {
-    /// Does what was typed, or what the first process inside a private namespace is given.
+    /// Runs the subcommand, also as the first process inside a private namespace.
     fn execute(self) -> anyhow::Result<Exit> {
         if self.quick && self.command.is_some() {
             let problem = "--quick goes with `repro` alone or after the subcommand, as in `repro plan --quick`";
@@ -170,7 +170,8 @@ impl CommandLine {
     }
 }
 
-/// The hands of this process; takes its signals, so it must be the first thing a command does.
+/// Opens the session of this process. It takes over the signals of the process, so it must
+/// be the first thing that a command does.
 fn session() -> anyhow::Result<Session> {
     let interrupt = Interrupt::listen()?;
     orphans::adopt()?;

@@ -178,7 +178,7 @@ mod tests {
     use record::ExecutionMode;
 
     use super::*;
-    use crate::definition::settings::Settings;
+    use crate::definition::settings::{Expectations, Settings};
 
     const TEXT: &str = r#"
 id = "e"
@@ -344,5 +344,12 @@ sandbox = { mode = "spin", delay = "0s" }
     fn settings_survive_their_own_toml() {
         let settings = resolve("laptop", &Overrides::default());
         assert_eq!(toml::from_str::<Settings>(&settings.to_toml()).unwrap(), settings);
+    }
+
+    #[test]
+    fn expectations_of_stored_runs_are_read_by_their_earlier_names() {
+        let earlier = "answered_per_s_min = 5.0\nsilent_share_max = 0.25";
+        let read: Expectations = toml::from_str(earlier).unwrap();
+        assert_eq!((read.succeeded_per_s_min, read.unresponded_share_max), (Some(5.0), Some(0.25)));
     }
 }

@@ -41,10 +41,10 @@ use crate::{
 };
 
 /// The hidden subcommand.
-const SUBCOMMAND: &str = "enclose";
+const SUBCOMMAND: &str = "isolate";
 
 /// The hidden option that says inside where the programs are that were built outside; with `--runner` it comes last.
-const ISOLATED_OPTION: &str = "--enclosed";
+const ISOLATED_OPTION: &str = "--isolated";
 
 /// The note in plan and manifest of an isolated run.
 pub const PLACE: &str = "everything but building takes place in a private mount, pid and network namespace";
@@ -255,7 +255,7 @@ mod tests {
         let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
         let outside = words("repro run toy -- x");
         assert_eq!(typed(outside.clone()), outside);
-        let inside = words("repro enclose --parent 7 --inside -- run toy --quick --enclosed /bin");
+        let inside = words("repro isolate --parent 7 --inside -- run toy --quick --isolated /bin");
         assert_eq!(typed(inside), words("repro run toy --quick"));
     }
 }

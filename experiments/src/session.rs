@@ -23,7 +23,7 @@ use crate::{
 /// waits for responses, after the second it ends at once.
 const STOP_GRACES: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(5)];
 
-/// The hands of the runner.
+/// Access of a command to child processes, the user's signals and the console.
 #[derive(Debug)]
 pub struct Session {
     /// Starts children.

@@ -42,11 +42,12 @@ pub struct System {
     pub build: Build,
     /// True if a run with the system takes place in a private mount, pid and network namespace, together with
     /// everything else of that run.
-    #[serde(rename = "enclosed", default)]
+    #[serde(default)]
     pub isolated: bool,
-    /// Typical time to start it, register its functions, harvest and stop it: for plans.
-    #[serde(default = "around_load", with = "humantime_serde")]
-    pub around: Duration,
+    /// Typical time to start it, register its functions, harvest and stop it: the estimate of a repetition without its
+    /// load, for plans.
+    #[serde(default = "setup_estimate", with = "humantime_serde")]
+    pub setup_estimate: Duration,
     /// Values that differ between otherwise equal systems: `{parameters.NAME}`.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
@@ -102,14 +103,14 @@ pub struct ProcessTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ports: Option<String>,
     /// File in its folder that names further processes, if it starts some: a JSON object of roles and process ids,
-    /// written before it is ready. What they use is told apart.
+    /// written before it is ready. Their resource usage is reported separately.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub members: Option<String>,
+    pub child_processes: Option<String>,
     /// Conditions before the next process is started.
     #[serde(default)]
     pub ready: Vec<Check>,
     /// Longest time until it is ready.
-    #[serde(rename = "within", default = "ready_timeout", with = "humantime_serde")]
+    #[serde(default = "ready_timeout", with = "humantime_serde")]
     pub timeout: Duration,
 }
 
@@ -133,7 +134,8 @@ pub struct Check {
     pub command: Vec<String>,
 }
 
-fn around_load() -> Duration {
+/// Setup and teardown where the table has no estimate.
+fn setup_estimate() -> Duration {
     Duration::from_secs(15)
 }
 
@@ -146,9 +148,9 @@ pub struct Preparation {
     pub command: Vec<String>,
     /// Typical time: for plans.
     #[serde(with = "humantime_serde")]
-    pub takes: Duration,
+    pub estimate: Duration,
     /// Longest time it may take.
-    #[serde(rename = "within", with = "humantime_serde")]
+    #[serde(with = "humantime_serde")]
     pub timeout: Duration,
 }
 
@@ -159,7 +161,7 @@ pub struct Registration {
     /// A command that registers all of `{functions}` and ends.
     pub command: Vec<String>,
     /// Longest time it may take.
-    #[serde(rename = "within", default = "registration_timeout", with = "humantime_serde")]
+    #[serde(default = "registration_timeout", with = "humantime_serde")]
     pub timeout: Duration,
 }
 
@@ -203,10 +205,10 @@ pub struct Harvest {
     pub actions: Option<String>,
     /// Further files that a reader of the run needs: copied as they are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub keep: Vec<String>,
-    /// False if rows report themselves whether they were cold; true if they are joined to the creations for it.
+    pub files: Vec<String>,
+    /// True if rows do not report themselves whether they were cold: they are joined to the creations then.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub join: bool,
+    pub join_coldstarts: bool,
     /// Source of the list of nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<NodesSource>,
@@ -233,18 +235,19 @@ pub struct NodesSource {
     pub memory_reserved_mib: String,
 }
 
-/// Stopping of a system: SIGTERM to all its processes in reverse order, SIGKILL to those left after the grace.
+/// Stopping of a system: SIGTERM to all its processes in reverse order, SIGKILL to those left after the grace
+/// period.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stop {
-    /// Time between the two.
+    /// Time between the two signals.
     #[serde(with = "humantime_serde")]
-    pub grace: Duration,
+    pub grace_period: Duration,
 }
 
 impl Default for Stop {
     fn default() -> Self {
-        Self { grace: Duration::from_secs(10) }
+        Self { grace_period: Duration::from_secs(10) }
     }
 }
 
@@ -332,13 +335,16 @@ impl System {
         if !self.ready.iter().all(Check::is_one) {
             return Err((".ready".to_owned(), CHECK_RULE));
         }
-        if self.harvest.join && self.harvest.coldstarts.is_none() {
-            return Err((".harvest.join".to_owned(), "needs coldstarts: the creations that rows are joined to"));
+        if self.harvest.join_coldstarts && self.harvest.coldstarts.is_none() {
+            return Err((
+                ".harvest.join_coldstarts".to_owned(),
+                "needs coldstarts: the creations that rows are joined to",
+            ));
         }
         if !self.needs.iter().all(Need::is_one) {
             return Err((
                 ".needs".to_owned(),
-                "each must have one of program (with version and least, if any), file, cores, memory_mib, disk_mib, open_files",
+                "each must have one of program (with version and min_version, if any), file, cores, memory_mib, disk_mib, open_files",
             ));
         }
         Ok(())

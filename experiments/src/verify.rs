@@ -102,7 +102,7 @@ pub fn check(dir: &RunDir) -> anyhow::Result<Invariants> {
     }
     all.extend(components::check(&known, &manifest.systems)?);
     all.extend(basis::check_runner(&known));
-    // Foreign repetitions were checked too: they are no part of this run.
+    // Foreign repetitions are listed too: otherwise a later check could not tell that they were there.
     let checked = repetitions.iter().map(checked).collect();
     Ok(Invariants { schema_version: SCHEMA_VERSION, checked, invariants: all })
 }
@@ -205,8 +205,8 @@ fn same_schedule(file: [Option<String>; 2], repetitions: &[&PointDir], to: &mut 
     let list: Vec<&str> = sums.iter().map(|sum| sum.get(..12).unwrap_or(sum)).collect();
     let unproved = checksums.iter().filter(|sum| sum.is_none()).count() as u64;
     let tally = Tally { broken: u64::from(sums.len() > 1), unproved };
-    let silent = if unproved == 0 { "" } else { "; the manifest or a loadgen.json does not tell" };
-    let detail = format!("SHA-256 {}{silent}", list.join(", "));
+    let unknown = if unproved == 0 { "" } else { "; the manifest or a loadgen.json lacks it" };
+    let detail = format!("SHA-256 {}{unknown}", list.join(", "));
     to.add("all systems were given the same schedule", Weight::Validity, tally.finding(), detail);
 }
 
@@ -224,17 +224,18 @@ impl Evidence<'_> {
             point.coldstarts().exists().then(|| read_table(&point.coldstarts())).transpose()?;
         let mut accounting = Accounting::new(self.schedule, self.registered);
         let mut coldness = Coldness::new(creations.as_deref().unwrap_or_default());
-        // Invocations that come at once have no rate to keep up.
-        let mut pace = self.settings.load.rate().filter(|rate| rate.bursts.is_none()).map(|_| OverloadTest::default());
+        // Bursts have no rate that the system could fail to sustain.
+        let mut overload =
+            self.settings.load.rate().filter(|rate| rate.bursts.is_none()).map(|_| OverloadTest::default());
         for row in InvocationReader::open(&point.invocations())? {
             let row = row?;
             accounting.observe(&row);
             coldness.observe(&row);
-            pace.iter_mut().for_each(|pace| pace.observe(&row));
+            overload.iter_mut().for_each(|test| test.observe(&row));
         }
         let load: Option<LoadSummary> = read_json(&point.loadgen()).ok();
         accounting.conclude(load.as_ref(), to);
-        let overload = pace.and_then(|pace| pace.overload(load.as_ref()));
+        let overload = overload.and_then(|test| test.overload(load.as_ref()));
         accounting.thresholds(self.settings, overload.as_deref(), to);
         coldness.conclude(creations.is_some(), to);
         let facts = read_json(&facts_path(point)).ok();
@@ -251,7 +252,7 @@ impl Evidence<'_> {
 pub fn print(invariants: &Invariants, all: bool, format: Format) -> io::Result<()> {
     let is_shown = |one: &&Invariant| all || one.finding == Finding::NotHeld;
     let shown: Vec<&Invariant> = invariants.invariants.iter().filter(is_shown).collect();
-    // People need no head above nothing; programs expect their form.
+    // An empty table is noise for a person, but a program expects the format that it asked for.
     if shown.is_empty() && format == Format::Table { Ok(()) } else { table(&shown).print(format) }
 }
 
@@ -270,7 +271,7 @@ pub fn count(invariants: &Invariants, dir: &Path) -> String {
 }
 
 fn table(invariants: &[&Invariant]) -> Table {
-    let mut table = Table::new(["where", "invariant", "verdict", "found"]);
+    let mut table = Table::new(["where", "invariant", "outcome", "found"]);
     for one in invariants {
         table.row([one.scope.to_string(), one.rule.clone(), one.words().to_owned(), one.detail.clone()]);
     }

@@ -43,17 +43,17 @@ pub struct Arguments {
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
     out: Option<PathBuf>,
 
-    /// Go on with an earlier run: what is finished and still depends on the same is kept, and so is that its
-    /// system failed in a repetition; one that was stopped, failed for another reason, or whose folder was removed is measured again
+    /// Resume a run. Finished repetitions and recorded system failures are kept if nothing they depend on has changed;
+    /// all others are measured
     #[arg(long, value_name = "DIR", conflicts_with_all = ["experiment", "scale", "Overrides"])]
     resume: Option<PathBuf>,
 
-    /// Measure again what is finished, where programs, settings or the machine have changed since; without it, such a
-    /// run is refused. The old rows are kept in REPETITION.replaced until there are others
+    /// With --resume: measure finished repetitions again whose programs, settings or machine have changed. Without this
+    /// option such a run is refused. Old rows are kept in REPETITION.replaced until new ones replace them
     #[arg(long, requires = "resume")]
     again: bool,
 
-    /// Take this checkout's built programs from here instead of building them
+    /// Folder of programs built from this checkout; they are used instead of building them
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 
@@ -61,7 +61,7 @@ pub struct Arguments {
     #[arg(skip)]
     isolated: Option<Inside>,
 
-    /// Print the effective settings and exit
+    /// Print the effective settings of all points as TOML and exit
     #[arg(long)]
     print_config: bool,
 }

@@ -138,15 +138,15 @@ pub struct Expectations {
     /// Greatest share of measured invocations that may fail, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_share_max: Option<f64>,
-    /// Least share of answered measured invocations that must be cold, 0 to 1.
+    /// Least share of successful measured invocations that must be cold, 0 to 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cold_share_min: Option<f64>,
-    /// Least measured invocations answered ok per second of a constant rate.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub answered_per_s_min: Option<f64>,
-    /// Greatest share of measured invocations that got no answer at all, neither the function's nor a refusal, 0 to 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub silent_share_max: Option<f64>,
+    /// Least measured invocations that succeed per second, of a constant rate.
+    #[serde(alias = "answered_per_s_min", default, skip_serializing_if = "Option::is_none")]
+    pub succeeded_per_s_min: Option<f64>,
+    /// Greatest share of measured invocations without any response, 0 to 1; a refusal is a response.
+    #[serde(alias = "silent_share_max", default, skip_serializing_if = "Option::is_none")]
+    pub unresponded_share_max: Option<f64>,
 }
 
 impl Settings {
@@ -167,10 +167,10 @@ impl Settings {
             ("sandbox.nodes", self.sandbox.nodes >= 1, "must be at least 1"),
             ("expect.failed_share_max", share(self.expect.failed_share_max), "must be 0 to 1"),
             ("expect.cold_share_min", share(self.expect.cold_share_min), "must be 0 to 1"),
-            ("expect.silent_share_max", share(self.expect.silent_share_max), "must be 0 to 1"),
+            ("expect.unresponded_share_max", share(self.expect.unresponded_share_max), "must be 0 to 1"),
             (
-                "expect.answered_per_s_min",
-                self.expect.answered_per_s_min.is_none() || self.load.rate().is_some(),
+                "expect.succeeded_per_s_min",
+                self.expect.succeeded_per_s_min.is_none() || self.load.rate().is_some(),
                 "needs a load of kind rate",
             ),
         ]);

@@ -79,7 +79,7 @@ pub struct RepetitionFacts {
     /// Exit code of the load generator; empty when a signal ended it.
     pub load_exit: Option<i32>,
     /// Processes of the system that ended before they were stopped.
-    #[serde(rename = "deaths")]
+    #[serde(alias = "deaths")]
     pub early_exits: Vec<String>,
     /// Processes that had to be killed, because they did not stop.
     pub killed: Vec<String>,
@@ -316,7 +316,7 @@ impl Repetition<'_> {
         if let Some(template) = &self.system.harvest.coldstarts {
             let path = cluster.values().expand(template).context("harvest.coldstarts")?;
             note(facts, "coldstarts", harvest::coldstarts(Path::new(&path), self.point, load.started_unix_ns));
-            if self.system.harvest.join {
+            if self.system.harvest.join_coldstarts {
                 note(facts, "coldness of rows", join::rows_to_creations(self.point));
             }
         }
@@ -324,8 +324,8 @@ impl Repetition<'_> {
             let path = cluster.values().expand(template).context("harvest.actions")?;
             note(facts, "actions", harvest::actions(Path::new(&path), self.point, load.started_unix_ns));
         }
-        for template in &self.system.harvest.keep {
-            let path = cluster.values().expand(template).context("harvest.keep")?;
+        for template in &self.system.harvest.files {
+            let path = cluster.values().expand(template).context("harvest.files")?;
             note(facts, &path, harvest::keep(Path::new(&path), self.point));
         }
         let warmup_ns = i64::try_from(self.settings.load.warmup().as_nanos()).unwrap_or(i64::MAX);

@@ -44,8 +44,8 @@ impl PlannedExperiment {
         let experiment = ResolvedExperiment::new(definition, systems, scale, overrides)?;
         let takes = |name: &str| {
             let system = experiment.systems.iter().find(|known| known.name == name).map(|known| &known.system);
-            let prepare = system.and_then(|system| system.prepare.as_ref()).map(|prepare| prepare.takes.as_secs());
-            (system.map_or(0, |system| system.around.as_secs()), prepare.unwrap_or(0))
+            let prepare = system.and_then(|system| system.prepare.as_ref()).map(|prepare| prepare.estimate.as_secs());
+            (system.map_or(0, |system| system.setup_estimate.as_secs()), prepare.unwrap_or(0))
         };
         let plan = Plan::new((&experiment.definition.id, scale), overrides, &experiment.points, takes);
         Ok(Self { experiment, plan })

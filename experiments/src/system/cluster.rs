@@ -38,7 +38,7 @@ pub struct Cluster<'a> {
     files: BTreeMap<String, String>,
     processes: Vec<Process>,
     /// Files that name further processes.
-    members: Vec<PathBuf>,
+    child_processes: Vec<PathBuf>,
     stopped: bool,
 }
 
@@ -73,7 +73,7 @@ impl<'a> Cluster<'a> {
             values,
             files: BTreeMap::new(),
             processes: Vec::new(),
-            members: Vec::new(),
+            child_processes: Vec::new(),
             stopped: false,
         };
         match cluster.start_all() {
@@ -131,7 +131,7 @@ impl<'a> Cluster<'a> {
             ports = read.map_err(SystemFailed::of)?;
             self.values.set_leaves(&format!("ports.{name}"), &ports);
         }
-        self.members.extend(template.members.as_ref().map(|file| dir.join(file)));
+        self.child_processes.extend(template.child_processes.as_ref().map(|file| dir.join(file)));
         let mut own = self.values.with("dir", dir.display().to_string()).with("name", &name);
         own.set_leaves("own", &ports);
         for check in &template.ready {
@@ -203,7 +203,7 @@ impl<'a> Cluster<'a> {
     pub fn processes(&self) -> anyhow::Result<Vec<(String, i32)>> {
         let mut all: Vec<(String, i32)> =
             self.processes.iter().map(|process| (process.name.clone(), process.pid)).collect();
-        for path in &self.members {
+        for path in &self.child_processes {
             let named: BTreeMap<String, i32> = record::read_json(path)?;
             for (role, pid) in named {
                 if usage::is_reserved(&role) || all.iter().any(|(taken, _)| *taken == role) {
@@ -238,7 +238,7 @@ impl<'a> Cluster<'a> {
             process.signal(Signal::SIGTERM);
         }
         let (session, processes) = (self.session, &mut self.processes);
-        wait_regardless(self.system.stop.grace, || {
+        wait_regardless(self.system.stop.grace_period, || {
             // Not `any`: every process must be polled, so that every one is reaped.
             let running = processes.iter_mut().filter_map(|process| process.ended().is_none().then_some(())).count();
             (running == 0 || session.interrupt.count() > 1).then_some(())

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `disk_mib`, `open_files`. That it is
-/// enclosed is a need by itself.
+/// isolated is a need by itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Need {
@@ -27,9 +27,9 @@ pub struct Need {
     /// Arguments with which the program prints its version.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub version: Vec<String>,
-    /// The least version of the program.
+    /// Lowest version of the program that suffices.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub least: Option<String>,
+    pub min_version: Option<String>,
     /// A file or folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -63,7 +63,7 @@ impl Need {
             self.open_files.is_some(),
             self.disk_mib.is_some(),
         ];
-        let has_version = match &self.least {
+        let has_version = match &self.min_version {
             None => self.version.is_empty(),
             Some(least) => self.program.is_some() && !self.version.is_empty() && version(least).is_some(),
         };
@@ -130,7 +130,7 @@ fn on_search_path(program: &str) -> bool {
 /// The version that a program reports, if it is below the required one. A program without a version is accepted: it may
 /// be a development build.
 fn too_old(program: &str, need: &Need) -> Option<String> {
-    let least = need.least.as_deref()?;
+    let least = need.min_version.as_deref()?;
     let output = Command::new(program).args(&need.version).stdin(Stdio::null()).output().ok()?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let (text, found) = printed.split_whitespace().find_map(version)?;
@@ -160,9 +160,9 @@ mod tests {
             needs = [
                 { program = "sh", fix = "unneeded" },
                 { program = "no-such-program", fix = "install it" },
-                { program = "echo", version = ["toy", "version", "toy1.20.3", "linux/2"], least = "1.21", fix = "update" },
-                { program = "echo", version = ["toy", "version", "toy1.21rc1"], least = "1.21", fix = "unneeded" },
-                { program = "echo", version = ["toy", "version", "devel", "+3.1"], least = "9.9", fix = "unneeded" },
+                { program = "echo", version = ["toy", "version", "toy1.20.3", "linux/2"], min_version = "1.21", fix = "update" },
+                { program = "echo", version = ["toy", "version", "toy1.21rc1"], min_version = "1.21", fix = "unneeded" },
+                { program = "echo", version = ["toy", "version", "devel", "+3.1"], min_version = "9.9", fix = "unneeded" },
                 { file = "/no/such/file", fix = "make it" },
                 { cores = 100000, fix = "buy a larger machine" },
                 { memory_mib = 1, fix = "unneeded" },

@@ -25,7 +25,7 @@ fn read(text: &str) -> Result<Systems, DocumentError> {
 fn a_small_system_has_defaults_for_the_rest() {
     let systems = read(TEXT).unwrap();
     let toy = systems.get("toy").unwrap();
-    assert_eq!(toy.stop.grace, Duration::from_secs(10));
+    assert_eq!(toy.stop.grace_period, Duration::from_secs(10));
     assert_eq!(toy.start[0].timeout, Duration::from_secs(30));
     assert_eq!(toml::from_str::<System>(&toy.to_toml()).unwrap(), *toy, "a system survives its own TOML");
     assert_eq!(systems.get("tay").unwrap_err().to_string(), "no system is called \"tay\"; there are: toy");
@@ -58,8 +58,11 @@ fn mistakes_are_named_with_line_and_key() {
     assert!(version.starts_with("systems.toml:4:1: toy.version: must be a command"), "{version}");
     let check = refused("{ file = \"{dir}/up\" }", "{ }");
     assert_eq!(check, format!("systems.toml:11:1: toy.start[0].ready: {CHECK_RULE}"));
-    for wrong in ["", "program = \"sh\", least = \"1.2\", ", "program = \"sh\", version = [\"-v\"], least = \"new\", "]
-    {
+    for wrong in [
+        "",
+        "program = \"sh\", min_version = \"1.2\", ",
+        "program = \"sh\", version = [\"-v\"], min_version = \"new\", ",
+    ] {
         let need = refused("program = \"sh\", ", wrong);
         assert!(need.starts_with("systems.toml:5:1: toy.needs: each must have one of"), "{wrong}: {need}");
     }

@@ -30,9 +30,9 @@ pub struct Accounting<'a> {
     outcomes: BTreeMap<Outcome, u64>,
     measured: u64,
     measured_failed: u64,
-    /// Failed, and the load generator got no answer of any kind.
-    measured_silent: u64,
-    answered_cold: u64,
+    /// Failed, and the load generator received no response of any kind.
+    measured_unresponded: u64,
+    succeeded_cold: u64,
     sending: Sending,
 }
 
@@ -52,8 +52,8 @@ impl<'a> Accounting<'a> {
             outcomes: BTreeMap::new(),
             measured: 0,
             measured_failed: 0,
-            measured_silent: 0,
-            answered_cold: 0,
+            measured_unresponded: 0,
+            succeeded_cold: 0,
             sending: Sending::default(),
         }
     }
@@ -76,11 +76,11 @@ impl<'a> Accounting<'a> {
         if row.phase == Phase::Measured {
             self.measured += 1;
             self.measured_failed += u64::from(row.outcome != Outcome::Ok);
-            self.measured_silent += u64::from(row.outcome != Outcome::Ok && row.status.is_none());
+            self.measured_unresponded += u64::from(row.outcome != Outcome::Ok && row.status.is_none());
             let (lag_ns, latency_ns) = (row.lag_ns(), row.latency_ns().filter(|_| possible));
             self.sending.observe(Sent { lag_ns, latency_ns, is_ok: row.outcome == Outcome::Ok });
             if row.outcome == Outcome::Ok {
-                self.answered_cold += u64::from(row.cold == Some(1));
+                self.succeeded_cold += u64::from(row.cold == Some(1));
             }
         }
     }
@@ -130,7 +130,7 @@ impl<'a> Accounting<'a> {
         let expected = &settings.expect;
         let mut add = |rule, weight, bound: Option<f64>, (count, of): (u64, u64), at_most: bool| {
             let Some(bound) = bound else { return };
-            let rows = if at_most { "measured" } else { "answered" };
+            let rows = if at_most { "measured" } else { "successful" };
             let share = count as f64 / of.max(1) as f64;
             let holds = if at_most { share <= bound } else { share >= bound };
             let outcome = if of == 0 { Finding::NotMeasured } else { Finding::of(holds) };
@@ -140,21 +140,26 @@ impl<'a> Accounting<'a> {
         };
         let failed = (self.measured_failed, self.measured);
         add("failures as expected", Weight::Threshold, expected.failed_share_max, failed, true);
-        let silent = (self.measured_silent, self.measured);
-        add("everything answered or refused", Weight::Threshold, expected.silent_share_max, silent, true);
+        let unresponded = (self.measured_unresponded, self.measured);
+        add("every invocation got a response", Weight::Threshold, expected.unresponded_share_max, unresponded, true);
         // A warm row that counts as a cold start flatters: it is no result, but a measurement of something else.
-        // What failed was neither cold nor warm. A saturated system makes sandboxes for invocations that were given up,
-        // and the next ones find them; or it falls behind, and its sandboxes are still there when their functions are called
-        // again: that is marked, because nothing else was to be expected there.
-        let answered = self.measured - self.measured_failed;
+        // What failed was neither cold nor warm. A saturated system creates sandboxes for invocations that have timed out,
+        // and the next ones find them; or it falls behind, and its sandboxes still exist when their functions are invoked
+        // again. That is only a mark, because nothing else can be expected there.
+        let succeeded = self.measured - self.measured_failed;
         let fails = self.measured_failed as f64 >= SATURATED_SHARE * self.measured as f64;
         let is_saturated = fails || overload.is_some();
         let weight = if is_saturated { Weight::Mark } else { Weight::Validity };
-        add(Invariant::COLD, weight, expected.cold_share_min, (self.answered_cold, answered), false);
-        if let (Some(least), Some(rate)) = (expected.answered_per_s_min, settings.load.rate()) {
-            let per_s = answered as f64 / f64::from(rate.seconds);
+        add(Invariant::COLD, weight, expected.cold_share_min, (self.succeeded_cold, succeeded), false);
+        if let (Some(least), Some(rate)) = (expected.succeeded_per_s_min, settings.load.rate()) {
+            let per_s = succeeded as f64 / f64::from(rate.seconds);
             let detail = format!("{per_s:.1} of {:.1} per second; at least {least:.1}", rate.rate_per_s);
-            to.add("answered as many as expected", Weight::Threshold, Finding::of(per_s >= least), detail);
+            to.add(
+                "as many invocations succeeded per second as expected",
+                Weight::Threshold,
+                Finding::of(per_s >= least),
+                detail,
+            );
         }
     }
 }

@@ -48,7 +48,7 @@ struct Creation {
 }
 
 impl Creation {
-    /// Its sandbox answered a row.
+    /// Its sandbox responded to a row.
     fn note_response(&mut self, row: &Invocation, sent_ns: u64) {
         self.first_done_ns = self.first_done_ns.into_iter().chain(row.done_ns).min();
         if row.cold == Some(1) {
@@ -88,9 +88,9 @@ impl Creation {
     }
 }
 
-const KNOWN: &str = "answered rows are known to be cold or warm";
+const KNOWN: &str = "rows with a response are known to be cold or warm";
 const NEW: &str = "cold rows have a new sandbox of their function";
-const FIRST: &str = "no sandbox had answered before a row that waited for it was sent";
+const FIRST: &str = "no sandbox had responded before a row that waited for it was sent";
 const BEFORE: &str = "cold rows arrived before their sandbox could be used";
 const WARM: &str = "warm rows found their sandbox ready";
 const NEWS: &str = "cold rows were sent before their sandbox was ready on its worker";
@@ -102,7 +102,7 @@ const WAITS: &str = "phases of a creation never exceed the wait for it";
 pub struct Coldness {
     creations: HashMap<String, Creation>,
     ids_twice: u64,
-    /// Answered rows of which nothing says whether they were cold: each rule about either may be broken by them.
+    /// Rows with a response of which nothing says whether they were cold: each rule about either may be broken by them.
     unknown: u64,
     cold: u64,
     own_creation: u64,

@@ -17,6 +17,9 @@ use crate::verify::invariant::Findings;
 /// differ.
 const PROGRAMS: &str = "/programs";
 
+/// Key of the harvested files in the tables of systems that earlier versions of this program recorded.
+const FILES_BEFORE: &str = "keep";
+
 /// Judges every repetition of each system that leaves a `built.json`, or should by its table in the manifest, by all of them in the
 /// run: rates are compared with each other. It says nothing about other systems at the same points.
 ///
@@ -60,7 +63,9 @@ pub fn check(repetitions: &[&PointDir], known: &BTreeMap<String, SystemFacts>) -
 /// this program is read as far as it is understood.
 fn leaves_built(facts: &SystemFacts) -> bool {
     let table: toml::Table = facts.definition.parse().unwrap_or_default();
-    let kept = table.get("harvest").and_then(|harvest| harvest.get("keep")?.as_array());
+    let kept = table
+        .get("harvest")
+        .and_then(|harvest| ["files", FILES_BEFORE].iter().find_map(|key| harvest.get(*key)?.as_array()));
     let mut kept = kept.into_iter().flatten().filter_map(toml::Value::as_str);
     kept.any(|path| Path::new(path).file_name() == Some(OsStr::new(PointDir::BUILT)))
 }
@@ -91,28 +96,35 @@ mod tests {
     fn each_system_answers_for_itself_where_they_share_a_point() {
         let folder = tempfile::tempdir().unwrap();
         let run = RunDir(folder.path().to_owned());
-        let places =
-            ["as-built", "rebuilt", "silent", "lost", "none"].map(|system| [1, 2].map(|number| (system, number)));
+        let places = ["as-built", "rebuilt", "silent", "lost", "lost-before", "none"]
+            .map(|system| [1, 2].map(|number| (system, number)));
         let dirs: Vec<PointDir> =
             places.as_flattened().iter().map(|(system, number)| run.point(system, "p", *number)).collect();
         for dir in &dirs {
             fs::create_dir_all(&dir.path).unwrap();
             let sum = if dir.system == "rebuilt" { dir.repetition } else { 0 };
-            if !["lost", "none"].contains(&&*dir.system) && (dir.system != "silent" || dir.repetition == 1) {
+            if !["lost", "lost-before", "none"].contains(&&*dir.system)
+                && (dir.system != "silent" || dir.repetition == 1)
+            {
                 fs::write(dir.built(), format!("{{\"programs\":{{\"activator\":\"{sum}\"}}}}")).unwrap();
             }
         }
-        let facts = |keep: &str| {
-            let definition = format!("about = \"one\"\n[harvest]\nkeep = [\"{{bin}}/a.json\", \"{keep}\"]\n");
+        let facts = |key: &str, file: &str| {
+            let definition = format!("about = \"one\"\n[harvest]\n{key} = [\"{{bin}}/a.json\", \"{file}\"]\n");
             SystemFacts { definition, ..SystemFacts::default() }
         };
-        let known = [("lost", "{dirs.a}/built.json"), ("none", "{dirs.a}/not-built.json")];
-        let known = known.map(|(system, keep)| (system.to_owned(), facts(keep))).into();
+        let known = [
+            ("lost", "files", "{dirs.a}/built.json"),
+            ("lost-before", FILES_BEFORE, "{dirs.a}/built.json"),
+            ("none", "files", "{dirs.a}/not-built.json"),
+        ];
+        let known = known.map(|(system, key, file)| (system.to_owned(), facts(key, file))).into();
         let found = check(&dirs.iter().collect::<Vec<_>>(), &known).unwrap();
         let found: Vec<_> = found.iter().map(|one| (one.scope.to_string(), one.finding)).collect();
         let expected = [
             ("as-built", Finding::Held),
             ("lost", Finding::NotMeasured),
+            ("lost-before", Finding::NotMeasured),
             ("rebuilt", Finding::NotHeld),
             ("silent", Finding::NotMeasured),
         ];

@@ -13,15 +13,15 @@ pub(crate) fn finished() -> Toy {
     toy
 }
 
-/// The exit code of `repro verify` and the verdict on one invariant.
-fn check(toy: &Toy, rule: &str) -> (Option<i32>, String) {
+/// The exit code of `repro verify` and the outcome of one invariant.
+pub(crate) fn check(toy: &Toy, rule: &str) -> (Option<i32>, String) {
     let output =
         toy.command(&["verify", toy.path("out").to_str().unwrap(), "--all", "--format", "json"]).output().unwrap();
     let found: serde_json::Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
     let line = found.as_array().unwrap().iter().find(|line| line["invariant"].as_str().unwrap().contains(rule));
     let line = line.unwrap_or_else(|| panic!("no invariant {rule:?} in {found:#}"));
-    (output.status.code(), line["verdict"].as_str().unwrap().to_owned())
+    (output.status.code(), line["outcome"].as_str().unwrap().to_owned())
 }
 
 /// Result of an invariant after a change of the rows.
@@ -59,7 +59,7 @@ fn every_invariant_holds_in_a_good_run_and_is_reported_when_broken() {
         (|rows| rows.iter_mut().for_each(|row| row.outcome = Outcome::Refused), "an invocation succeeded"),
         (|rows| rows[0].sandbox = Some("1-9".to_owned()), "cold rows have a new sandbox"),
         (|rows| rows[1].cold = Some(1), "cold rows arrived before"),
-        (|rows| rows[1].cold = Some(1), "no sandbox had answered before"),
+        (|rows| rows[1].cold = Some(1), "no sandbox had responded before"),
         (|rows| rows[0].cold = Some(0), "warm rows found their sandbox ready"),
         (|rows| rows[1].exec_us = Some(9000), "phases never exceed the latency"),
     ];
@@ -67,7 +67,7 @@ fn every_invariant_holds_in_a_good_run_and_is_reported_when_broken() {
         assert_eq!(check_changed(&toy, |_| {}, rule), (Some(0), "held".to_owned()), "{rule}, unchanged");
         assert_eq!(check_changed(&toy, change, rule), broken, "{rule}, broken");
     }
-    let known = "answered rows are known to be cold or warm";
+    let known = "rows with a response are known to be cold or warm";
     assert_eq!(check_changed(&toy, |rows| rows[1].cold = None, known), (Some(0), "marked".to_owned()));
     let waits = "phases of a creation never exceed the wait for it";
     assert_eq!(check_changed(&toy, |rows| rows[0].cold_us = Some(1000), waits), broken);
@@ -96,7 +96,7 @@ pub(crate) fn second(requested_ns: i64) -> ColdStart {
 
 /// A change of the second row.
 pub(crate) type Change<'a> = &'a dyn Fn(&mut Invocation);
-/// A creation, changes of the second row, a rule, and the exit code and verdict that follow.
+/// A creation, changes of the second row, a rule, and the exit code and outcome that follow.
 pub(crate) type Case<'a> = (&'a ColdStart, Vec<Change<'a>>, &'a str, (Option<i32>, &'a str));
 
 /// Judges each case with its creation after those that the run has.
@@ -127,7 +127,7 @@ fn a_rule_holds_only_if_every_row_proves_it() {
     let unphased = |row: &mut Invocation| (row.queue_us, row.cold_us, row.exec_us) = (None, None, None);
     let (held, silent, broken) = ((Some(0), "held"), (Some(0), "not measured"), (Some(3), "not held"));
     let (before, ready, waits) = ("cold rows arrived before", "warm rows found", "never exceed the wait for it");
-    let (first_rule, new, latency) = ("no sandbox had answered", "cold rows have a new", "never exceed the latency");
+    let (first_rule, new, latency) = ("no sandbox had responded", "cold rows have a new", "never exceed the latency");
     let unknown: Change<'_> = &|row| row.cold = None;
     let cases: [Case<'_>; 20] = [
         (&at_once, vec![&cold], before, held),
@@ -270,11 +270,11 @@ fn unexpected_warm_invocations_are_marked_only_after_a_system_fell_behind() {
 #[test]
 fn a_refused_invocation_has_a_response_and_a_lost_one_is_reported() {
     let toy = Toy::new("well");
-    toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "silent_share_max = 0.0");
+    toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "unresponded_share_max = 0.0");
     assert_eq!(toy.run(&[]).status.code(), Some(0));
     toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"refused\":1}");
     let refused = |rows: &mut Vec<Invocation>| (rows[2].outcome, rows[2].status) = (Outcome::Refused, Some(503));
-    let rule = "everything answered or refused";
+    let rule = "every invocation got a response";
     assert_eq!(check_changed(&toy, refused, rule), (Some(0), "held".to_owned()));
     toy.edit("out/toy/replay/1/loadgen.json", "\"refused\":1", "\"timeout\":1");
     let silent = |rows: &mut Vec<Invocation>| (rows[2].outcome, rows[2].status) = (Outcome::Timeout, None);
@@ -285,14 +285,14 @@ fn a_refused_invocation_has_a_response_and_a_lost_one_is_reported() {
 fn too_few_responses_per_second_are_reported_except_for_traces() {
     let toy = Toy::new("well");
     let definition = "experiments/definitions/toy.toml";
-    toy.edit(definition, "failed_share_max = 0.0", "answered_per_s_min = 1.0");
+    toy.edit(definition, "failed_share_max = 0.0", "succeeded_per_s_min = 1.0");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    assert!(said(&output).contains("expect.answered_per_s_min"), "{}", said(&output));
+    assert!(said(&output).contains("expect.succeeded_per_s_min"), "{}", said(&output));
     toy.edit(definition, "load = { minutes = 1,", "load = { kind = \"rate\", rate = 1, seconds = 3, functions = 1,");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
-    let rule = "answered as many as expected";
+    let rule = "as many invocations succeeded per second as expected";
     assert_eq!(check(&toy, rule), (Some(0), "held".to_owned()));
     toy.edit("out/toy/replay/1/loadgen.json", "{\"ok\":3}", "{\"ok\":2,\"timeout\":1}");
     let failed = |rows: &mut Vec<Invocation>| rows[2].outcome = Outcome::Timeout;

@@ -1,5 +1,5 @@
-//! Rows of earlier versions of this program, in whose fingerprints the paths of programs counted: they stand as long as what they
-//! were measured with does, wherever that lies.
+//! Runs of earlier versions of this program: paths of programs counted in their fingerprints, and some keys of their files
+//! had other names. Such results stay valid as long as what they were measured with is the same, wherever that lies.
 
 use experiments::{
     checksum,
@@ -9,9 +9,10 @@ use experiments::{
         repetition::RepetitionFacts,
     },
 };
-use record::{read_json, write_json};
+use record::{Invariant, read_json, write_json};
 
 use crate::{
+    checking::check,
     resuming::{expect_rows_come_back, finished, resume},
     toy::Toy,
 };
@@ -63,4 +64,16 @@ fn results_of_earlier_versions_stay_valid() {
 #[test]
 fn archived_results_of_earlier_versions_return_with_programs_in_another_directory() {
     expect_rows_come_back(make_earlier);
+}
+
+#[test]
+fn files_with_the_keys_of_earlier_versions_are_read() {
+    let toy = Toy::new("well");
+    toy.edit("experiments/definitions/toy.toml", "failed_share_max = 0.0", "unresponded_share_max = 0.0");
+    assert_eq!(toy.run(&[]).status.code(), Some(0));
+    toy.edit("out/manifest.json", "unresponded_share_max", "silent_share_max");
+    toy.edit("out/toy/replay/1/repetition.json", "\"early_exits\": []", "\"deaths\": []");
+    assert_eq!(check(&toy, "every invocation got a response"), (Some(0), "held".to_owned()));
+    toy.edit("out/toy/replay/1/repetition.json", "\"deaths\": []", "\"deaths\": [\"toy-1\"]");
+    assert_eq!(check(&toy, Invariant::LIVED), (Some(3), "not held".to_owned()));
 }

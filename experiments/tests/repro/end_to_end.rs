@@ -117,7 +117,7 @@ fn run_and_check_with(
         let unjudged = UNJUDGED.iter().any(|(system, rules)| of.starts_with(system) && rule.starts_with(rules));
         // Who else uses the machine is its own affair: on which side of a bound a share lies may stay open, never the share.
         let share_is_known = Invariant::NOISE.contains(&rule) && one["found"].as_str().unwrap().contains('%');
-        let fine = match one["verdict"].as_str().unwrap() {
+        let fine = match one["outcome"].as_str().unwrap() {
             "held" | "marked" => true,
             "not measured" => unjudged || share_is_known,
             _ => TIMING.contains(&rule),

@@ -44,7 +44,7 @@ fn claims_are_printed_last_and_decide_the_exit_code() {
         }
         let output = toy.command(&["verify", out]).output().unwrap();
         let results = String::from_utf8(output.stdout).unwrap();
-        assert!(results.contains("toy-rate"), "the verdict is a result, on standard output: {results}");
+        assert!(results.contains("toy-rate"), "the outcome is a result, on standard output: {results}");
     }
 }
 

@@ -76,7 +76,7 @@ fn it_is_refused_where_it_cannot_be_measured_before_anything_is_made() {
         "elsewhere has no image for the workload \"file:/w\": add one to its table `images` in systems.toml",
     );
     toy.edit("experiments/definitions/toy.toml", ", image = \"file:/w\"", "");
-    toy.edit("experiments/systems.toml", "[toy]\nabout =", "[toy]\nenclosed = true\nabout =");
+    toy.edit("experiments/systems.toml", "[toy]\nabout =", "[toy]\nisolated = true\nabout =");
     refuse(
         &["--systems", "toy,elsewhere", "--parameter", "version=1"],
         "elsewhere was started by somebody else, and a run with toy takes place in a private network, from which it cannot be \

@@ -127,7 +127,7 @@ fn a_system_that_configuration_or_disk_prevents_from_starting_has_no_result() {
     let of_harness = |script: &str| format!("[\"{{bin}}/loadgen\", \"register\", \"sh\", \"-c\", \"{script}\"]");
     let [unknown, killed] = ["exit 2", "kill -9 $$"].map(of_harness);
     let [refused, overdue] = ["echo nobody is there; exit 1", "exec sleep 99"].map(of_harness);
-    let overdue = overdue + ", within = \"1s\"";
+    let overdue = overdue + ", timeout = \"1s\"";
     let of_testbed = unknown.replace("/loadgen", "/knative");
     let no_log = "mkdir -p \"$1/../../logs/register.log\"; touch \"$1/up\"";
     for (place, from, to, untried, why) in [
@@ -147,7 +147,7 @@ fn a_system_that_configuration_or_disk_prevents_from_starting_has_no_result() {
         (
             "experiments/systems.toml",
             register,
-            "[\"sleep\", \"99\"], within = \"1s\"",
+            "[\"sleep\", \"99\"], timeout = \"1s\"",
             false,
             "sleep did not end within 1 s",
         ),
@@ -235,7 +235,7 @@ fn a_stop_during_start_or_registration_fails_only_a_system_that_has_exited() {
         toy
     };
     let starting = Toy::new("well");
-    starting.edit("experiments/systems.toml", "within = \"2s\"", "within = \"60s\"");
+    starting.edit("experiments/systems.toml", "timeout = \"2s\"", "timeout = \"60s\"");
     let second = "case $1 in *toy-2) kill $child; touch \"$bin/loading\"; exit 7 ;; esac";
     starting.edit("bin/toyd", "touch \"$1/up\"", second);
     let both = "ended early: toy-1 ended with exit code 7, toy-2 ended with exit code 7: then it was stopped";

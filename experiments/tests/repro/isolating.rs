@@ -1,4 +1,4 @@
-//! `repro run` with a system that is to be enclosed: everything happens in a private namespace, is stopped as anywhere
+//! `repro run` with a system that is to be isolated: everything happens in a private namespace, is stopped as anywhere
 //! else, and ends with the runner, however the runner ends.
 //!
 //! Process ids that the toy writes down are those inside, so what must end is found from outside by its parents.
@@ -24,10 +24,10 @@ const NOBODY: u32 = 65534;
 /// Messages of a kernel that refuses namespaces; any other message is a defect of the program.
 const REFUSALS: [&str; 3] = ["this user may not make namespaces", "writing /proc/self/", "mounting /proc"];
 
-/// The toy checkout, its system enclosed; `None` where no private namespace may be made, which is said.
+/// The toy checkout, its system isolated; `None` where no private namespace may be made, which is said.
 fn isolated(test: &str, behaviour: &str) -> Option<Toy> {
     let mut way_in = Command::new(env!("CARGO_BIN_EXE_repro"));
-    way_in.args(["enclose", "--parent", &std::process::id().to_string(), "--"]).stdin(Stdio::null());
+    way_in.args(["isolate", "--parent", &std::process::id().to_string(), "--"]).stdin(Stdio::null());
     let tried = way_in.output().unwrap();
     let why = said(&tried);
     if !tried.status.success() && REFUSALS.iter().any(|refusal| why.contains(refusal)) {
@@ -36,7 +36,7 @@ fn isolated(test: &str, behaviour: &str) -> Option<Toy> {
     }
     assert!(tried.status.success(), "the way inside fails, and not because it is forbidden: {why}");
     let toy = Toy::new(behaviour);
-    toy.edit("experiments/systems.toml", "about =", "enclosed = true\nabout =");
+    toy.edit("experiments/systems.toml", "about =", "isolated = true\nabout =");
     Some(toy)
 }
 
@@ -52,7 +52,7 @@ fn an_unprivileged_user_can_be_isolated_root() {
     let program = folder.path().join("repro");
     fs::copy(env!("CARGO_BIN_EXE_repro"), &program).unwrap();
     let mut way_in = Command::new(&program);
-    way_in.args(["enclose", "--parent", &std::process::id().to_string(), "--"]).stdin(Stdio::null());
+    way_in.args(["isolate", "--parent", &std::process::id().to_string(), "--"]).stdin(Stdio::null());
     let tried = way_in.uid(NOBODY).gid(NOBODY).current_dir("/").output().unwrap();
     let why = said(&tried);
     let is_forbidden = REFUSALS.iter().any(|refusal| why.contains(refusal));
@@ -91,7 +91,7 @@ fn systems_and_load_share_one_private_network_and_the_run_says_so() {
     let manifest = toy.manifest();
     assert!(manifest.notes.iter().any(|note| note.contains("private mount, pid and network namespace")));
     assert_eq!(manifest.command[1..3], ["run", "toy"], "the command is what was typed: {:?}", manifest.command);
-    assert!(!manifest.command.iter().any(|word| word == "--enclosed"), "{:?}", manifest.command);
+    assert!(!manifest.command.iter().any(|word| word == "--isolated"), "{:?}", manifest.command);
 }
 
 #[test]
@@ -183,7 +183,7 @@ fn failed_builds_outside_are_known_to_the_isolated_run() {
 #[test]
 fn a_system_that_cannot_run_here_is_named_and_causes_no_isolation() {
     let toy = Toy::new("well");
-    let needs = "enclosed = true\nneeds = [{ file = \"/no/such\", fix = \"make it\" }]\nabout =";
+    let needs = "isolated = true\nneeds = [{ file = \"/no/such\", fix = \"make it\" }]\nabout =";
     toy.edit("experiments/systems.toml", "about =", needs);
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
@@ -196,6 +196,6 @@ fn the_plan_says_whether_the_run_is_isolated() {
     let toy = Toy::new("well");
     let plan = |toy: &Toy| said(&toy.command(&["plan", "toy"]).output().unwrap());
     assert!(!plan(&toy).contains("private"), "{}", plan(&toy));
-    toy.edit("experiments/systems.toml", "about =", "enclosed = true\nabout =");
+    toy.edit("experiments/systems.toml", "about =", "isolated = true\nabout =");
     assert!(plan(&toy).contains("in a private mount, pid and network namespace"), "{}", plan(&toy));
 }

@@ -16,8 +16,9 @@ use crate::{
 /// A toy that prepares a state from its functions, counts how often, and begins each repetition from it.
 fn preparing(command: &str) -> Toy {
     let toy = Toy::new("well");
-    let prepare =
-        format!("prepare = {{ command = [\"sh\", \"-c\", {command:?}], takes = \"1s\", within = \"20s\" }}\nabout =");
+    let prepare = format!(
+        "prepare = {{ command = [\"sh\", \"-c\", {command:?}], estimate = \"1s\", timeout = \"20s\" }}\nabout ="
+    );
     toy.edit("experiments/systems.toml", "about =", &prepare);
     toy.edit("experiments/systems.toml", "\"toy.toml\" = \"", "\"from\" = \"{prepared}\", \"toy.toml\" = \"");
     toy.edit("experiments/systems.toml", "{dir}/up", "{prepared}/functions");

@@ -61,13 +61,13 @@ pub(crate) fn resume_and_stop(toy: &Toy, options: &[&str]) -> Output {
     child.wait_with_output().unwrap()
 }
 
-/// `repro verify` of a rule: the verdicts on it.
+/// `repro verify` of a rule: its outcomes.
 pub(crate) fn outcomes(toy: &Toy, rule: &str) -> Vec<String> {
     let out = toy.path("out");
     let output = toy.command(&["verify", out.to_str().unwrap(), "--all", "--format", "json"]).output().unwrap();
     let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
     let of = all.as_array().unwrap().iter().filter(|one| one["invariant"].as_str() == Some(rule));
-    of.map(|one| format!("{}: {}", one["verdict"].as_str().unwrap(), one["found"].as_str().unwrap())).collect()
+    of.map(|one| format!("{}: {}", one["outcome"].as_str().unwrap(), one["found"].as_str().unwrap())).collect()
 }
 
 pub(crate) const WITH: &str = "measured with what the manifest says";

@@ -61,17 +61,17 @@ fn a_process_that_fails_during_shutdown_is_reported() {
 }
 
 /// The toy, each daemon of which names its child by `role`, a text of its shell.
-fn with_members(role: &str) -> Toy {
+fn with_child_process(role: &str) -> Toy {
     let toy = Toy::new("well");
-    toy.edit("experiments/systems.toml", "ports = ", "members = \"members.json\"\nports = ");
-    let named = format!("printf '{{\"%s\":%d}}' \"{role}\" $child > \"$1/members.json\"\ntouch \"$1/up\"");
+    toy.edit("experiments/systems.toml", "ports = ", "child_processes = \"children.json\"\nports = ");
+    let named = format!("printf '{{\"%s\":%d}}' \"{role}\" $child > \"$1/children.json\"\ntouch \"$1/up\"");
     toy.edit("bin/toyd", "touch \"$1/up\"", &named);
     toy
 }
 
 #[test]
 fn the_usage_of_a_member_process_is_separate_and_counted_once() {
-    let toy = with_members("part-of-$(basename $1)");
+    let toy = with_child_process("part-of-$(basename $1)");
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let usage: Vec<ProcessUsage> = read_table(&toy.point().processes()).unwrap();
@@ -86,7 +86,7 @@ fn the_usage_of_a_member_process_is_separate_and_counted_once() {
 #[test]
 fn a_member_whose_role_is_taken_is_refused() {
     for role in ["toy-2", "same", "runner", "toy-1 sandboxes"] {
-        let toy = with_members(role);
+        let toy = with_child_process(role);
         let output = toy.run(&[]);
         assert_eq!(output.status.code(), Some(1), "{role}: {}", said(&output));
         let refused = format!("calls a process {role:?}, which is another's role");

@@ -22,8 +22,8 @@ version = ["{bin}/toyd", "--version"]
 images = { "builtin:function" = "toy-image" }
 register = { command = ["cp", "{functions}", "{dirs.toy-1}/registered"] }
 invoke = { target = "toy", address = "{ports.toy-1.http}" }
-harvest = { coldstarts = "{dirs.toy-1}/coldstarts.csv", keep = ["{dirs.toy-1}/registered"] }
-stop = { grace = "1s" }
+harvest = { coldstarts = "{dirs.toy-1}/coldstarts.csv", files = ["{dirs.toy-1}/registered"] }
+stop = { grace_period = "1s" }
 [[toy.start]]
 name = "toy"
 count = "{sandbox.workers}"
@@ -31,7 +31,7 @@ command = ["{bin}/toyd", "{dir}", "{sandbox.mode}"]
 files = { "toy.toml" = "number = {number}\nlimits = { nodes = {sandbox.nodes} }\n" }
 ports = "ports.json"
 ready = [{ file = "{dir}/up" }, { command = ["test", "-e", "{dir}/toy.toml"] }]
-within = "2s"
+timeout = "2s"
 "#;
 
 const DEFINITION: &str = r#"
