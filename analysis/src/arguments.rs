@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Compute the statistics of a run, evaluate the claims, write summary.json, claims.json and report/, print the
+    /// Compute the statistics of a run and evaluate the claims; write summary.json, claims.json and report/, and print the
     /// summary.
     #[command(after_help = "Example: analysis report artifacts/runs/RUN")]
     Report {
@@ -35,8 +35,8 @@ pub(crate) enum Command {
         source: Source,
         #[command(flatten)]
         output: FormatOption,
-        /// A process that started this one, such as `repro`, holds the lock of the run's directory; where nobody does, it
-        /// is taken all the same, and where another process does, that is an error.
+        /// Accept that the process that started this one, such as `repro`, holds the lock of the run's directory. If
+        /// nobody holds it, it is taken; if another process holds it, the command fails.
         #[arg(long)]
         under_lock: bool,
     },
@@ -48,8 +48,8 @@ pub(crate) enum Command {
         #[command(flatten)]
         output: FormatOption,
     },
-    /// Print what changed from one run of an experiment to another, with the interval of the ratio and whether it is more
-    /// than chance; five repetitions of each are needed.
+    /// Compare two runs of an experiment: print the ratio of each statistic with its confidence interval, and whether the
+    /// difference is significant. Each run needs five repetitions.
     #[command(after_help = "Example: analysis compare artifacts/runs/BEFORE artifacts/runs/AFTER")]
     Compare {
         /// Directory of the first run.
@@ -70,8 +70,8 @@ pub(crate) enum Command {
         /// Name of the figure.
         #[arg(value_enum)]
         name: FigureName,
-        /// Fixed colours, or variables that a page defines.
-        #[arg(long = "ink", value_name = "INK", value_enum, default_value = "paper")]
+        /// Colours of the figure.
+        #[arg(long, value_name = "PALETTE", value_enum, default_value = "paper")]
         palette: Palette,
         /// File to write instead of standard output.
         #[arg(long, short)]
@@ -91,7 +91,7 @@ pub(crate) enum Command {
     },
 }
 
-/// The run, and what it does not say itself.
+/// The run, and values that its files lack.
 #[derive(Debug, Args)]
 pub(crate) struct Source {
     /// Directory of the run, with manifest.json.

@@ -20,7 +20,7 @@ const fn tone(name: &'static str, light: &'static str, dark: &'static str) -> To
 
 pub(crate) const PAPER: Tone = tone("paper", "#ffffff", "#101418");
 pub(crate) const PANEL: Tone = tone("panel", "#f5f7f9", "#181e24");
-pub(crate) const TEXT: Tone = tone("ink", "#1b2128", "#e6eaee");
+pub(crate) const TEXT: Tone = tone("text", "#1b2128", "#e6eaee");
 pub(crate) const MUTED: Tone = tone("muted", "#55606b", "#a3aeb9");
 pub(crate) const RULE: Tone = tone("rule", "#d5dbe1", "#323b45");
 const GOOD: Tone = tone("good", "#156c3b", "#62d493");

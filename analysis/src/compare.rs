@@ -58,7 +58,7 @@ pub struct Change {
     /// Two-sided p of the Mann-Whitney test.
     pub p: Option<f64>,
     /// Direction of the difference, or why none is reported.
-    #[serde(rename = "verdict")]
+    #[serde(rename = "change")]
     pub kind: ChangeKind,
 }
 

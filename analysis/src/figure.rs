@@ -1,4 +1,4 @@
-//! The figures: which there are, and the inks they are drawn with.
+//! The figures: which there are, and the palettes they are drawn with.
 
 pub(crate) mod anatomy;
 mod axis;

@@ -133,7 +133,7 @@ pub(crate) const STATISTICS: [Statistic; 24] = [
             "overhead.p50",
             "Cluster manager's share of a cold start's latency, p50",
             (|p| p.cold.overhead_permille, Pick::P50, PERMILLE_PER_PERCENT),
-            (OK_ROWS, "no cold row was answered, or no delay is modelled"),
+            (OK_ROWS, "no cold row succeeded, or no delay is modelled"),
         )
     },
     spread(

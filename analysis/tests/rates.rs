@@ -67,7 +67,7 @@ fn points_are_judged_in_the_order_of_the_definition() {
         "{high:?}"
     );
     let cpu = low.system_cpu_us.unwrap().median;
-    assert!((cpu - 6_000.0 / 120.0).abs() < 1e-9, "two workers over 120 answers: {cpu}");
+    assert!((cpu - 6_000.0 / 120.0).abs() < 1e-9, "two workers over 120 responses: {cpu}");
     assert!((low.machine_cpu_us.unwrap().median - 100.0).abs() < 1e-9);
     assert!((low.machine_cores.unwrap().median - 0.012 / 61.0).abs() < 1e-9, "12 ms within 61 s");
     let lines: Vec<&str> = table.lines().filter(|line| line.contains(" rate-")).collect();
@@ -106,7 +106,7 @@ fn the_page_answers_from_the_numbers_and_draws_what_a_rate_is_about() {
          most 21.0 ms and 99 % at most 22.0 ms. At 10 per second it does not keep up: 50.0 % of the offered rate was achieved",
         "floor: at 2 cold starts per second each costs 50.0 CPU-µs in the system's own processes (worker 50.0) and 100 on the \
          whole machine.",
-        "dirigent beside floor at point rate-2: 21.0 and 21.0 ms in the median, 50.0 and 50.0 CPU-µs",
+        "dirigent compared with floor at point rate-2: 21.0 and 21.0 ms in the median, 50.0 and 50.0 CPU-µs",
     ] {
         assert!(page.contains(sentence), "the page lacks: {sentence}");
     }
@@ -221,7 +221,7 @@ fn the_actions_of_a_cold_start_are_listed_and_drawn_where_they_were_recorded() {
     let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
     for sentence in [
         "What do the parts of knative do for a cold start?",
-        "Until a cold start is answered its parts send 1.00 requests to the API server and change objects in the store 1.00 times.",
+        "Until the response of a cold start, the components send 1.00 requests to the API server and change objects in the store 1.00 times.",
         "these are 2.00 requests, 2.00 of which write and 0 are refused because somebody else had changed the object, and 2.00 \
          changes of 4.00 KB in all.",
     ] {

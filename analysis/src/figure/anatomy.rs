@@ -26,7 +26,7 @@ pub(crate) fn anatomy<'a>(series: &[Series<'a>]) -> Option<(&'a str, &'a Anatomy
 
 pub(super) fn draw(series: &[Series<'_>], palette: Palette) -> Result<String, String> {
     let steps = anatomy(series).map(|(_, anatomy)| anatomy.steps.as_slice()).filter(|steps| !steps.is_empty());
-    let steps = steps.ok_or("no system recorded what its parts do")?;
+    let steps = steps.ok_or("no system recorded what its components do")?;
     let mut actors: Vec<&str> = Vec::new();
     for step in steps {
         if !actors.contains(&step.actor.as_str()) {
@@ -46,14 +46,14 @@ pub(super) fn draw(series: &[Series<'_>], palette: Palette) -> Result<String, St
             is_milestone: false,
         });
     }
-    let answered = series.iter().find_map(|one| {
+    let response_ms = series.iter().find_map(|one| {
         one.median_of(|result| {
             result.summary.anatomy.as_ref()?;
             Some(result.summary.latency_ns?.p50 as f64 / 1e6)
         })
     });
-    if let Some(answered) = answered {
-        plot = plot.with_now_line(answered);
+    if let Some(response_ms) = response_ms {
+        plot = plot.with_now_line(response_ms);
     }
     let plots = vec![Plot::from(plot)];
     let layout = svg::layout(&plots, palette)

@@ -24,7 +24,7 @@ pub(super) fn draw(points: &[RatePoint], palette: Palette) -> Result<String, Str
     let shown: Vec<&RatePoint> = points.iter().filter(|point| !point.processes.is_empty()).collect();
     let (roles, others) = roles(shown.iter().map(|point| &point.processes[..]));
     if roles.is_empty() {
-        return Err("no repetition has both CPU times and answers".to_owned());
+        return Err("no repetition has both CPU times and ok responses".to_owned());
     }
     let mut bars = BarPlot::new().with_stacked().with_horizontal(true).with_width(0.62);
     // Bars are drawn from the bottom up.
@@ -52,7 +52,7 @@ fn roles<'a>(points: impl Iterator<Item = &'a [ProcessCost]> + Clone) -> (Vec<&'
     let most = |role: &str| points.clone().map(|of| cpu_us(of, role)).fold(0.0, f64::max);
     roles.sort_by(|a, b| most(b).total_cmp(&most(a)));
     let others = if roles.len() > MAX_SERIES { roles.split_off(MAX_SERIES - 1) } else { Vec::new() };
-    // The processes of the system first, in the order of their names; the harness last.
+    // The components of the system first, in the order of their names; the harness last.
     roles.sort_by_key(|role| (ProcessRole::of(role) != ProcessRole::System, *role));
     (roles, others)
 }

@@ -22,7 +22,7 @@ pub(super) fn draw(points: &[RatePoint], palette: Palette) -> Result<String, Str
         plots.extend(of_line(&line.label, &measured, &palette.series(number)));
     }
     if plots.is_empty() {
-        return Err("no point has an ok answer".to_owned());
+        return Err("no point has an ok response".to_owned());
     }
     let (x_least, x_most) = axis::log_range(all.iter().flat_map(|(rate, _, _)| around(*rate)));
     let (y_least, y_most) = axis::log_range(all.iter().flat_map(|(_, p50, p99)| [*p50, *p99]).flat_map(around));

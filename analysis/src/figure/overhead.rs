@@ -29,7 +29,7 @@ pub(super) fn draw(points: &[RatePoint], palette: Palette) -> Result<String, Str
         plots.push(Plot::Scatter(dots.with_marker(MarkerShape::Circle).with_size(4.0)));
     }
     if plots.is_empty() {
-        return Err("no burst of cold starts was answered".to_owned());
+        return Err("no cold start of a burst succeeded".to_owned());
     }
     let (least, most) = axis::log_range(all.iter().flat_map(|size| [size * 0.9, size * 1.1]));
     let layout = svg::layout(&plots, palette)

@@ -24,7 +24,7 @@ pub(super) const HOLLOW: &str = "hollow";
 /// Width of a hollow point's outline, in pixels.
 const OUTLINE: f64 = 1.6;
 
-/// A layout in the given ink, the same for every figure.
+/// A layout in the given palette, the same for every figure.
 pub(super) fn layout(plots: &[Plot], palette: Palette) -> Layout {
     Layout::auto_from_plots(plots)
         .with_theme(theme(palette))

@@ -28,7 +28,7 @@ pub fn print_claims(claims: &Claims, format: Format, terminal: Option<u16>, mut 
             claim.reason.clone(),
         ]
     });
-    let heads = ["claim", "verdict", "found", "lower", "upper", "unit", "p", "published", "why"];
+    let heads = ["claim", "outcome", "found", "lower", "upper", "unit", "p", "published", "reason"];
     match format {
         Format::Json => out.write_all(json(claims)?.as_bytes()),
         Format::Csv => out.write_all(with_header(heads, rows).as_bytes()),
@@ -37,7 +37,7 @@ pub fn print_claims(claims: &Claims, format: Format, terminal: Option<u16>, mut 
                 let of = |text: &str| text.to_owned();
                 [of(&claim.id), of(claim.outcome.as_str()), found(claim), of(&claim.published), of(&claim.reason)]
             });
-            let mut table = Table::new(["claim", "verdict", "found", "published", "why"]);
+            let mut table = Table::new(["claim", "outcome", "found", "published", "reason"]);
             rows.for_each(|row| table.row(row));
             write!(out, "{}", table.text(terminal))?;
             let mut noted = claims.claims.iter().filter(|claim| !claim.note.is_empty());

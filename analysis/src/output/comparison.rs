@@ -24,7 +24,7 @@ pub fn print_comparison(
         Format::Json => out.write_all(json(compared)?.as_bytes()),
         Format::Csv => {
             let heads =
-                ["system", "point", "statistic", "unit", "before", "after", "ratio", "lower", "upper", "p", "verdict"];
+                ["system", "point", "statistic", "unit", "before", "after", "ratio", "lower", "upper", "p", "change"];
             let rows = compared.changes.iter().map(|change| {
                 let Change { system, point, statistic, unit, .. } = change;
                 let (lower, upper) = change.interval.unzip();
@@ -48,7 +48,7 @@ pub fn print_comparison(
                 let (before, after) = (with_unit(change.before), with_unit(change.after));
                 [system, point, change.statistic.to_owned(), before, after, ratio, p, words(change).to_owned()]
             });
-            let heads = ["system", "point", "statistic", "before", "after", "ratio", "p", "verdict"];
+            let heads = ["system", "point", "statistic", "before", "after", "ratio", "p", "change"];
             let mut table = Table::new(heads).align_right(3..7).split(3);
             rows.for_each(|row| table.row(row));
             write!(out, "{}", table.text(terminal))

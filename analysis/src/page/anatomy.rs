@@ -14,12 +14,12 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
     let Some((system, anatomy)) = anatomy(page.series) else { return html! {} };
     html! {
         section id="anatomy" {
-            h2 { "What do the parts of " (system) " do for a cold start?" }
+            h2 { "What do the components of " (system) " do for a cold start?" }
             p.answer { (sentence(anatomy)) }
             (answers::figure(page, FigureName::Anatomy,
                 "Requests to the API server in a cold start on an otherwise idle system, in the order in which they begin, coloured \
                  by who makes them: those that at least half of the cold starts make, at their median offsets and durations, until \
-                 twice the median latency. The dashed line is the median answer. From the API server's own log."))
+                 twice the median latency. The dashed line is the median response. From the API server's own log."))
             (table("Requests to the API server, by who makes them", &anatomy.requests,
                 &[("of these writes", |one| one.writes), ("conflicts", |one| one.conflicts)]))
             @if !anatomy.admissions.is_empty() {
@@ -27,8 +27,8 @@ pub(super) fn section(page: &Page<'_>) -> Markup {
             }
             (table("Changes in the store, by kind of object", &anatomy.changes, &[("KB of a cycle", kb)]))
             p.note {
-                "Averages over " (anatomy.cold_starts) " answered cold starts until their answer, and over " (anatomy.cycles)
-                " whole cycles from one call of a function to the next, with the end of its sandbox. Watches and leases are left out, \
+                "Averages over " (anatomy.cold_starts) " successful cold starts until their response, and over " (anatomy.cycles)
+                " whole cycles from one invocation of a function to the next, with the end of its sandbox. Watches and leases are left out, \
                  and what cannot be told to belong to one function."
             }
         }
@@ -43,7 +43,7 @@ fn sentence(anatomy: &Anatomy) -> String {
     let (requests, changes) = (&anatomy.requests, &anatomy.changes);
     let until = |of: &[PerColdStart]| sum(of, |one| Some(one.until_answer)).map_or_else(|| "–".to_owned(), number);
     let mut text = format!(
-        "Until a cold start is answered its parts send {} requests to the API server and change objects in the store {} times.",
+        "Until the response of a cold start, the components send {} requests to the API server and change objects in the store {} times.",
         until(requests),
         until(changes)
     );
@@ -75,7 +75,7 @@ fn table(head: &str, rows: &[PerColdStart], columns: &[Column]) -> Markup {
     html! {
         div.wide { table {
             thead { tr {
-                th { (head) } th.n { "until the answer" } th.n { "a whole cycle" }
+                th { (head) } th.n { "until the response" } th.n { "a whole cycle" }
                 @for (head, _) in columns { th.n { (head) } }
             } }
             tbody { @for row in rows { tr {

@@ -9,7 +9,7 @@ use super::{Page, setup, text::ticked};
 use crate::format::duration_ns;
 
 /// Method of an open load, the same on every page.
-const OPEN_LOAD: &str = "Open load: each invocation is sent at its own instant, without waiting for earlier answers. Latency is \
+const OPEN_LOAD: &str = "Open load: each invocation is sent at its own instant, without waiting for earlier responses. Latency is \
      done minus due, so a late send counts against the system, and the run is invalid when sends are late.";
 const PERCENTILES: &str = "Percentiles are exact, from rows, and always a value that occurred: the least that a given share of \
      rows does not exceed.";
@@ -42,7 +42,7 @@ const SYSTEMS: &str = "Systems take turns within a point.";
 const ANOTHER_FIRST: &str = "With each repetition another system is first.";
 const AFRESH: &str = "Each measurement begins afresh, with the functions registered before the load.";
 const CPU: &str = "CPU time is that of the operating system's accounting, in clock ticks, between two samples near the ends of the \
-     measured window, over the ok answers between the two; what failures cost is in it. Claims about CPU time divide by the creations \
+     measured window, over the ok responses between the two; what failures cost is in it. Claims about CPU time divide by the creations \
      that became ready instead.";
 
 /// Order of the measurements in this run, if it has several.

@@ -82,7 +82,7 @@ fn pair(one: &Line<'_>, other: &Line<'_>) -> Option<String> {
     let (a, b) = kept.rev().find_map(|point| Some((point, same(&point.point)?)))?;
     let cell = |estimate: Option<Estimate>| Some(number(median(estimate)?));
     Some(format!(
-        "{} beside {} at point {}: {} and {} ms in the median, {} and {} CPU-µs in the systems' own processes.",
+        "{} compared with {} at point {}: {} and {} ms in the median, {} and {} CPU-µs in the systems' own processes.",
         a.system,
         b.system,
         a.point,

@@ -24,10 +24,10 @@ pub(super) fn sections(page: &Page<'_>) -> Markup {
         @if page.plan.is_in_bursts() { (bursts(page, &lines)) } @else { (at_rates(page, &lines)) }
         section id="cpu" {
             h2 { "What does an invocation cost in CPU time?" }
-            (sentences(&cost, "no repetition has both CPU times and answers"))
+            (sentences(&cost, "no repetition has both CPU times and ok responses"))
             (answers::figure(page, FigureName::Cpu,
-                "CPU time per ok answer, user and kernel, by process: the operating system's accounting between two samples at the \
-                 ends of the measured window over the ok answers between them; median over repetitions. Cold starts include the \
+                "CPU time per ok response, user and kernel, by process: the operating system's accounting between two samples at the \
+                 ends of the measured window over the ok responses between them; median over repetitions. Cold starts include the \
                  deletion of their sandboxes. The whole machine, with interrupts and whatever else ran, is in the table."))
             (costs(&page.summary.rates))
         }
@@ -40,7 +40,7 @@ fn bursts(page: &Page<'_>, lines: &[Line<'_>]) -> Markup {
     html! {
         section id="overhead" {
             h2 { "What share of a cold start is the cluster manager's?" }
-            (sentences(&shares, "no cold start of a burst was answered"))
+            (sentences(&shares, "no cold start of a burst succeeded"))
             (answers::figure(page, FigureName::Overhead,
                 "The cluster manager's share of a cold start: 1 − the time that a sandbox is modelled to take / end-to-end latency \
                  without execution. Median over the cold starts of a point, then over repetitions. The modelled time is the same \
@@ -80,10 +80,10 @@ fn at_rates(page: &Page<'_>, lines: &[Line<'_>]) -> Markup {
     html! {
         section id="rates" {
             h2 { (question) }
-            (sentences(&rate_test, "no repetition has an ok answer"))
+            (sentences(&rate_test, "no repetition has an ok response"))
             (answers::figure(page, FigureName::Latency,
                 "Latency of ok invocations against the offered rate, both axes logarithmic: from the instant an invocation was \
-                 due to its complete answer. Circles and line: median. Triangles and the band below them: 99th percentile. Each \
+                 due to its complete response. Circles and line: median. Triangles and the band below them: 99th percentile. Each \
                  is the median over repetitions."))
             (table(&page.summary.rates))
             p.note {

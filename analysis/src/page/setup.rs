@@ -156,7 +156,7 @@ pub(super) fn differences(manifest: &Manifest, plan: Plan<'_>) -> Vec<String> {
 fn runtime(runtime: &Runtime) -> Option<&'static str> {
     match runtime {
         Runtime::Hollow => Some(
-            "Sandboxes are hollow: a creation is a modelled delay, nothing is isolated, and the node answers invocations \
+            "Sandboxes are hollow: a creation is a modelled delay, nothing is isolated, and the node responds to invocations \
              itself. Published: containerd containers or Firecracker snapshots.",
         ),
         Runtime::Process => Some(

@@ -61,7 +61,7 @@ mod tests {
         let slope = |percent| format!("latency may grow by {percent} % of its median per minute, not below 5 %");
         let said = of(&[&slope("9.9"), "91.0 % was achieved", &slope("10.1"), &slope("6.0")], 3);
         assert_eq!(said, [slope("6.0 to 10.1"), "91.0 % was achieved (1 of 3 repetitions)".to_owned()]);
-        assert_eq!(of(&["too few answers", "too few answers"], 2), ["too few answers"], "one without a number");
+        assert_eq!(of(&["too few responses", "too few responses"], 2), ["too few responses"], "one without a number");
         assert_eq!(of(&["lag p99 is 2.00 ms", "lag p99 is 12.00 ms"], 2), ["lag p99 is 2.00 to 12.00 ms"]);
         assert!(of(&[], 2).is_empty());
     }

@@ -139,7 +139,7 @@ fn check(measured: &Measured<'_>, slope_upper: Option<f64>, p99_ns: Option<u64>)
         Some(upper) if is_long && upper >= SLOPE_PERCENT_PER_MIN => {
             broken.push(format!("latency may grow by {upper:.1} % of its median per minute, not below 5 %"));
         }
-        None if is_long => broken.push("latency has no slope: too few answers".to_owned()),
+        None if is_long => broken.push("latency has no slope: too few responses".to_owned()),
         _ => {}
     }
     // A share that was missed needs no long window; only growth does.

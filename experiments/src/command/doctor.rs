@@ -49,7 +49,7 @@ const SLEEP: Duration = Duration::from_millis(1);
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  repro doctor\n  repro doctor --out /mnt/large/runs --format json")]
 pub struct Arguments {
-    /// Directory of the run to come (`repro run --out`), if not in artifacts/runs of the checkout: its disk is checked
+    /// Directory that a run would be written to (`repro run --out`), whose disk is checked; default: artifacts/runs
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 

@@ -23,7 +23,7 @@ pub struct Arguments {
     /// The run's directory
     run: PathBuf,
 
-    /// Take built programs from here instead of building them
+    /// Folder of built programs; they are used instead of building them
     #[arg(long, value_name = "DIR")]
     programs: Option<PathBuf>,
 }

@@ -17,7 +17,7 @@ pub struct Arguments {
     /// The run's directory
     run: PathBuf,
 
-    /// Print every invariant; without it, those that do not hold, and how many do
+    /// Print all invariants instead of only those that do not hold
     #[arg(long)]
     all: bool,
 
@@ -48,11 +48,11 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     } else {
         let run = arguments.run.display();
         Console::of_process().line(&if dir.points()?.is_empty() {
-            "nothing was measured, so there is no claim to judge".to_owned()
+            "nothing was measured, so there is no claim to evaluate".to_owned()
         } else if is_checked {
-            format!("claims and page were made without these findings, and count for nothing: repro report {run}")
+            format!("claims and report were made from other findings and are out of date: repro report {run}")
         } else {
-            format!("no claim was judged by these findings: repro report {run}")
+            format!("no claim was evaluated with these findings: repro report {run}")
         });
         Exit::Done
     };

@@ -23,7 +23,7 @@ use crate::{
 #[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Overrides {
-    /// The few-minute version: what the definition's [quick] table changes
+    /// Run the version that takes a few minutes: apply the definition's table [quick]
     #[arg(long)]
     pub quick: bool,
     /// Replay this trace (a folder in Azure 2019 form) instead of the synthetic one; for a load that is a trace
@@ -35,33 +35,33 @@ pub struct Overrides {
     /// First minute of the trace to replay, from 0; for a load that is a trace
     #[arg(long, value_name = "M")]
     pub start_minute: Option<u32>,
-    /// Constant rates to send at, per second, instead of the definition's; points with another are left
-    /// out; for a load at a constant rate
+    /// Rates per second to measure, instead of the definition's; points with other rates are left out; for a load at a
+    /// constant rate
     #[arg(long, value_name = "R1,R2", value_delimiter = ',', value_parser = rate)]
     pub rates: Vec<f64>,
-    /// Length of the measured window, for a load at a constant rate; below 60 nothing is called sustained
+    /// Length of the measured window in seconds, for a load at a constant rate; below 60, no rate counts as sustained
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub seconds: Option<u32>,
     /// Points to measure, by the names that `repro plan` shows; default: all
     #[arg(long, value_name = "P1,P2", value_delimiter = ',')]
     pub points: Vec<String>,
-    /// Take a seeded sample of this many functions, for a load that is a trace; at a constant warm rate: call so many in
-    /// turn
+    /// Number of functions: the size of the seeded sample, for a load that is a trace; the functions invoked in turn, at
+    /// a constant warm rate
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub functions: Option<u32>,
-    /// Bound the sample's mean execution, in cores; for a load that is a trace
+    /// Most cores that the functions of the sample use on average; for a load that is a trace
     #[arg(long, value_name = "CORES")]
     pub max_cores: Option<f64>,
-    /// Runtime of the sandboxes, for example hollow or process; also applies the definition's table for it
+    /// Runtime of the sandboxes, such as hollow or process; the definition's table of that runtime applies too
     #[arg(long, value_name = "NAME")]
     pub runtime: Option<String>,
-    /// Mode of the functions: compute (spin) or wait (sleep)
+    /// Use of the run time by the functions
     #[arg(long, value_enum)]
     pub mode: Option<ModeName>,
-    /// Seed of everything random in the first repetition; each next repetition has the next number
+    /// Seed of the first repetition; each further one uses the next number
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Repetitions of every point
+    /// Number of repetitions of every point
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub repetitions: Option<u32>,
     /// Value of a parameter of the systems that have it, for example their version; may be repeated
@@ -77,9 +77,9 @@ pub struct Overrides {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ModeName {
-    /// Functions compute
+    /// Compute
     Spin,
-    /// Functions wait
+    /// Wait
     Sleep,
 }
 

@@ -64,14 +64,14 @@ fn of_rate(load: &Load, rate: &Rate, points: &[Point]) -> String {
     };
     format!(
         "  load     {} for {} s after {} of warm-up, {calls}\n",
-        pace(points),
+        rate_range(points),
         rate.seconds,
         humantime::format_duration(load.warmup()),
     )
 }
 
 /// Rate of invocations: from the slowest point to the fastest.
-fn pace(points: &[Point]) -> String {
+fn rate_range(points: &[Point]) -> String {
     let rates = || points.iter().filter_map(|point| point.settings.load.rate());
     let range = |least: f64, most: f64| if least < most { format!("{least} to {most}") } else { least.to_string() };
     let over = |value: &dyn Fn(&Rate) -> f64| {

@@ -14,7 +14,7 @@ pub struct OverloadTest {
     /// Measured rows, by when they were due, in nanoseconds from the start.
     due_ns: Vec<u64>,
     /// The measured rows that succeeded.
-    answers: Vec<Response>,
+    responses: Vec<Response>,
     /// Ends of the successes of the warm-up: some are within the measured window.
     warmup_done_ns: Vec<u64>,
 }
@@ -37,7 +37,7 @@ impl OverloadTest {
         }
         let (due_ns, is_cold) = (row.scheduled_ns, row.cold == Some(1));
         self.due_ns.push(due_ns);
-        self.answers.extend(done_ns.map(|done_ns| Response { due_ns, done_ns, is_cold }));
+        self.responses.extend(done_ns.map(|done_ns| Response { due_ns, done_ns, is_cold }));
     }
 
     /// The reason why the rate was surely failed; `None` if the system may have kept up.
@@ -45,10 +45,10 @@ impl OverloadTest {
     pub fn overload(&self, load: Option<&LoadSummary>) -> Option<String> {
         let from_ns = *self.due_ns.iter().min()?;
         let to_ns = load.map_or(0, |load| load.span_ns).max(*self.due_ns.iter().max()?);
-        let done = self.answers.iter().map(|answer| answer.done_ns).chain(self.warmup_done_ns.iter().copied());
+        let done = self.responses.iter().map(|response| response.done_ns).chain(self.warmup_done_ns.iter().copied());
         let window = RateWindow {
             rows: self.due_ns.len() as u64,
-            ok: self.answers.len() as u64,
+            ok: self.responses.len() as u64,
             achieved: done.filter(|done| (from_ns..=to_ns).contains(done)).count() as u64,
             slope_lower_percent_per_min: self.growth_before_warm(from_ns, to_ns),
         };
@@ -57,12 +57,13 @@ impl OverloadTest {
 
     /// The lower bound of the slope of latency, of the rows before the first one that was not cold.
     fn growth_before_warm(&self, from_ns: u64, to_ns: u64) -> Option<f64> {
-        let warm = self.answers.iter().filter(|answer| !answer.is_cold).map(|answer| answer.due_ns).min();
+        let warm = self.responses.iter().filter(|response| !response.is_cold).map(|response| response.due_ns).min();
         let end_ns = warm.unwrap_or(to_ns);
         let rows = self.due_ns.iter().filter(|due| **due < end_ns).count() as u64;
         let window_s = end_ns.saturating_sub(from_ns) as f64 / 1e9;
-        let cold = self.answers.iter().filter(|answer| answer.due_ns < end_ns);
-        let latencies = cold.map(|answer| (answer.due_ns, answer.done_ns.saturating_sub(answer.due_ns))).collect();
+        let cold = self.responses.iter().filter(|response| response.due_ns < end_ns);
+        let latencies =
+            cold.map(|response| (response.due_ns, response.done_ns.saturating_sub(response.due_ns))).collect();
         let is_long = window_s > 0.0 && is_long(window_s, rows as f64 / window_s, rows);
         growth(latencies).filter(|_| is_long).map(|growth| growth.slope.lower)
     }
@@ -74,11 +75,11 @@ mod tests {
 
     /// Two minutes of two rows per second, of which a function says how long they take in milliseconds and whether they are cold.
     fn overload(row: impl Fn(u64) -> (u64, bool)) -> Option<String> {
-        let mut pace = OverloadTest::default();
+        let mut test = OverloadTest::default();
         for index in 0..240 {
             let (latency_ms, is_cold) = row(index);
             let due_ns = index * 500_000_000;
-            pace.observe(&Invocation {
+            test.observe(&Invocation {
                 function: "f".to_owned(),
                 index,
                 phase: Phase::Measured,
@@ -101,7 +102,7 @@ mod tests {
                 address: None,
             });
         }
-        pace.overload(None)
+        test.overload(None)
     }
 
     /// Latencies that wander by a tenth, of a load that is kept up.
