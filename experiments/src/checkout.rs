@@ -19,8 +19,8 @@ pub struct Checkout {
 }
 
 impl Checkout {
-    /// The one given, else the one around the working folder. Never the one that the program was built from: hours of
-    /// measurement would be of other code than that which the user is looking at.
+    /// The given checkout, else the one that contains the working directory. Never the one that the program was built from:
+    /// hours of measurement might be of other code than the user is working on.
     ///
     /// # Errors
     /// When it has no `experiments/systems.toml`.
@@ -51,7 +51,7 @@ impl Checkout {
         &self.root
     }
 
-    /// The root, if a command that is typed to go on must name it again.
+    /// The root, if a command that resumes the run must name it.
     #[must_use]
     pub fn named(&self) -> Option<&Path> {
         self.is_named.then_some(&self.root)

@@ -10,13 +10,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// Interval between frames of the spinner.
 const TICK: Duration = Duration::from_millis(120);
 
-/// The user's view of what is being done.
+/// Progress output for the user.
 #[derive(Clone, Debug)]
 pub struct Console {
     terminal: bool,
 }
 
-/// Something that takes a while; says how long it took when finished, and nothing when dropped unfinished.
+/// A lengthy task; prints its duration when finished, and nothing when dropped before.
 #[derive(Debug)]
 pub struct Task {
     text: String,
@@ -36,7 +36,7 @@ impl Console {
         terminal::note!("{text}");
     }
 
-    /// Begins something that takes a while.
+    /// Begins a lengthy task.
     #[must_use]
     pub fn begin(&self, text: impl Into<String>) -> Task {
         let text = text.into();

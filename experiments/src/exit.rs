@@ -26,7 +26,7 @@ pub struct Interrupted;
 pub struct SystemFailed(anyhow::Error);
 
 impl SystemFailed {
-    /// An error as one of the system. That the user asked to stop is none.
+    /// Attributes an error to the system, except for [`Interrupted`].
     #[must_use]
     pub fn of(error: anyhow::Error) -> anyhow::Error {
         if error.is::<Interrupted>() { error } else { Self(error).into() }

@@ -1,4 +1,4 @@
-//! Ctrl-C and its relatives as a level that waiting code looks at, so that cleaning up is never itself cut short.
+//! SIGINT and SIGTERM as a counter that waiting code polls, so that a signal never interrupts clean-up.
 //!
 //! The signals are blocked and read from a file descriptor by a thread of their own.
 
@@ -59,7 +59,7 @@ impl Interrupt {
         if self.count() == 0 { Ok(()) } else { Err(Interrupted) }
     }
 
-    /// Waits until `poll` gives a value, at most `within`; `None` when the time is over.
+    /// Waits until `poll` returns a value, at most `timeout`; `None` after that.
     ///
     /// # Errors
     /// [`Interrupted`] when the user asks to stop meanwhile.
@@ -78,7 +78,8 @@ impl Interrupt {
     }
 }
 
-/// Blocks the signals of a user who wants to stop, in this thread and in what it starts: they wait for whoever listens.
+/// Blocks the signals by which a user stops the program, in this thread and its children: they stay pending until a process
+/// listens.
 ///
 /// # Errors
 /// When the system refuses.
@@ -88,7 +89,7 @@ pub fn block() -> anyhow::Result<SigSet> {
     Ok(signals)
 }
 
-/// Waits until `poll` gives a value, at most `within`, whatever the user asks; for cleaning up.
+/// Waits likewise, but ignores the user's requests to stop: clean-up must complete.
 pub fn wait_regardless<T>(timeout: Duration, poll: impl FnMut() -> Option<T>) -> Option<T> {
     Interrupt::default().wait(timeout, poll).ok().flatten()
 }

@@ -1,11 +1,11 @@
-//! A private mount, pid and network namespace in which this program goes on: nothing that happens in it reaches the
-//! machine's own network, and with its first process ends everything in it. No root is needed: who is not root makes a
-//! namespace of users as well, and is root in that. Root does without, because its right to a real-time priority, by
-//! which the load generator wakes on time, ends where a namespace of users begins.
+//! Private mount, pid and network namespaces in which this program continues: nothing in them reaches the machine's own
+//! network, and everything in them ends with their first process. Other users than root create a user namespace as well,
+//! and are root in it. Root does not, because a process in a user namespace has no right to the real-time priority by which
+//! the load generator wakes on time.
 //!
-//! The program starts itself twice more, because a namespace of users may only be entered by a process with a single
-//! thread, and one of process ids only by a child: first a process that makes the namespaces, then the first process in
-//! them. Each is killed when the one before it dies, however it dies.
+//! The program starts itself twice, because only a process with a single thread may enter a user namespace, and only a child
+//! enters a pid namespace: first a process that creates the namespaces, then the first process in them. Each is killed when
+//! its parent dies.
 
 use std::{
     env,
@@ -43,13 +43,14 @@ use crate::{
 /// The hidden subcommand.
 const SUBCOMMAND: &str = "isolate";
 
-/// The hidden option that says inside where the programs are that were built outside; with `--runner` it comes last.
+/// The hidden option with the folder of the programs built outside; it comes last, with `--runner` and `--unbuilt`, so that
+/// [`typed`] can cut them off.
 const ISOLATED_OPTION: &str = "--isolated";
 
 /// The note in plan and manifest of an isolated run.
 pub const PLACE: &str = "everything but building takes place in a private mount, pid and network namespace";
 
-/// Longest time that the way inside is waited for at a time; waiting is repeated.
+/// Length of one wait for the process inside; waits are repeated without end, since a run may take any time.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Kernel settings that forbid namespaces to unprivileged users: the file, the forbidding value, and the setting that
@@ -87,7 +88,7 @@ pub struct IsolateArguments {
 }
 
 impl IsolateArguments {
-    /// Makes the namespaces and waits for what happens in them; or, inside, prepares them and says what is to be done
+    /// Creates the namespaces and waits for the process inside; or, inside, sets them up and returns the command to run
     /// there.
     ///
     /// # Errors
@@ -147,8 +148,8 @@ pub fn missing() -> Option<String> {
     }
 }
 
-/// Goes on inside with what was typed, the folder of built programs and what could not be built, and passes on what the user asks;
-/// how it ended.
+/// Runs the same command inside, with the folder of built programs and the reasons for those that were not built. Forwards
+/// the user's signals, and returns the exit code.
 ///
 /// # Errors
 /// When it cannot be started.
@@ -175,8 +176,8 @@ pub fn go_on_inside(programs: &Programs, interrupt: &Interrupt) -> anyhow::Resul
     }
 }
 
-/// Starts the next process of the way inside: in a group of its own at first, so that a Ctrl-C on the terminal reaches
-/// only the outermost, which passes it on.
+/// Starts the next process on the way inside. The first one gets a process group of its own, so that Ctrl-C on the
+/// terminal reaches only the outermost process, which forwards it.
 fn start(arguments: &[OsString], inside: bool) -> anyhow::Result<Child> {
     let mut command = Command::new(env::current_exe().context("finding this program's own file")?);
     command.args([SUBCOMMAND, "--parent", &std::process::id().to_string()]);

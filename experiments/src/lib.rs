@@ -1,7 +1,7 @@
-//! `repro`: runs the experiments of this project on systems that it knows only as tables, and judges what they left.
+//! `repro`: runs the experiments of this project on systems that it knows only as tables, and checks the results.
 //!
-//! A definition says what to ask, `systems.toml` how each system is started and reached; a run directory is what
-//! remains. Every program is started as a process and every process is stopped.
+//! A definition describes load and settings, `systems.toml` how each system is started and invoked; all results are in a
+//! run directory. Every program is started as a process, and every process is stopped.
 
 pub mod checkout;
 pub mod checksum;

@@ -1,4 +1,4 @@
-//! A run from its first step to its last: what is done, in which order, and what is kept when something goes wrong.
+//! A run from its first step to its last: the order of its steps, and the results that are kept when one fails.
 
 pub mod basis;
 pub mod builder;
@@ -57,21 +57,21 @@ use crate::{
 
 pub use steps::report;
 
-/// A run that has a directory, which no other process writes into meanwhile. It does the steps in their order; each thing
-/// that steps change has an owner of its own.
+/// A run with its directory, which it has locked. It performs the steps in order; each piece of state that steps change has
+/// an owner of its own.
 pub struct Run<'a> {
     session: &'a Session,
     checkout: &'a Checkout,
     experiment: ResolvedExperiment,
     environment: Environment,
     schedules: Schedules,
-    /// What is on record of it.
+    /// Manifest and plan.
     pub state: RunState,
     _lock: DirectoryLock,
 }
 
 impl<'a> Run<'a> {
-    /// Refuses a place for a new run that cannot be one; makes nothing.
+    /// Checks that a new run can be created in a place, without creating anything.
     ///
     /// # Errors
     /// When something is in it, it cannot be made, is another run's, or is on a disk that is too full.
@@ -109,7 +109,7 @@ impl<'a> Run<'a> {
             None => fresh(checkout, &planned.plan)?,
         };
         let lock = session.lock(&path)?;
-        // Somebody else may have begun, and ended, in between.
+        // Another process may have created a run, and ended, before the lock was taken.
         if has_contents(&path) {
             return Err(not_empty(&path).into());
         }
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
     /// is set.
     ///
     /// # Errors
-    /// When the directory holds no run, or one that cannot be gone on with.
+    /// When the directory holds no run, or one that cannot be resumed.
     pub fn resume(
         session: &'a Session,
         checkout: &'a Checkout,
@@ -160,28 +160,28 @@ impl<'a> Run<'a> {
         Self { session, checkout, experiment, environment, schedules, state, _lock: lock }
     }
 
-    /// Its plan for people.
+    /// Its plan as text.
     #[must_use]
     pub fn plan_text(&self) -> String {
         self.experiment.plan_text(&self.state.plan)
     }
 
-    /// Does every step that is not done; `programs` is where they come from.
+    /// Performs every step that is not done, with `programs`.
     ///
-    /// A repetition that fails keeps nothing else from being measured; the manifest says which did.
+    /// After a failed repetition the others are measured all the same; the manifest lists the failures.
     ///
     /// # Errors
     /// When another step failed; [`Interrupted`] when the user stopped it. The manifest says which.
     pub fn execute(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
         let result = self.all_steps(programs);
         if self.state.is_untouched() {
-            // What was on disk stays as it was.
+            // The earlier session's files must not be mixed with schedules of this one.
             self.schedules.drop_staged()?;
             return result;
         }
         self.state.manifest.ended = Some(now());
         self.state.manifest.exit = match &result {
-            // The report has looked at the invariants.
+            // The report has set this after checking the invariants.
             Ok(()) if self.state.manifest.exit == ExitState::Invalid => ExitState::Invalid,
             Ok(()) => self.state.measured(),
             Err(error) if error.is::<Interrupted>() => ExitState::Interrupted,
@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
                 self.reconcile()?;
             }
             if let Some(line) = self.state.untried(index, &action, &self.environment)? {
-                // What keeps a system from being measured at all is said once.
+                // The reason is the same for all repetitions of a system, so it is printed once.
                 if printed.insert(line.clone()) {
                     self.session.console.line(&line);
                 }
@@ -213,7 +213,7 @@ impl<'a> Run<'a> {
                 if self.state.dir.points()?.is_empty() {
                     break;
                 }
-                // The report says how the run ended; that of the report itself is all that is still open.
+                // The report shows the end of the run, so the manifest must have it before the report is made.
                 self.state.manifest.ended = Some(now());
                 self.state.manifest.exit = self.state.measured();
                 self.state.save()?;
@@ -233,13 +233,13 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Finds out what of an earlier session stands, once.
+    /// Checks once which results of the earlier session are still valid.
     fn reconcile(&mut self) -> anyhow::Result<()> {
         let Self { state, schedules, experiment, environment, .. } = self;
         Reconciliation { state, schedules, experiment, environment }.reconcile()
     }
 
-    /// Does one step, unless it is finished, and keeps its state on disk before and after.
+    /// Performs one step unless it is finished, and saves its state before and after.
     fn step(&mut self, index: usize, action: &Action, programs: Origin<'_>) -> anyhow::Result<()> {
         let fingerprint = self.fingerprint(action).context("finding out what is unfinished")?;
         let total = self.state.plan.steps.len();
@@ -248,7 +248,7 @@ impl<'a> Run<'a> {
         let is_finished = match action {
             Action::Build | Action::Report => false,
             Action::Schedule => self.schedules.exist(&self.experiment.points) && step.is_finished(&fingerprint),
-            // What it depends on was compared when the run was gone on with. Its folder may have been removed, to have it
+            // Its dependencies were compared when the run was resumed. A user may have removed its folder to have it
             // measured again.
             Action::Measure { system, point, repetition } => {
                 let point = self.state.dir.point(system, point, *repetition);
@@ -257,7 +257,7 @@ impl<'a> Run<'a> {
         };
         if is_finished {
             self.session.console.line(&format!("{title}: already done"));
-            // A manifest may have lost what it said of them.
+            // The manifest of an interrupted session may lack their checksums.
             if *action == Action::Schedule {
                 self.schedules.list(&self.experiment.points, &mut self.state.manifest.checksums)?;
             }
@@ -294,7 +294,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// Makes a directory for a new run.
+/// Creates a directory for a new run.
 fn fresh(checkout: &Checkout, plan: &Plan) -> anyhow::Result<PathBuf> {
     let runs = checkout.runs();
     fs::create_dir_all(&runs).with_context(|| format!("creating {}", runs.display()))?;

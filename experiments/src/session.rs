@@ -49,7 +49,7 @@ pub struct ChildCommand<'a> {
     pub timeout: Duration,
 }
 
-/// A command ended with an exit code that is none of its answers, or did not end in time.
+/// A command ended with an exit code that is not accepted, or did not end in time.
 #[derive(Debug, Error)]
 #[error("{message}")]
 pub struct CommandFailed {
@@ -130,7 +130,7 @@ impl Session {
         self.run_accepting(command, &[0]).map(drop)
     }
 
-    /// The same for a command some of whose exit codes are answers: which of `accepted` it was.
+    /// The same for a command with several `accepted` exit codes; returns the one it ended with.
     ///
     /// # Errors
     /// As of [`Session::run`], and when it ended with another code.

@@ -31,7 +31,7 @@ pub struct System {
     pub about: String,
     /// Command whose first line of output is its version; no version, no measurement.
     pub version: Vec<String>,
-    /// Runtimes that it has; empty: whatever is asked for, and it says itself what it has not.
+    /// Runtimes that it supports; empty: any, and the system itself refuses those that it lacks.
     #[serde(default)]
     pub runtimes: Vec<String>,
     /// Requirements of the system on the machine.
@@ -54,7 +54,7 @@ pub struct System {
     /// Preparation, once before the first repetition, for all repetitions with the same initial state.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prepare: Option<Preparation>,
-    /// Its own image for each workload: what it is told to run, by the image that definitions name.
+    /// Image that the system runs for each workload, by the image that definitions name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub images: BTreeMap<String, String>,
     /// Its processes, in the order they are started.
@@ -114,16 +114,16 @@ pub struct ProcessTemplate {
     pub timeout: Duration,
 }
 
-/// Longest time until something is ready, where its table does not say.
+/// Time-out of readiness where the table has none.
 fn ready_timeout() -> Duration {
     Duration::from_secs(30)
 }
 
-/// Something that must come true: exactly one of `http`, `file`, `command`.
+/// A condition to wait for: exactly one of `http`, `file`, `command`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Check {
-    /// An address that answers 200.
+    /// An address that responds with status 200.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub http: Option<String>,
     /// A file that exists.
@@ -143,8 +143,8 @@ fn setup_estimate() -> Duration {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preparation {
-    /// A command that leaves a state in `{prepared}`, a folder that it makes, and ends; what it needs meanwhile it keeps in
-    /// `{dir}`. It may depend on `{functions}`.
+    /// A command that creates the folder `{prepared}` with the state, and ends; `{dir}` is its working directory. It may
+    /// depend on `{functions}`.
     pub command: Vec<String>,
     /// Typical time: for plans.
     #[serde(with = "humantime_serde")]
@@ -199,8 +199,8 @@ pub struct Harvest {
     /// File with one row per sandbox creation, complete when the system has stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coldstarts: Option<String>,
-    /// File with one row for each thing that a part of the system did, complete when the system has stopped; one that is
-    /// not there was not asked for.
+    /// File with one row for each action of a component, complete when the system has stopped. It is missing if actions
+    /// were not to be recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actions: Option<String>,
     /// Further files that a reader of the run needs: copied as they are.
@@ -218,20 +218,20 @@ pub struct Harvest {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NodesSource {
-    /// Address that answers with JSON.
+    /// Address whose response is JSON.
     pub http: String,
-    /// The list of nodes within the answer.
+    /// JSON pointer of the list of nodes.
     #[serde(default)]
     pub list: String,
-    /// Within a node: its name.
+    /// In an element of the list: the node's name.
     pub name: String,
-    /// Within a node: its state.
+    /// Likewise: its state.
     pub state: String,
-    /// Within a node: sandboxes on it.
+    /// Likewise: number of sandboxes on it.
     pub sandboxes: String,
-    /// Within a node: CPU reserved, in millicores.
+    /// Likewise: reserved CPU, in millicores.
     pub cpu_reserved_millicores: String,
-    /// Within a node: memory reserved, in MiB.
+    /// Likewise: reserved memory, in MiB.
     pub memory_reserved_mib: String,
 }
 
@@ -288,7 +288,8 @@ impl Systems {
     }
 }
 
-/// Lays every table that says `like = "NAME"` over a copy of the table NAME, which must not say so itself.
+/// Overlays every table with `like = "NAME"` on a copy of the table NAME, which must have no `like` itself: chains would
+/// make the order of tables matter.
 fn inherit<'a>(document: &Document, table: &mut TomlTable<'a>) -> Result<(), DocumentError> {
     let likes: Vec<(String, String)> = table
         .iter()
@@ -350,7 +351,7 @@ impl System {
         Ok(())
     }
 
-    /// Returns true if somebody else started it: nothing of it runs where its run takes place.
+    /// Returns true if somebody else started it, so that the runner has no process of it.
     #[must_use]
     pub fn is_external(&self) -> bool {
         self.start.is_empty()

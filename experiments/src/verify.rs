@@ -37,7 +37,7 @@ use crate::{
     },
 };
 
-/// Most missing repetitions that are named in one finding: more are counted.
+/// Most missing repetitions that one finding names; the others are only counted.
 const NAMED_MAX: usize = 20;
 
 /// Checks every invariant of a run and records the results in its directory, for the evaluation of claims. The previous results
@@ -53,7 +53,7 @@ pub fn check_and_record(dir: &RunDir) -> anyhow::Result<ResultsBackup> {
     }
 }
 
-/// Removes the invariants, statistics, claims and report of a run: they are not about the rows that are measured from now on.
+/// Removes the invariants, statistics, claims and report of a run, because new rows are going to be measured.
 ///
 /// # Errors
 /// When something cannot be removed.
@@ -151,7 +151,7 @@ fn there(planned: &BTreeSet<Place>, found: &BTreeSet<Place>, failures: &[FailedR
     detail
 }
 
-/// Judges one repetition of a point, which all systems that are measured there share a schedule in.
+/// Checks one repetition of a point, in which all its systems share a schedule.
 fn check_together(
     (dir, manifest): (&RunDir, &Manifest),
     point: &Point,
@@ -196,8 +196,8 @@ fn checked(point: &PointDir) -> CheckedRepetition {
     }
 }
 
-/// All systems were given the very same schedule: the file, what the manifest says of it, and what was replayed. Where one
-/// of them does not tell, nothing proves it.
+/// Checks that all systems were given the same schedule, by the checksums of the file, in the manifest, and of each replay.
+/// If one is missing, the rule is not measured.
 fn same_schedule(file: [Option<String>; 2], repetitions: &[&PointDir], to: &mut Findings) {
     let replayed = |point: &&PointDir| read_json::<LoadSummary>(&point.loadgen()).ok().map(|load| load.schedule_sha256);
     let checksums: Vec<Option<String>> = file.into_iter().chain(repetitions.iter().map(replayed)).collect();

@@ -26,7 +26,7 @@ use crate::{
     system::{Systems, needs},
 };
 
-/// Cores below which load generator and system share too many to be told apart.
+/// Fewer cores cannot be shared by load generator and system without one delaying the other.
 const CORES_MIN: u32 = 2;
 /// Memory below which the main experiment does not fit, in MiB.
 const MEMORY_MIB_MIN: u64 = 4096;
@@ -57,7 +57,7 @@ pub struct Arguments {
     output: FormatOption,
 }
 
-/// One thing that was looked at.
+/// One property of the machine.
 struct Finding {
     what: String,
     found: String,
@@ -78,7 +78,7 @@ impl Finding {
     }
 }
 
-/// Looks at the machine and prints what it found; fails when something is missing without which nothing can be run.
+/// Examines the machine and prints the findings; fails if a requirement of every experiment is missing.
 ///
 /// # Errors
 /// When `systems.toml` is wrong.
@@ -130,7 +130,7 @@ fn hardware(disks: &[(&str, &Path)]) -> Vec<Finding> {
     findings
 }
 
-/// Delay by which this machine wakes a sleeper.
+/// Lateness of this machine's timers.
 fn sleeping() -> Finding {
     let mut late_ns = Vec::with_capacity(SLEEPS);
     for _ in 0..SLEEPS {
@@ -146,7 +146,7 @@ fn sleeping() -> Finding {
     Finding::new("sleeping", found, p99 <= OVERSLEEP_MAX_NS, fix)
 }
 
-/// Sleeps once until an absolute instant and says how much later this thread ran.
+/// Sleeps once until an absolute instant; returns how much later this thread ran.
 fn oversleep_ns() -> Option<i64> {
     let clock = ClockId::CLOCK_MONOTONIC;
     let ns = |time: TimeSpec| Duration::from(time).as_nanos();
@@ -197,7 +197,7 @@ fn toolchain() -> Vec<Finding> {
     ]
 }
 
-/// The first line of what a program says of its version.
+/// The first line that a program prints as its version.
 fn version(program: &str) -> Option<String> {
     let output = Command::new(program).arg("--version").stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).lines().next()?.trim().to_owned();

@@ -21,7 +21,7 @@ pub struct Arguments {
     output: FormatOption,
 }
 
-/// Prints everything that can be run, and was.
+/// Prints experiments, systems and earlier runs.
 ///
 /// # Errors
 /// When a definition or `systems.toml` is wrong.
@@ -48,7 +48,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Earlier runs, oldest first; a folder that holds none is passed over.
+/// Earlier runs, oldest first; other folders are skipped.
 fn runs(folder: &Path) -> Vec<(String, String)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut runs: Vec<(String, String)> = entries

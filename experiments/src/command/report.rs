@@ -37,7 +37,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let path = &arguments.run;
     RunDir(path.clone()).read_manifest()?;
     let dir = RunDir(path.canonicalize().with_context(|| path.display().to_string())?);
-    // Whoever measures into it makes its report when all is measured.
+    // A process that measures into it makes the report itself at the end.
     let _lock = session.lock(&dir.0)?;
     if dir.points()?.is_empty() {
         return Err(

@@ -1,4 +1,4 @@
-//! `run`: measure, check, report; and go on with a run that was stopped.
+//! `run`: measure, check and report an experiment, or resume a run that was stopped.
 
 use std::{
     collections::BTreeMap,
@@ -154,7 +154,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     run.state.take_programs_from(programs_of(arguments).as_deref())?;
     let typed = || Origin::typed(arguments.programs.as_deref());
     let programs = arguments.isolated.as_ref().map_or_else(typed, Inside::origin);
-    // Whatever started processes has stopped them by the time a panic arrives here; the manifest must still say so.
+    // Processes were stopped while a panic unwound; only the manifest does not show the failure yet.
     let executed = catch_unwind(AssertUnwindSafe(|| run.execute(programs))).unwrap_or_else(|_| {
         run.state.mark_failed("the runner itself failed")?;
         Err(anyhow::anyhow!("the runner itself failed"))
@@ -168,7 +168,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     }
 }
 
-/// The directory of an earlier run, locked: who else is at it is said before anything takes time.
+/// The directory of an earlier run, locked at once, so that a conflict is reported before anything takes time.
 fn resumed(dir: &Path, session: &Session) -> anyhow::Result<(RunDir, DirectoryLock)> {
     let dir = dir.canonicalize()?;
     let lock = session.lock(&dir)?;
@@ -194,9 +194,9 @@ fn what_next(
             format!("to go on where it can be measured, or with what it was measured with: {command}")
         }
         (Some(_), _) if has_other_programs => format!("to go on with what it was measured with: {command}"),
-        // Typed as it was, it would be refused as it was.
+        // The same command would be refused again.
         (Some(_), _) => format!("to measure it again: {command} --again"),
-        // It would go on with the same values.
+        // A resumed run has the same values, so it would fail again.
         (None, Exit::Usage) if run.state.dir().points()?.is_empty() => {
             "begin another one, with other values".to_owned()
         }
@@ -205,11 +205,11 @@ fn what_next(
     Ok(format!("{what}; {next}"))
 }
 
-/// The command that goes on with a run: the same checkout and programs as were named for what was measured.
+/// The command that resumes a run, with the checkout and programs that its repetitions were measured with.
 fn to_go_on(arguments: &Arguments, checkout: &Checkout, run: &Run<'_>) -> String {
     let mut command = format!("repro run --resume {}", quoted(&run.state.dir().0));
     let typed = programs_of(arguments);
-    // Whoever wants all measured again means the programs that were typed.
+    // With --again, repetitions are measured with the programs that the user named, not with the recorded ones.
     let recorded = run.state.programs_folder().filter(|_| !arguments.again);
     let programs = recorded.or(typed.as_deref());
     if arguments.again && run.state.is_untouched() {
@@ -222,7 +222,7 @@ fn to_go_on(arguments: &Arguments, checkout: &Checkout, run: &Run<'_>) -> String
     command
 }
 
-/// The folder of programs that was typed, wherever the command is typed again.
+/// The folder of programs that the user named, as an absolute path: the printed command works in any directory.
 fn programs_of(arguments: &Arguments) -> Option<PathBuf> {
     arguments.programs.as_deref().map(|typed| absolute(typed).unwrap_or_else(|_| typed.to_owned()))
 }
@@ -234,8 +234,8 @@ fn quoted(path: &Path) -> String {
     if text.bytes().all(is_plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }
 
-/// Builds what the run needs, which takes the network, and does everything else inside: every system of the run and
-/// the load generator are on the same side of that boundary.
+/// Builds what the run needs outside, because that needs the network, and does everything else inside: systems and load
+/// generator must be in the same network namespace.
 fn isolate(
     arguments: &Arguments,
     checkout: &Checkout,
@@ -246,20 +246,20 @@ fn isolate(
     let programs = Programs::new(origin, checkout, &planned.experiment.systems, session.watch())?;
     session.interrupt.check()?;
     session.console.line("going on in a private mount, pid and network namespace");
-    // Who goes on inside takes the lock again.
+    // The process inside takes the lock again; a lock held here would keep it out.
     drop(resumed);
     isolation::go_on_inside(&programs, &session.interrupt)
 }
 
-/// The order that an earlier run was given, from the definition and systems as they are now.
+/// Plan of an earlier run, from the present definition and systems.
 fn planned_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<PlannedExperiment> {
     let plan = Plan::read(&RunDir(dir.to_owned()))?;
     let definition = crate::definition::find(&checkout.definitions(), &plan.experiment)?;
     PlannedExperiment::new(definition, &Systems::read(&checkout.systems())?, &plan.scale, &plan.overrides)
 }
 
-/// Judges a run that has just ended: what could not be measured, which invariants are broken, where its report is, and
-/// last of all the claims. `to_go_on` is the command that measures what is missing.
+/// Prints the result of a run that has just ended: failures, broken invariants, the place of its report, and last the
+/// claims. `to_go_on` is the command that measures the rest.
 fn check(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exit> {
     let (mut exit, mut again, mut stands) = (Exit::Done, false, false);
     for failure in run.state.failures() {

@@ -25,14 +25,14 @@ pub struct Arguments {
     output: FormatOption,
 }
 
-/// Judges a run and prints what was found, and its claims where they were judged by the same; changes nothing in its
-/// directory, and says when its report was made from something else.
+/// Checks a run and prints the invariants, and its claims if they were evaluated with the same findings. It changes nothing
+/// in the directory, and prints a note if the report was made from other findings.
 ///
 /// # Errors
 /// When the directory holds no run, or one that is still measured, or a file of it is malformed.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let dir = RunDir(arguments.run.clone());
-    // Its rows are still being written.
+    // While another process holds the lock, rows are still being written, and would break invariants.
     DirectoryLock::check(&dir.0)?;
     let invariants = verify::check(&dir)?;
     verify::print(&invariants, arguments.all, arguments.output.format)?;

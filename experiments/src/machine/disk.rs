@@ -1,4 +1,4 @@
-//! Disks: how much is free where something is to be written, and what was read and written meanwhile.
+//! Disks: free space, and bytes read and written.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -8,8 +8,7 @@ use record::DiskUse;
 /// Bytes in a MiB.
 pub const MIB: u64 = 1024 * 1024;
 
-/// Disk space that this user may still fill where `folder` is, or would be once it is made, in MiB; 0 where nothing can be
-/// found out.
+/// Free disk space for this user at `folder`, which need not exist yet, in MiB; 0 if unknown.
 #[must_use]
 pub fn free_mib(folder: &Path) -> u64 {
     let absolute = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
@@ -25,14 +24,14 @@ pub struct Transfers {
     pub read_sectors: u64,
     /// Sectors written.
     pub written_sectors: u64,
-    /// For how long it had something to do, in milliseconds.
+    /// Time in which it was busy, in milliseconds.
     pub busy_ms: u64,
 }
 
-/// Size of the sectors that the kernel counts in, whatever those of the disk are.
+/// Unit of the kernel's counters, independent of the disk's sectors.
 const SECTOR_BYTES: u64 = 512;
 
-/// Names of the disks that are devices of their own: what is laid over them, or cut from them, would count twice.
+/// Names of the physical disks: partitions and stacked devices would count twice.
 #[must_use]
 pub fn physical() -> Vec<String> {
     let entries = fs::read_dir("/sys/block").into_iter().flatten().flatten();

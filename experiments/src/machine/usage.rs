@@ -1,7 +1,7 @@
 //! Resource use of every process over the measured part of a point: sampled during the load, cut to the window
 //! afterwards.
 //!
-//! The window is known only when the load generator has said when it started, so samples are kept and chosen then.
+//! The window is known only once the load generator has reported its start, so all samples are kept until then.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,8 @@ use crate::machine::{
     proc::{Machine, Stat, Status, descendants},
 };
 
-/// Time between two samples: short beside any window, and one look at all of `/proc` costs about a millisecond.
+/// Time between two samples: short compared with any window, and long compared with the millisecond that reading all of
+/// `/proc` takes.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Poll interval of the sampler for its end.

@@ -1,5 +1,5 @@
-//! Programs, settings and machine of a repetition. Its `repetition.json` records them: a resumed run may have others by
-//! then, and rows must never count under another name than their own.
+//! Programs, settings and machine of a repetition, recorded in its `repetition.json`: a resumed run may have others, and
+//! rows must not be attributed to programs that they were not measured with.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use toml::Value;
 
 use crate::definition::settings::Settings;
 
-/// Most changed settings that are named: more are counted.
+/// Most changed settings that are named; the others are only counted.
 const NAMED_MAX: usize = 4;
 
 /// Version of this program.
@@ -24,7 +24,7 @@ pub struct Basis {
     pub system: SystemFacts,
     /// SHA-256 of the load generator.
     pub loadgen: String,
-    /// Version of the runner, which takes from a system what it recorded and joins it to the rows.
+    /// Version of the runner: it harvests a system's records and joins them to the rows, so that a change may affect both.
     #[serde(default)]
     pub runner: String,
     /// Git revision of the checkout.
@@ -33,7 +33,8 @@ pub struct Basis {
     pub host: HostFacts,
 }
 
-/// The programs of a system as file name and SHA-256, in order: the same ones may lie elsewhere.
+/// The programs of a system as file name and SHA-256, in order. Paths are left out, because equal programs may be in another
+/// folder.
 #[must_use]
 pub fn programs(facts: &SystemFacts) -> Vec<(&str, &str)> {
     let name = |path: &'_ str| Path::new(path).file_name().and_then(|name| name.to_str()).map_or(0, str::len);
@@ -71,7 +72,7 @@ pub fn system_changes(before: &SystemFacts, now: &SystemFacts) -> Vec<String> {
     changes
 }
 
-/// The settings that are not what they were, each with both values; empty when all are.
+/// The settings that have changed, each with both values.
 #[must_use]
 pub fn setting_changes(before: &Settings, now: &Settings) -> Vec<String> {
     let table = |settings: &Settings| Value::try_from(settings).expect("settings are tables of plain values");

@@ -23,7 +23,7 @@ pub fn check(points: &[Point], systems: &[MeasuredSystem], overrides: &Overrides
     Ok(())
 }
 
-/// With another runtime, another quantity would be measured.
+/// Checks runtimes: with another runtime, another quantity would be measured.
 fn has_its_runtime(system: &MeasuredSystem, points: &[&Point], is_typed: bool) -> Result<(), UsageError> {
     let (name, runtimes) = (&system.name, &system.system.runtimes);
     let has = |runtime: &String| runtimes.is_empty() || runtimes.contains(runtime);
@@ -38,7 +38,7 @@ fn has_its_runtime(system: &MeasuredSystem, points: &[&Point], is_typed: bool) -
     }))
 }
 
-/// A system that is told to run the image of another one fails at every invocation.
+/// Checks images: with the image of another system, every invocation would fail.
 fn has_its_image(system: &MeasuredSystem, points: &[&Point]) -> Result<(), UsageError> {
     if !system.system.takes_functions() {
         return Ok(());
@@ -48,7 +48,7 @@ fn has_its_image(system: &MeasuredSystem, points: &[&Point]) -> Result<(), Usage
     missing.next().map_or(Ok(()), |workload| Err(UsageError(functions::no_image(&system.name, workload))))
 }
 
-/// A run with an isolated system takes place in a private network, which has no way out.
+/// Checks that no external system shares a run with an isolated one: a private network has no way out.
 fn all_are_reachable(systems: &[MeasuredSystem]) -> Result<(), UsageError> {
     let isolated = systems.iter().find(|one| one.system.isolated);
     let external = systems.iter().find(|one| one.system.is_external());
@@ -63,7 +63,7 @@ fn all_are_reachable(systems: &[MeasuredSystem]) -> Result<(), UsageError> {
     )))
 }
 
-/// A typed parameter that no system takes is a slip of the keyboard.
+/// Checks that some system has each parameter: an unknown one is a typing error.
 fn each_parameter_is_known(systems: &[MeasuredSystem], overrides: &Overrides) -> Result<(), UsageError> {
     let names = overrides.parameters.iter().map(|parameter| &parameter.name);
     let known = |name: &String| systems.iter().any(|system| system.known_parameters().contains(name));

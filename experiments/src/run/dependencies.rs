@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// All that the result of a repetition depends on but its system. Its inputs may be large, and are read once.
+/// Dependencies of a repetition's result except for its system. Inputs may be large, so they are hashed once.
 #[derive(Clone, Debug)]
 pub struct Dependencies {
     /// The repetition, and its settings.
@@ -41,7 +41,7 @@ impl From<Basis> for MeasuredWith {
 }
 
 impl Dependencies {
-    /// Those of the repetition that `action` measures with these settings, given `inputs` by this load generator.
+    /// Dependencies of the repetition that `action` measures with these settings, inputs and load generator.
     ///
     /// # Errors
     /// When an input cannot be read.
@@ -63,10 +63,9 @@ impl Dependencies {
         self.sum(&basis::of_system(system))
     }
 
-    /// Returns true if these are the dependencies of rows that were measured `with` something, and would be measured
-    /// with this system now.
+    /// Returns true if rows that were measured `with` something have these dependencies and this system.
     ///
-    /// In the fingerprints of earlier versions the paths of programs counted. Of the same programs those of either place will do.
+    /// Fingerprints of earlier versions contain the paths of programs, so that those of both places are accepted.
     #[must_use]
     pub fn are_those_of(&self, with: &MeasuredWith, system: Option<&SystemFacts>) -> bool {
         let is_same = |own: &&SystemFacts| system.is_some_and(|now| basis::system_changes(own, now).is_empty());

@@ -20,13 +20,14 @@ use crate::{
     run::preparation,
 };
 
-/// Free space below which a disk is full: what is written in one piece, such as a frame of rows, may not fit any longer.
+/// Free space below which a disk counts as full: larger than anything written in one piece, such as a frame of rows.
 const FULL_MIB: u64 = 16;
 
-/// Most that is kept of each log where the disk is full: its beginning tells how it came to that, and its end how it ended.
+/// Most bytes of each log that are kept if the disk is full. Both ends are kept: the first shows the cause, the last how
+/// the process ended.
 const LOG_BYTES_MAX: u64 = MIB;
 
-/// The part of it that is the log's end.
+/// The share of [`LOG_BYTES_MAX`] for the end of a log.
 const LOG_END_BYTES: u64 = LOG_BYTES_MAX / 2;
 
 /// Logs of the runner's own commands; all others are those of the system's processes.

@@ -1,4 +1,4 @@
-//! `functions.ndjson`: the functions that the load generator found in a trace, with the definition's values laid over.
+//! `functions.ndjson`: the functions that the load generator found in a trace, with the definition's values on top.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use crate::definition::settings::FunctionOverlay;
 
-/// Lays the overlay over every line of `from` and writes the result to `to`; returns the number of functions.
+/// Applies the overlay to every line of `from` and writes the result to `to`; returns the number of functions.
 ///
 /// # Errors
 /// When a file cannot be read or written, or a line is no JSON object with a name (its number is named).
@@ -40,8 +40,8 @@ pub fn no_image(system: &str, workload: &str) -> String {
     format!("{system} has no image for the workload {workload:?}: add one to its table `images` in systems.toml")
 }
 
-/// The functions in `from` with a system's own images. Where these are called as the workloads are, that is `from` itself,
-/// otherwise a file in `folder`.
+/// The functions in `from` with a system's own images: `from` itself if the image has the name of the workload, otherwise a
+/// new file in `folder`.
 ///
 /// # Errors
 /// When a file cannot be read or written, or the system has no image for a workload.

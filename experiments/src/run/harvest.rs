@@ -23,7 +23,7 @@ pub fn coldstarts(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::R
     })
 }
 
-/// Copies the rows of a table, each after `told` has changed it; how many.
+/// Copies the rows of a table, each changed by `adjust`; returns their number.
 fn copy<T: Serialize + DeserializeOwned>(from: &Path, to: &Path, adjust: impl Fn(&mut T)) -> anyhow::Result<usize> {
     let mut rows: Vec<T> = read_table(from)?;
     let mut writer = TableWriter::create(to)?;
@@ -35,7 +35,7 @@ fn copy<T: Serialize + DeserializeOwned>(from: &Path, to: &Path, adjust: impl Fn
     Ok(rows.len())
 }
 
-/// Copies what the parts of a system did, times as of [`coldstarts`]; how many things.
+/// Copies the actions of a system's components, with times as in [`coldstarts`]; returns their number.
 ///
 /// # Errors
 /// When the file is malformed, or the copy cannot be written.
@@ -55,17 +55,17 @@ pub fn keep(from: &Path, to: &PointDir) -> anyhow::Result<()> {
     fs::copy(from, to.path.join(name)).map(drop).with_context(|| format!("copying {}", from.display()))
 }
 
-/// Asks a system for its nodes and writes them down.
+/// Requests the list of nodes from a system and writes it.
 ///
 /// # Errors
-/// When it does not answer, or the answer is not of the form its table in `systems.toml` says.
+/// When it does not respond, or the response lacks what its table in `systems.toml` points to.
 pub fn nodes(source: &NodesSource, values: &Values, to: &PointDir) -> anyhow::Result<usize> {
     let address = values.expand(&source.http)?;
     let (status, body) = readiness::get(&address).with_context(|| format!("asking {address}"))?;
     if status != 200 {
-        bail!("{address} answers {status}");
+        bail!("{address} responds with status {status}");
     }
-    let nodes = parse_nodes(source, &body).with_context(|| format!("reading the answer of {address}"))?;
+    let nodes = parse_nodes(source, &body).with_context(|| format!("reading the response of {address}"))?;
     let mut writer = TableWriter::create(&to.nodes())?;
     for node in &nodes {
         writer.write(node)?;
@@ -75,8 +75,8 @@ pub fn nodes(source: &NodesSource, values: &Values, to: &PointDir) -> anyhow::Re
 }
 
 fn parse_nodes(source: &NodesSource, body: &str) -> anyhow::Result<Vec<NodeUsage>> {
-    let answer: Value = serde_json::from_str(body)?;
-    let list = answer.pointer(&source.list).and_then(Value::as_array);
+    let response: Value = serde_json::from_str(body)?;
+    let list = response.pointer(&source.list).and_then(Value::as_array);
     let list = list.with_context(|| format!("no list at {:?}", source.list))?;
     let text = |node: &Value, pointer: &str| -> anyhow::Result<String> {
         let found = node.pointer(pointer).and_then(Value::as_str);
@@ -99,7 +99,7 @@ fn parse_nodes(source: &NodesSource, body: &str) -> anyhow::Result<Vec<NodeUsage
         .collect()
 }
 
-/// Writes what every process used over the measured part; `None` when there were too few samples in it.
+/// Writes the resource usage of every process over the measured part; `None` if too few samples are in it.
 ///
 /// # Errors
 /// When the file cannot be written.

@@ -1,8 +1,7 @@
 //! Paths of the schedule of a repetition and of the functions that it needs: every system is given the same files.
 //!
-//! Each repetition has a schedule of its own, from a seed of its own, so that what a claim about a trace rests on is not five
-//! times the same sample and arrivals. At a constant rate with equal gaps nothing is drawn: no seed is used, and all are
-//! given equal schedules.
+//! Each repetition has a schedule from a seed of its own, so that a claim about a trace does not rest on one sample of
+//! functions and arrivals. At a constant rate with equal gaps nothing is random, and all schedules are equal.
 
 use std::path::PathBuf;
 
@@ -13,7 +12,7 @@ use crate::definition::points::ONLY_POINT;
 /// Folder of all schedules of a run, in its directory.
 const FOLDER: &str = "schedules";
 
-/// Folder of those that are being made, there.
+/// Folder of schedules in the making: they are moved to [`FOLDER`] when complete.
 const STAGING: &str = "schedules.partial";
 
 /// The files that the systems are given in one repetition of a point.
@@ -34,7 +33,7 @@ impl Inputs {
         Self::in_folder(dir.0.join(FOLDER).join(point).join(repetition.to_string()))
     }
 
-    /// The same where they are made, before they are in their place.
+    /// The same in the staging folder.
     #[must_use]
     pub fn staged(dir: &RunDir, point: &str, repetition: u32) -> Self {
         Self::in_folder(Self::staging(dir).join(point).join(repetition.to_string()))

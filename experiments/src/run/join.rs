@@ -1,16 +1,16 @@
-//! Coldness of rows whose system says it otherwise than in its answers: rows are joined to the creations that it
-//! recorded, by the sandbox that answered.
+//! Coldness of rows whose system does not report it in responses: rows are joined to the creations that the system
+//! recorded, by the sandbox that responded.
 //!
 //! A row is cold when its sandbox became ready only after the row was sent; it is warm when the sandbox was ready
-//! before. A row without a sandbox, or with one that nobody created, stays without an answer.
+//! before. A row without a sandbox, or with one without a creation, stays unknown.
 
 use std::{collections::HashMap, fs};
 
 use anyhow::Context;
 use record::{ColdStart, Invocation, InvocationReader, InvocationWriter, PointDir, read_table};
 
-/// Fills the column `cold` of a point's rows from its creations; the number of rows that got an answer. The rows are
-/// replaced at once when all are written.
+/// Fills the column `cold` of a point's rows from its creations; returns the number of rows that were filled. The file is
+/// replaced when all are written.
 ///
 /// # Errors
 /// When a file is missing, malformed, or cannot be written: the rows are as they were then.
@@ -23,19 +23,19 @@ pub fn rows_to_creations(point: &PointDir) -> anyhow::Result<usize> {
     let path = point.invocations();
     let joined = path.with_extension("joining");
     let mut writer = InvocationWriter::create(&joined)?;
-    let mut answered = 0;
+    let mut filled = 0;
     for row in InvocationReader::open(&path)? {
         let mut row = row?;
         if row.cold.is_none() {
             row.cold = coldness(&row, &ready);
-            answered += usize::from(row.cold.is_some());
+            filled += usize::from(row.cold.is_some());
         }
         writer.write(&row)?;
     }
     writer.flush()?;
     drop(writer);
     fs::rename(&joined, &path).with_context(|| format!("replacing {}", path.display()))?;
-    Ok(answered)
+    Ok(filled)
 }
 
 fn coldness(row: &Invocation, ready: &HashMap<(&str, &str), i64>) -> Option<u8> {

@@ -25,7 +25,7 @@ pub fn schedule_command(programs: &Programs, settings: &Settings, schedule: &Pat
     }
     option("warmup", duration(load.warmup()));
     option("arrivals", load.arrivals.clone());
-    // At equal gaps nothing is drawn, and the load generator refuses a seed there.
+    // With equal gaps nothing is random, and the load generator refuses a seed that has no effect.
     if load.rate().is_none() || load.arrivals != EQUIDISTANT {
         option("seed", settings.seed.to_string());
     }
@@ -97,7 +97,7 @@ pub fn run_command(
     Ok(command)
 }
 
-/// The options that say where and how the system is invoked.
+/// The options for address and protocol of invocations.
 ///
 /// # Errors
 /// When a template of the system names an unknown value.

@@ -1,4 +1,4 @@
-//! The manifest of a run: written before the first step, so that even a run that is killed says what it was.
+//! The manifest of a run: written before the first step, so that even a killed run can be identified.
 
 use std::{collections::BTreeMap, path::Path, process::Command};
 
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Most bytes of a version that are kept: it is a line, not a page.
+/// Most bytes of a version: a longer one is not a version but another output of the command.
 const VERSION_BYTES_MAX: usize = 500;
 
 /// The manifest of a run that begins now.
@@ -53,8 +53,8 @@ pub fn begin(checkout: &Checkout, planned: &PlannedExperiment) -> Manifest {
     }
 }
 
-/// The manifest of a run that is gone on with: what began it stays, and all that repetitions were measured with, until they
-/// are measured with something else. `new` is that of a run that would begin now.
+/// The manifest of a resumed run. It keeps its start, and the facts that repetitions were measured with until they are
+/// measured again. `new` is the manifest of a run that would begin now.
 #[must_use]
 pub fn go_on(old: &Manifest, new: Manifest, plan: &Plan) -> Manifest {
     let mut notes = new.notes;

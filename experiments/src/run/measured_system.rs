@@ -56,8 +56,8 @@ impl MeasuredSystem {
     }
 }
 
-/// The values of all parameters of a system at a point. The definition's are stronger than its own, which may have places
-/// of the definition's values, and of requests: the load generator fills those.
+/// The values of all parameters of a system at a point. Those of the definition override the system's own, which may contain
+/// placeholders of the definition's values, and of requests, which the load generator fills.
 ///
 /// # Errors
 /// When a place names something else.
@@ -79,7 +79,7 @@ fn used(system: &System) -> BTreeSet<String> {
     system.templates().iter().flat_map(|text| parameter_places(text)).map(str::to_owned).collect()
 }
 
-/// Names of the parameters that its version and build depend on, which are found out before anything runs.
+/// Names of the parameters that its version and build depend on, which must be known before anything runs.
 fn used_early(system: &System) -> impl Iterator<Item = &str> {
     system.version.iter().chain(&system.build.command).flat_map(|text| parameter_places(text))
 }

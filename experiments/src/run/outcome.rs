@@ -20,13 +20,13 @@ use crate::{
     },
 };
 
-/// A repetition in which the system failed, which is its result: what was measured, and whether something else may be by now.
+/// The record of a repetition whose result is that the system failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failed {
     /// SHA-256 of everything the failure depends on.
     pub fingerprint: String,
-    /// True if it need not be preserved any longer: something had changed, and the user had the repetition measured
-    /// again.
+    /// True if the failure need not be preserved any longer, because a dependency had changed and the user had the
+    /// repetition measured again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_aside: bool,
 }
@@ -55,8 +55,8 @@ pub fn place(point: &PointDir) -> String {
 }
 
 impl RunState {
-    /// A repetition was measured: nothing that was said or kept of earlier tries holds any longer. What cannot be removed takes
-    /// nothing from what was measured.
+    /// Removes the failure and files of earlier tries after a repetition was measured. If something cannot be removed, that
+    /// is only noted: the measurement is valid all the same.
     pub(super) fn forget_outcome(&mut self, point: &PointDir) {
         self.discard_failure(point);
         let (system, name, number) = (&point.system, &point.point, point.repetition);
@@ -73,26 +73,26 @@ impl RunState {
         self.manifest.notes.retain(|note| !note.starts_with(&said));
     }
 
-    /// Keeps in mind that an earlier try at a repetition counts as nothing, and why.
+    /// Records that an earlier try at a repetition is discarded, and why.
     pub(super) fn note_discarded(&mut self, action: &Action, reason: String) {
         let Action::Measure { system, point, repetition } = action else { return };
         let [system, point] = [system, point].map(Clone::clone);
         self.manifest.discarded.push(DiscardedTry { system, point, repetition: *repetition, at: now(), reason });
     }
 
-    /// The failure on record of a repetition, if it had been begun: then it left something.
+    /// The recorded failure of a repetition, if the repetition had been begun: then it has left files.
     fn begun(&self, point: &PointDir) -> Option<&FailedRepetition> {
         let left = self.dir.failed(&point.system, &point.point, point.repetition);
         let mut failures = self.manifest.failures.iter().filter(|failure| is_of(failure, point));
         failures.find(|failure| !failure.untried || left.exists())
     }
 
-    /// The failure of a system that is a repetition's result.
+    /// The system failure that is the result of a repetition.
     pub(super) fn failed(&self, point: &PointDir) -> Option<&FailedRepetition> {
         self.manifest.failures.iter().find(|failure| is_of(failure, point) && !failure.untried)
     }
 
-    /// Keeps a system's failure as the result of a repetition. An interrupted later try is discarded.
+    /// Preserves a system's failure as the result of a repetition. An interrupted later try is discarded.
     pub(super) fn let_failure_stand(
         &mut self,
         index: usize,
@@ -109,7 +109,7 @@ impl RunState {
         Ok(())
     }
 
-    /// Takes a failure off the record for what stands there instead. What was not begun leaves no trace.
+    /// Removes a recorded failure, because another result replaces it. A try that was not begun leaves no trace.
     fn discard_failure(&mut self, point: &PointDir) {
         if let Some(failure) = self.begun(point) {
             let reason = failure.reason.clone();
@@ -118,7 +118,7 @@ impl RunState {
         self.manifest.failures.retain(|failure| !is_of(failure, point));
     }
 
-    /// Notes that a try at a repetition that failed counts as nothing.
+    /// Records that a failed try at a repetition is discarded.
     fn note_failed(&mut self, point: &PointDir, reason: &str) {
         let [system, name] = [&point.system, &point.point].map(Clone::clone);
         let why = reason.lines().next().unwrap_or("nobody knows why");
@@ -126,9 +126,9 @@ impl RunState {
         self.note_discarded(&action, format!("it failed: {why}"));
     }
 
-    /// Keeps what a failed repetition left where nobody counts it; why it failed, with the paths as they are now. An error that is
-    /// not of the system says nothing about it, and replaces no failure of it on record; nor does one of a repetition that was not
-    /// even begun replace one that was. What was begun is listed as discarded then.
+    /// Moves the files of a failed repetition to where no analysis reads them, and returns the reason with the new paths. An
+    /// error that is not the system's says nothing about the system, so it replaces no recorded failure of it; nor does one
+    /// of a repetition that was not begun replace one of a repetition that was. The later try is listed as discarded then.
     pub(super) fn keep_failure(
         &mut self,
         index: usize,

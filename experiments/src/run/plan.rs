@@ -1,4 +1,4 @@
-//! The steps of a run, what each costs, and how far each has come: `plan.json`.
+//! The steps of a run, with their estimated durations and their states: `plan.json`.
 //!
 //! A step that is done is skipped when the run is resumed, unless what it depended on has changed: definition, systems,
 //! programs and trace are all in its fingerprint.
@@ -14,7 +14,7 @@ use crate::{
     run::{outcome::Failed, outline},
 };
 
-/// Seconds for the built programs to be found up to date; a first build takes minutes and is said to.
+/// Seconds to find that programs are up to date. A first build takes minutes, which the plan's text says.
 const BUILD_S: u64 = 5;
 /// Seconds to make a trace's schedule, and one at a constant rate.
 const TRACE_SCHEDULE_S: u64 = 10;
@@ -52,7 +52,7 @@ pub struct Step {
     pub estimate_s: u64,
     /// Progress.
     pub state: StepState,
-    /// SHA-256 of everything its result depends on, once it has begun.
+    /// SHA-256 of everything that its result depends on; absent until it is begun.
     pub fingerprint: Option<String>,
     /// Actual duration, in seconds.
     pub took_s: Option<f64>,
@@ -90,7 +90,7 @@ pub enum Action {
 pub enum StepState {
     /// Not begun.
     Planned,
-    /// Begun; or its runner was killed.
+    /// In progress, or the runner was killed during it.
     Running,
     /// Finished.
     Done,
@@ -101,12 +101,11 @@ pub enum StepState {
 }
 
 impl Plan {
-    /// The steps that answer an experiment's question. Systems take turns within a point, and a repetition goes through
-    /// all points before the next one begins, so that a machine that drifts does so for all of them alike. With each
-    /// repetition another system is first, of those at a point and of all, so that none always has what another one leaves
-    /// behind, also where each has points of its own.
+    /// The steps of an experiment. Systems alternate within a point, and a repetition covers all points before the next one
+    /// begins, so that a drift of the machine affects all systems alike. In each repetition another system is first, at a
+    /// point and overall, so that none always runs on a machine that the same other one has just used.
     ///
-    /// `takes` says how many seconds are spent around the load of a system, and how many once for each point before it.
+    /// `takes` returns the seconds of a system's setup in each repetition, and of its preparation at each point.
     #[must_use]
     pub fn new(
         (experiment, scale): (&str, &str),
@@ -121,7 +120,7 @@ impl Plan {
         let mut load_s = 0;
         for repetition in 1..=repetitions {
             for (point, systems) in interleaved(points, repetition) {
-                // Another seed is another sample of a trace, and with other functions nothing is prepared yet.
+                // Another seed samples other functions from a trace, so the prepared state cannot be shared.
                 let mut is_prepared = repetition > 1 && point.settings.load.trace().is_none();
                 for system in systems {
                     let (around_s, prepare_s) = takes(system);
@@ -147,7 +146,7 @@ impl Plan {
         }
     }
 
-    /// Reads that of a run that is to be gone on with.
+    /// Reads the plan of a run to be resumed.
     ///
     /// # Errors
     /// When there is no run, or it is of a version whose steps are not those of this one.
@@ -183,7 +182,7 @@ impl Plan {
         self.steps.iter().filter(|step| step.state != StepState::Done).map(|step| step.estimate_s).sum()
     }
 
-    /// The plan for people.
+    /// The plan as text.
     #[must_use]
     pub fn text(&self, points: &[Point]) -> String {
         let mut text = format!("{} at scale {}\n", self.experiment, self.scale);
@@ -201,9 +200,9 @@ impl Plan {
     }
 }
 
-/// The points, each with its systems, in the order of a repetition, from 1. Of all systems, in the order in which they
-/// first appear, the next one is first in each next repetition: points go round to begin with one that it is measured at,
-/// and at each point those that follow it come before those that it follows.
+/// The points, each with its systems, in the order of a `repetition`, from 1. In each repetition the next system, in order
+/// of first appearance, comes first: points are rotated to begin with one that measures it, and the systems of each point
+/// are rotated likewise.
 fn interleaved(points: &[Point], repetition: u32) -> impl Iterator<Item = (&Point, Vec<&String>)> {
     let mut all: Vec<&String> = Vec::new();
     for system in points.iter().flat_map(|point| &point.settings.systems) {
@@ -241,7 +240,7 @@ impl Step {
         self.state == StepState::Done && self.fingerprint.as_deref() == Some(fingerprint)
     }
 
-    /// It need not be done again: its result depends on `fingerprint`, and stands.
+    /// Marks it as done; its result depends on `fingerprint`.
     pub fn finish(&mut self, fingerprint: String) {
         (self.state, self.fingerprint, self.note) = (StepState::Done, Some(fingerprint), None);
     }

@@ -16,11 +16,11 @@ use crate::{
     system::{Preparation, launch::Output},
 };
 
-/// Folder of all prepared states of a run, in its directory. It goes when all is measured.
+/// Folder of all prepared states, in the run's directory; removed when all is measured.
 const FOLDER: &str = "prepared";
 
-/// Prepares what `preparation` says, unless it was prepared already; where it is. Two systems, or two points, share a
-/// state when the same programs of the same version prepare it by the same command from the same functions.
+/// Runs a preparation unless its state exists, and returns the folder of the state. Two systems, or two points, share a
+/// state if the same programs of the same version prepare it by the same command from the same functions.
 ///
 /// # Errors
 /// [`SystemFailed`](crate::exit::SystemFailed) when the command fails: with the end of its log.

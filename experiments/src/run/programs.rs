@@ -23,10 +23,10 @@ use crate::{
     system::needs,
 };
 
-/// Packages of the harness itself, whatever the systems: what sends the load, and what makes the report.
+/// Packages of the harness itself, which every run needs.
 const HARNESS: [&str; 2] = ["loadgen", "analysis"];
 
-/// The program that starts the baseline and speaks to it.
+/// The program that starts and controls the baseline.
 const TESTBED: &str = "knative";
 
 /// The folder with all built programs: `{bin}`.
@@ -44,8 +44,8 @@ pub enum Origin<'a> {
     Checkout,
     /// The checkout's programs are in this folder; what a system's own command builds is built.
     Folder(&'a Path),
-    /// The same, and nothing is left to build: that was done where the network is. Why what a system's own command builds is not
-    /// there, by system.
+    /// The same, inside the private namespaces, where nothing can be built: there is no network. With the reasons why
+    /// programs of systems were not built, by system.
     Done(&'a Path, &'a BTreeMap<String, String>),
 }
 
@@ -63,8 +63,8 @@ impl Programs {
     /// prevent the others.
     ///
     /// # Errors
-    /// When the build of the checkout fails, whose own messages have been shown, or there is no such folder; [`Interrupted`]
-    /// when the user asks to stop, which ends what is being built.
+    /// When the build of the checkout fails, which has printed its own messages, or the folder does not exist;
+    /// [`Interrupted`] when the user asks to stop, which ends the build.
     pub fn new(
         origin: Origin<'_>,
         checkout: &Checkout,

@@ -35,10 +35,11 @@ use crate::{
     },
 };
 
-/// Exit code of a load generator that could not keep its schedule: the rows are there, and say so.
+/// Exit code of a load generator that could not keep its schedule. Its rows are complete and marked as late, so the
+/// repetition is kept and judged by them.
 const LOAD_INVALID: i32 = 3;
 
-/// Time beyond the schedule and the time-out that the load generator has to end: it waits for the last answers.
+/// Time after the end of the schedule and the load time-out within which the load generator must end.
 const LOAD_SLACK: Duration = Duration::from_secs(60);
 
 /// The measurement of one repetition: its subject and its resources.
@@ -56,20 +57,20 @@ pub struct Repetition<'a> {
     pub schedule: &'a Path,
     /// The functions to register, with the names of their workloads as images.
     pub functions: &'a Path,
-    /// The run that it belongs to, which keeps what repetitions begin from.
+    /// The run that it belongs to, with the prepared states.
     pub dir: &'a RunDir,
     /// Programs and machine of the measurement.
     pub basis: &'a Basis,
 }
 
-/// `repetition.json`: what the runner saw of a repetition.
+/// `repetition.json`: observations of the runner in a repetition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct RepetitionFacts {
     /// Version of this document.
     pub schema_version: u32,
-    /// Instant of the begin, RFC 3339, UTC.
+    /// Start, RFC 3339, UTC.
     pub started: String,
-    /// Instant at which everything was stopped, RFC 3339, UTC.
+    /// Time at which everything had stopped, RFC 3339, UTC.
     pub ended: String,
     /// Programs and machine of the measurement; absent in records of versions without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -96,13 +97,13 @@ pub struct RepetitionFacts {
 #[error("the load generator {how}: its messages are above")]
 struct GeneratorFailed {
     how: String,
-    /// True if it was killed, as the kernel does without memory: this program does not.
+    /// True if it was killed: only the kernel does so, when memory is exhausted.
     killed: bool,
     /// Greatest memory of the system's processes by then, in MiB.
     system_mib: u64,
 }
 
-/// An error of a command, with what memory the system held where the command was killed.
+/// An error of a command; if the command was killed, with the memory that the system used.
 fn killed_with(error: anyhow::Error, cluster: &Cluster<'_>) -> anyhow::Error {
     let killed = CommandEnd::Signal(Signal::SIGKILL as i32);
     if error.downcast_ref().is_none_or(|failed: &CommandFailed| failed.how != killed) {
@@ -121,7 +122,7 @@ pub fn facts_path(point: &PointDir) -> std::path::PathBuf {
 }
 
 impl Repetition<'_> {
-    /// Measures. Whatever happens, nothing that was started is left running.
+    /// Measures the repetition. All started processes are stopped, also after an error.
     ///
     /// # Errors
     /// [`SystemFailed`] when the system does not become ready, takes no functions, ended before something else failed, or used up what
@@ -140,7 +141,7 @@ impl Repetition<'_> {
         let mut held = None;
         let Err(error) = self.go_through(session, &mut facts, &mut held) else { return Ok(facts) };
         let error = self.by_whom(error, &facts.early_exits, (before, held));
-        // Whose doing it is does not change by what cannot be removed.
+        // A failed clean-up must not replace the reason of the failure.
         match exhaustion::make_room(self.point, disk::free_mib(path)) {
             Ok(()) => Err(error),
             Err(problem) => Err(error.context(format!("there is no room ({problem:#})"))),
@@ -167,7 +168,7 @@ impl Repetition<'_> {
         let loaded = registered.and_then(|()| self.load(session, &mut cluster, facts));
         facts.early_exits = cluster.early_exits();
         if loaded.is_err() {
-            // While it is there: what it has is gone when it is stopped.
+            // Disk and memory of the system must be read before it is stopped, which frees them.
             *held = Some(DiskUsage::in_point(self.point));
         }
         let samples = loaded?;
@@ -184,7 +185,7 @@ impl Repetition<'_> {
         write_json(&facts_path(self.point), facts)?;
         if facts.early_exits.is_empty() && facts.killed.is_empty() {
             let data = cluster.data();
-            // What was measured is complete, whatever else is left.
+            // The results are complete, so data that cannot be removed are only noted.
             if let Err(error) = fs::remove_dir_all(&data) {
                 facts.notes.push(format!("{} is left: {error}", data.display()));
             }
@@ -192,7 +193,7 @@ impl Repetition<'_> {
         Ok(())
     }
 
-    /// An error as one of the system, where processes of it had ended early by then, or it had used up the disk or the memory.
+    /// Attributes an error to the system if processes of it had ended early, or it had exhausted the disk or memory.
     fn by_whom(
         &self,
         error: anyhow::Error,
@@ -249,7 +250,7 @@ impl Repetition<'_> {
         Ok(())
     }
 
-    /// Replays the schedule, and samples what every process uses meanwhile.
+    /// Replays the schedule, and samples the resource usage of every process meanwhile.
     fn load(
         &self,
         session: &Session,
@@ -303,7 +304,7 @@ impl Repetition<'_> {
         anyhow::anyhow!("the load generator did not end within {timeout} for {}", self.point.system)
     }
 
-    /// Takes what the stopped system and the load generator left.
+    /// Collects the files of the stopped system and of the load generator.
     fn harvest(&self, cluster: &Cluster<'_>, samples: &[Sample], facts: &mut RepetitionFacts) -> anyhow::Result<()> {
         let load: LoadSummary = match read_json(&self.point.loadgen()) {
             Ok(load) => load,
@@ -342,7 +343,7 @@ impl Repetition<'_> {
     }
 }
 
-/// A harvest that failed is noted: the rows of the load are still good, and the reader must know what is missing.
+/// Notes a failed harvest instead of failing: the rows of the load are still valid, and the note says what is missing.
 fn note<T>(facts: &mut RepetitionFacts, what: &str, harvested: anyhow::Result<T>) {
     if let Err(error) = harvested {
         facts.notes.push(format!("no {what}: {error:#}"));

@@ -19,7 +19,7 @@ use crate::{
 /// Options of the load generator that its messages about a trace name, and `repro` does not have.
 const OF_LOADGEN: [&str; 3] = ["--missing", "--duplicates", "--day"];
 
-/// Refuses a load that cannot be replayed, as far as it is told before its schedules are made.
+/// Refuses a load that cannot be replayed, as far as that is known before its schedules are made.
 ///
 /// # Errors
 /// When there is one, with what is expected instead.

@@ -22,7 +22,7 @@ pub struct ResolvedExperiment {
     pub definition: Definition,
     /// Its points with their effective settings; at least one.
     pub points: Vec<Point>,
-    /// The systems, in the order in which they take turns.
+    /// The systems, in the order in which they alternate.
     pub systems: Vec<MeasuredSystem>,
 }
 
@@ -36,7 +36,7 @@ pub struct PlannedExperiment {
 }
 
 impl PlannedExperiment {
-    /// Settles a definition on a scale and the command line's changes, and plans it.
+    /// Resolves a definition at a scale with the command line's changes, and plans it.
     ///
     /// # Errors
     /// When a value is out of bounds, or a system is unknown or cannot be measured so.
@@ -77,7 +77,7 @@ impl ResolvedExperiment {
         &self.points[0].settings
     }
 
-    /// A plan of it for people, and where it takes place.
+    /// A plan of it as text, with a note if the run is isolated.
     #[must_use]
     pub fn plan_text(&self, plan: &Plan) -> String {
         let mut text = plan.text(&self.points);

@@ -1,6 +1,6 @@
-//! A run that is gone on with: what earlier sessions finished is compared with what would be measured now, before anything
-//! on disk is changed. What still stands is kept; what does not is measured again only where the user says so and it can be,
-//! and its rows are kept until others are there.
+//! Resuming a run: finished repetitions are compared with what would be measured now, before anything on disk is changed.
+//! Valid ones are kept. Others are measured again only if the user asks for it and it is possible, and their rows are kept
+//! until there are new ones.
 
 use std::fs;
 
@@ -33,7 +33,7 @@ const SET_ASIDE: &str = "what it depends on had changed";
 struct Finished {
     index: usize,
     point: PointDir,
-    /// True if it is finished because the system failed in it.
+    /// True if its result is that the system failed.
     has_failed: bool,
 }
 
@@ -49,12 +49,11 @@ struct Decision {
     stale: Vec<Finished>,
 }
 
-/// Compares what earlier sessions finished with what would be measured now. It may change what is on record of a run; the
-/// experiment and this session's programs and machine are given.
+/// Compares the results of earlier sessions with what would be measured now, and updates the state of the run.
 pub(super) struct Reconciliation<'a> {
-    /// What is on record.
+    /// Manifest and plan of the run.
     pub(super) state: &'a mut RunState,
-    /// The schedules, which take their place once it is known that repetitions are given them.
+    /// The schedules, which are moved into place once no result speaks against it.
     pub(super) schedules: &'a mut Schedules,
     /// The experiment as it would be measured now.
     pub(super) experiment: &'a ResolvedExperiment,
@@ -63,7 +62,7 @@ pub(super) struct Reconciliation<'a> {
 }
 
 impl Reconciliation<'_> {
-    /// Goes on for good: from now on the directory is written to. Programs and schedules are known by then.
+    /// Ends the comparison with the earlier session: from now on the directory is written to. Programs and schedules are known by then.
     ///
     /// # Errors
     /// When finished repetitions would have to be measured again, and that was not asked for or cannot be done.
@@ -89,7 +88,7 @@ impl Reconciliation<'_> {
             if let Some(before) = &one_session {
                 complete_facts(&point, before, &fingerprint)?;
             }
-            // The session that measured it may have ended before it could say so.
+            // A killed session may have measured it without recording that.
             if self.state.plan.steps[index].state != StepState::Done {
                 self.state.forget_outcome(&point);
             }
@@ -106,7 +105,7 @@ impl Reconciliation<'_> {
         self.state.save()
     }
 
-    /// Compares all that is finished with what would be measured now, on a machine with such differences to the earlier one.
+    /// Compares all finished repetitions with what would be measured now; `machine` lists differences to the earlier one.
     fn decide(&self, machine: &[String]) -> anyhow::Result<Decision> {
         let mut decision = Decision::default();
         for (index, step) in self.state.plan.steps.iter().enumerate() {
@@ -158,7 +157,7 @@ impl Reconciliation<'_> {
         kept.invocations().is_file() && basis.is_some_and(is_same)
     }
 
-    /// Nothing that is finished is given up unless the user says so, and it can be made again.
+    /// Refuses to discard finished repetitions unless the user asked for it and they can be measured again.
     fn refuse_to_lose(
         &self,
         earlier: &Earlier,
@@ -217,8 +216,8 @@ impl Reconciliation<'_> {
         changes.join("; ")
     }
 
-    /// Keeps the rows of a finished repetition where nobody counts them. That a system failed stays on record until another try has
-    /// ended.
+    /// Moves the rows of a finished repetition to where no analysis reads them. A recorded system failure stays until
+    /// another try has ended.
     fn set_aside(&mut self, stale: &Finished, changes: &str) -> anyhow::Result<()> {
         let Finished { index, point, has_failed } = stale;
         let step = &mut self.state.plan.steps[*index];
@@ -235,8 +234,8 @@ impl Reconciliation<'_> {
         Ok(())
     }
 
-    /// Rows that were set aside count again, with what they were measured with. What other tries left in their place does not,
-    /// and is listed as discarded.
+    /// Restores rows that were set aside, with the facts that they were measured with. Results of other tries in their
+    /// place are listed as discarded.
     fn take_back(&mut self, one: &Finished, fingerprint: String) -> anyhow::Result<()> {
         let Finished { index, point, .. } = one;
         let kept = self.state.dir.replaced(&point.system, &point.point, point.repetition);
@@ -264,8 +263,8 @@ impl Reconciliation<'_> {
     }
 }
 
-/// Has a repetition say what it was measured with that was measured before there was such a record: its run took one session
-/// so far, whose manifest tells.
+/// Adds programs and machine to the facts of a repetition that an earlier version measured without recording them. Its run
+/// had one session so far, so they are those in the manifest.
 fn complete_facts(point: &PointDir, before: &Manifest, fingerprint: &str) -> anyhow::Result<()> {
     let Ok(facts) = read_json::<RepetitionFacts>(&point.facts()) else { return Ok(()) };
     let known = (before.systems.get(&point.system), before.checksums.get("loadgen"));
@@ -274,7 +273,7 @@ fn complete_facts(point: &PointDir, before: &Manifest, fingerprint: &str) -> any
         fingerprint: fingerprint.to_owned(),
         system: system.clone(),
         loadgen: loadgen.clone(),
-        // Neither has it.
+        // Neither the repetition nor the plan has a fingerprint.
         runner: String::new(),
         git_revision: before.git_revision.clone(),
         host: before.host.clone(),

@@ -156,7 +156,7 @@ pub(super) fn trace_checksums(points: &[Point]) -> anyhow::Result<Vec<(String, S
     Ok(checksums)
 }
 
-/// A load that the load generator refuses is the user's to correct; no resumed run would have other values.
+/// An error of the load generator's options is one of usage: a resumed run would have the same values.
 fn refused(error: anyhow::Error) -> anyhow::Error {
     let how = error.downcast_ref().map(|failed: &CommandFailed| failed.how);
     if how == Some(CommandEnd::Code(Exit::Usage as i32)) { UsageError(format!("{error:#}")).into() } else { error }

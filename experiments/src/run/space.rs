@@ -42,7 +42,7 @@ pub fn of_repetition(schedule_bytes: u64) -> u64 {
     FLOOR_MIB.saturating_add(schedule_bytes.saturating_mul(BYTES_PER_SCHEDULED) / MIB)
 }
 
-/// Refuses to begin what needs more than there is free where `folder` is.
+/// Refuses to begin what needs more space than is free on the disk of `folder`.
 ///
 /// # Errors
 /// When there is less.

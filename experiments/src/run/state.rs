@@ -1,5 +1,5 @@
-//! State of a run as its directory keeps it: the manifest and the plan. It alone writes them, and it does not before it is
-//! known what of an earlier session stands.
+//! State of a run as its directory keeps it: the manifest and the plan. It alone writes them, and not before the results
+//! of an earlier session have been checked.
 
 use std::path::Path;
 
@@ -14,11 +14,11 @@ use crate::run::{
 pub struct RunState {
     /// Its directory.
     pub(super) dir: RunDir,
-    /// What was measured with what, and how it ended.
+    /// Record of the programs and machine that were measured with, and of the end of the run.
     pub(super) manifest: Manifest,
     /// Its steps.
     pub(super) plan: Plan,
-    /// The session that this one goes on with, until it is known what of it stands: nothing is written before.
+    /// The session that this one resumes, until its results have been checked: nothing is written before.
     earlier: Option<Earlier>,
 }
 
@@ -54,12 +54,12 @@ impl RunState {
         self.earlier.is_some()
     }
 
-    /// The session that this one goes on with; `None` once it is known what of it stands.
+    /// The session that this one resumes; `None` once its results have been checked.
     pub(super) fn earlier(&self) -> Option<&Earlier> {
         self.earlier.as_ref()
     }
 
-    /// Goes on for good: from now on the directory is written to.
+    /// Ends the comparison with the earlier session: from now on the directory is written to.
     pub(super) fn leave_earlier(&mut self) {
         self.earlier = None;
     }
@@ -74,7 +74,7 @@ impl RunState {
         Ok(())
     }
 
-    /// Puts a step into another state and changes what else is said of it.
+    /// Changes the state and other fields of a step.
     pub(super) fn update_step(
         &mut self,
         index: usize,
@@ -87,7 +87,7 @@ impl RunState {
         self.save()
     }
 
-    /// Says from which folder its programs are taken, if one was named.
+    /// Records the folder of its programs, if the user named one.
     ///
     /// # Errors
     /// When the manifest cannot be written.
@@ -102,7 +102,7 @@ impl RunState {
         self.earlier.as_ref().map_or(&self.manifest, |earlier| &earlier.manifest).programs.as_deref()
     }
 
-    /// Says something in the manifest, once.
+    /// Adds a note to the manifest unless it is there.
     ///
     /// # Errors
     /// When the manifest cannot be written.

@@ -34,7 +34,7 @@ use crate::{
 const REPORT_TIMEOUT: Duration = Duration::from_secs(1800);
 
 impl Run<'_> {
-    /// SHA-256 of what a step's result depends on.
+    /// SHA-256 of everything that a step's result depends on.
     pub(super) fn fingerprint(&self, action: &Action) -> anyhow::Result<String> {
         let mut parts = vec![serde_json::to_string(action)?];
         let loadgen = self.state.manifest.checksums.get("loadgen");
@@ -75,7 +75,7 @@ impl Run<'_> {
                 unable.insert(name.clone(), format!("it cannot run here: {}", missing.join("; ")));
             }
             match manifest::system(measured, &programs) {
-                // The rows on record were measured with the facts on record, and there will be no others.
+                // No new rows will be measured, so the facts of the recorded ones must stay.
                 Ok(_) if unable.contains_key(name) && self.state.manifest.systems.contains_key(name) => {}
                 Ok(facts) => self.state.know_system(name, facts),
                 Err(error) => drop(unable.entry(name.clone()).or_insert(format!("{error:#}"))),
@@ -97,7 +97,7 @@ impl Run<'_> {
     }
 
     pub(super) fn measure(&mut self, point: &PointDir, fingerprint: String) -> anyhow::Result<()> {
-        // What a stopped try left is nothing of this one, and takes room.
+        // Files of an interrupted try would be taken for those of this one, and take disk space.
         preparation::remove(&point.path)?;
         let basis = self.environment.basis(fingerprint, point, &self.state.manifest);
         let system = self.experiment.system(&point.system)?;
@@ -127,7 +127,7 @@ impl Run<'_> {
         if facts.interrupted { Err(Interrupted.into()) } else { Ok(()) }
     }
 
-    /// Invariants first: claims depend on them, and the page shows the broken ones.
+    /// Checks invariants first: claims depend on them, and the page shows the broken ones.
     pub(super) fn report(&mut self) -> anyhow::Result<()> {
         preparation::forget(&self.state.dir)?;
         let backup = verify::check_and_record(&self.state.dir).context("checking the invariants")?;
@@ -143,8 +143,8 @@ impl Run<'_> {
 /// Option by which an analysis leaves the lock of the run's directory to its caller.
 const UNDER_LOCK: &str = "--under-lock";
 
-/// Checks the invariants of a finished run again, and has its report made by what was found. Where it is not made, all that was
-/// there stays as it was.
+/// Checks the invariants of a finished run again, and makes its report from the findings. If that fails, the previous
+/// results are restored.
 ///
 /// # Errors
 /// When a file of the run is malformed, or the analysis fails.
@@ -153,7 +153,8 @@ pub fn report(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::R
     backup.finish(analyse(session, programs, dir))
 }
 
-/// Has the statistics of a run computed, its table printed and its page drawn. An invalid run has a report, too.
+/// Starts the analysis of a run, which computes statistics, prints the summary and writes the page. An invalid run has a
+/// report, too: it shows the reasons.
 fn analyse(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<Exit> {
     let analysis = programs.path("analysis");
     let is_known = knows_under_lock(&analysis);

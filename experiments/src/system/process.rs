@@ -58,7 +58,7 @@ impl Process {
         let _ = wait_regardless(KILL_TIMEOUT, || self.ended());
     }
 
-    /// The last message in its log, if there is one.
+    /// The last message in its log, if any.
     #[must_use]
     pub fn last_message(&self) -> Option<String> {
         self.log.as_deref().and_then(terminal::log::last_message)

@@ -12,16 +12,16 @@ use ureq::Agent;
 
 use crate::{definition::template::Values, system::Check};
 
-/// Longest time one look may take; looking is repeated.
+/// Longest time of one check; checks are repeated.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Most bytes that are read of an answer.
+/// Most bytes that are read of a response.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// A check with every place filled.
 #[derive(Clone, Debug)]
 pub enum Condition {
-    /// An address that answers 200.
+    /// An address that responds with status 200.
     Http(String),
     /// A file that exists.
     File(String),
@@ -50,7 +50,7 @@ impl Condition {
         match self {
             Self::Http(address) => match get(address) {
                 Ok((200, _)) => Ok(()),
-                Ok((status, body)) => Err(format!("{address} answers {status} {}", first_line(&body))),
+                Ok((status, body)) => Err(format!("{address} responds with {status} {}", first_line(&body))),
                 Err(error) => Err(format!("{address}: {error:#}")),
             },
             Self::File(path) if Path::new(path).exists() => Ok(()),
@@ -74,7 +74,7 @@ fn run_once(command: &[String]) -> Result<(), String> {
 /// Gets an address: the status and the body.
 ///
 /// # Errors
-/// When there is no answer.
+/// When there is no response.
 pub fn get(address: &str) -> anyhow::Result<(u16, String)> {
     // Everything that is asked is on this machine: no proxy of the user's leads there.
     let config = Agent::config_builder().proxy(None).timeout_global(Some(WAIT_TIMEOUT)).http_status_as_error(false);
@@ -112,7 +112,7 @@ mod tests {
     fn an_address_holds_when_it_answers_200_and_else_says_what_it_answers() {
         assert_eq!(Condition::Http(server("200 OK")).holds(), Ok(()));
         let not_ready = Condition::Http(server("503 Service Unavailable")).holds().unwrap_err();
-        assert!(not_ready.ends_with("/readyz answers 503 no node"), "{not_ready}");
+        assert!(not_ready.ends_with("/readyz responds with 503 no node"), "{not_ready}");
     }
 
     #[test]

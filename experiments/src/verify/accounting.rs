@@ -13,7 +13,7 @@ use crate::{
 
 /// Share of failures from which on a rate is not sustained, whatever else.
 const SATURATED_SHARE: f64 = 0.01;
-/// Status by which a system says that it does not know a function.
+/// Status of a response for a function that is not registered.
 const UNKNOWN_FUNCTION: u16 = 404;
 
 /// Counts while rows pass by.
@@ -85,7 +85,7 @@ impl<'a> Accounting<'a> {
         }
     }
 
-    /// Judges what was counted, whatever a definition expects.
+    /// Evaluates the counts against the invariants of every run.
     pub fn conclude(&mut self, load: Option<&LoadSummary>, to: &mut Findings) {
         let missing = self.seen.iter().filter(|seen| !**seen).count();
         let complete = missing == 0 && self.twice == 0 && self.foreign == 0;
@@ -125,7 +125,8 @@ impl<'a> Accounting<'a> {
         }
     }
 
-    /// Judges what was counted by what a definition expects. `overload` is why its rate was surely too much, if it was.
+    /// Evaluates the counts against a definition's expectations. `overload` is the reason why the rate was surely failed, if
+    /// it was.
     pub fn thresholds(&self, settings: &Settings, overload: Option<&str>, to: &mut Findings) {
         let expected = &settings.expect;
         let mut add = |rule, weight, bound: Option<f64>, (count, of): (u64, u64), at_most: bool| {
@@ -142,7 +143,7 @@ impl<'a> Accounting<'a> {
         add("failures as expected", Weight::Threshold, expected.failed_share_max, failed, true);
         let unresponded = (self.measured_unresponded, self.measured);
         add("every invocation got a response", Weight::Threshold, expected.unresponded_share_max, unresponded, true);
-        // A warm row that counts as a cold start flatters: it is no result, but a measurement of something else.
+        // Warm rows among cold starts favour the system: the repetition then measured something else, and is invalid.
         // What failed was neither cold nor warm. A saturated system creates sandboxes for invocations that have timed out,
         // and the next ones find them; or it falls behind, and its sandboxes still exist when their functions are invoked
         // again. That is only a mark, because nothing else can be expected there.

@@ -18,7 +18,7 @@ use crate::{
 /// Key in `config.toml` of what is no setting: the files that the system was given.
 const FILES: &str = "files";
 
-/// Judges what a repetition says of itself by the manifest, and by `settings`, which are those of this repetition there.
+/// Compares a repetition's own record with the manifest, and with `settings`, the manifest's settings of the repetition.
 pub fn check(
     point: &PointDir,
     facts: Option<&RepetitionFacts>,
@@ -27,7 +27,7 @@ pub fn check(
     to: &mut Findings,
 ) {
     let basis = facts.and_then(|facts| facts.measured_with.as_ref());
-    // What one session measured in all, it measured with the same, which its manifest names.
+    // A repetition without its own record is from a run of one session, so the manifest has its programs.
     let silent = manifest.is_resumed().then_some("repetition.json does not tell, and the run was gone on with");
     let one_session = "the run was measured in one session";
     let mut changes = basis.map(|basis| with_others(basis, point, manifest)).unwrap_or_default();
@@ -59,8 +59,8 @@ pub fn check(
     to.add(on_what, Weight::Validity, finding, detail);
 }
 
-/// Marks a run that several versions of the runner measured, where repetitions tell them. What it makes of a system's records may
-/// differ between them.
+/// Marks a run that several versions of the runner measured, if they are recorded: they may harvest and join a system's
+/// records differently.
 #[must_use]
 pub fn check_runner(repetitions: &[&PointDir]) -> Vec<Invariant> {
     let facts = repetitions.iter().filter_map(|point| read_json::<RepetitionFacts>(&point.facts()).ok());

@@ -22,8 +22,8 @@ pub const CLOCK_TOLERANCE_NS: i64 = 1_000_000;
 /// start was over before they arrived.
 pub const MAX_NOTIFICATION_NS: i64 = 100_000_000;
 
-/// Greatest share of cold rows whose creation may have begun before they arrived: such rows wait for what is left of it.
-/// Where each function is called once in a while there are none; of a trace a freed slot serves a few.
+/// Greatest share of cold rows whose creation may have begun before they arrived: they wait only for the rest of it. If
+/// functions are invoked rarely there are none; in a trace a freed slot serves a few invocations that had caused one.
 const BEGUN_BEFORE_SHARE_MAX: f64 = 0.01;
 
 /// A creation, with times in nanoseconds from the run's start.
@@ -102,7 +102,7 @@ const WAITS: &str = "phases of a creation never exceed the wait for it";
 pub struct Coldness {
     creations: HashMap<String, Creation>,
     ids_twice: u64,
-    /// Rows with a response of which nothing says whether they were cold: each rule about either may be broken by them.
+    /// Rows with a response that may have been cold or warm: each rule about either may be broken by them.
     unknown: u64,
     cold: u64,
     own_creation: u64,
@@ -111,7 +111,7 @@ pub struct Coldness {
     before: Tally,
     /// Likewise, by when it was ready on its worker.
     news: Tally,
-    /// For how long the longest of them was, in nanoseconds.
+    /// Longest time for which a sandbox had been ready on its worker by then, in nanoseconds.
     ahead_ns: i64,
     warm: u64,
     warm_not_created: u64,
@@ -226,7 +226,7 @@ impl Coldness {
         }
     }
 
-    /// Judges what was counted.
+    /// Evaluates the counts.
     pub fn conclude(self, has_creations: bool, to: &mut Findings) {
         self.latency.check("phases never exceed the latency", to);
         if !has_creations || (self.cold == 0 && self.warm == 0) {

@@ -20,8 +20,8 @@ const PROGRAMS: &str = "/programs";
 /// Key of the harvested files in the tables of systems that earlier versions of this program recorded.
 const FILES_BEFORE: &str = "keep";
 
-/// Judges every repetition of each system that leaves a `built.json`, or should by its table in the manifest, by all of them in the
-/// run: rates are compared with each other. It says nothing about other systems at the same points.
+/// Checks that all repetitions of each system that records a `built.json`, or should by its table in the manifest, have the
+/// same build, because their results are compared. Other systems at the same points are not affected.
 ///
 /// # Errors
 /// When a `built.json` is malformed.

@@ -1,4 +1,4 @@
-//! Collects what is found of the rules that a run must keep, and says what that means for it.
+//! Collects the findings of the invariants of a run, and derives its exit code from them.
 
 use std::fmt;
 
@@ -11,18 +11,18 @@ use crate::exit::Exit;
 pub struct Tally {
     /// Rows that break it.
     pub broken: u64,
-    /// Rows that lack what would prove that they keep it.
+    /// Rows without the values that could decide it.
     pub unproved: u64,
 }
 
 impl Tally {
-    /// Counts a row: whether it keeps the rule, if anything tells.
+    /// Counts a row that keeps or breaks the rule; `None` if that cannot be decided.
     pub fn note(&mut self, keeps: Option<bool>) {
         self.broken += u64::from(keeps == Some(false));
         self.unproved += u64::from(keeps.is_none());
     }
 
-    /// The finding: one row that breaks a rule is enough, and it is held only by a proof of every row.
+    /// The finding: a rule is broken by one row, and held only if every row proves it.
     #[must_use]
     pub fn finding(self) -> Finding {
         match (self.broken, self.unproved) {
@@ -47,12 +47,12 @@ impl Findings {
         Self { scope, found: Vec::new() }
     }
 
-    /// Adds a rule without which what it is about may not be used.
+    /// Adds a rule that must hold, or its subject is invalid.
     pub fn validity(&mut self, rule: &str, holds: bool, detail: impl Into<String>) {
         self.add(rule, Weight::Validity, Finding::of(holds), detail);
     }
 
-    /// Adds a rule that each of some rows must keep, without which what they are of may not be used.
+    /// Adds a rule that each row must keep, or the repetition is invalid.
     pub fn each(&mut self, rule: &str, tally: Tally, detail: impl fmt::Display) {
         let unproved = match tally.unproved {
             0 => String::new(),
@@ -75,8 +75,8 @@ impl Findings {
         });
     }
 
-    /// Adds a rule that a share of the machine, from 0 to 1, is less than a bound. The share is given as the least and the most that
-    /// it may be; where one is below the bound and the other is not, or without one, it was not measured.
+    /// Adds a rule that a share of the machine, from 0 to 1, is less than a bound. The share is known as a range; if the bound is
+    /// within the range, or without a range, the rule is not measured.
     pub fn share(&mut self, rule: &str, share: Option<(f64, f64)>, less_than: f64, of: &str) {
         let finding = match share {
             Some((_, most)) if most < less_than => Finding::Held,
@@ -101,7 +101,7 @@ impl Findings {
         self.found.push(Invariant { scope, rule, weight: Weight::Mark, finding, detail, share_ppm, most_ppm });
     }
 
-    /// Adds a rule that nothing says anything about.
+    /// Adds a rule that cannot be decided.
     pub fn not_measured(&mut self, rule: &str, reason: impl Into<String>) {
         self.add(rule, Weight::Validity, Finding::NotMeasured, reason);
     }

@@ -1,4 +1,4 @@
-//! The schedule as the load generator wrote it: what every system had to be sent.
+//! The schedule as the load generator wrote it: the invocations that every system must be sent.
 
 use std::{
     collections::HashMap,

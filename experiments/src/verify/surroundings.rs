@@ -11,7 +11,7 @@ const STEAL_SHARE_MAX: f64 = 0.02;
 /// Greatest share of its cores that the load generator may use.
 const GENERATOR_SHARE_MAX: f64 = 0.70;
 
-/// Judges what the runner saw.
+/// Checks the runner's observations.
 pub fn check(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: &mut Findings) {
     let Some(facts) = facts else {
         to.validity(Invariant::ENDED, false, "there is no repetition.json");
@@ -26,7 +26,8 @@ pub fn check(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: 
     let generator = used.as_ref().and_then(|(usage, _)| {
         usage.iter().find(|row| row.role() == ProcessRole::LoadGenerator).map(ProcessUsage::cpu_us)
     });
-    // Some kernels charge processes with the interrupts that came meanwhile; then what is left for others is too small by as much.
+    // Some kernels charge interrupts to the running process, which makes the remainder for other processes too small. Hence
+    // a range.
     let others =
         used.as_ref().map(|(usage, window)| (window.machine.of_others_us(usage), window.in_no_row_us(usage, cores)));
     let steal = used.as_ref().map(|(_, window)| window.machine.steal_us);

@@ -330,7 +330,7 @@ fn findings_are_recorded_before_claims_and_the_page_use_them() {
 #[test]
 fn a_new_report_verifies_again_and_an_outdated_one_is_named() {
     let toy = finished();
-    let older = "claims and page were made without these findings, and count for nothing: repro report";
+    let older = "claims and report were made from other findings and are out of date: repro report";
     fs::create_dir(toy.out().report()).unwrap();
     assert!(!toy.again("verify").1.contains(older));
     let mut changed = rows();
@@ -363,7 +363,7 @@ fn a_directory_without_a_run_is_a_usage_error_and_a_run_without_rows_has_no_repo
     let out = toy.path("out");
     let out = out.to_str().unwrap();
     let (code, text) = repro(&["verify", out]);
-    assert!(code == Some(3) && text.ends_with("nothing was measured, so there is no claim to judge\n"), "{text}");
+    assert!(code == Some(3) && text.ends_with("nothing was measured, so there is no claim to evaluate\n"), "{text}");
     let (code, text) = repro(&["report", out]);
     assert!(code == Some(2) && text.contains("nothing was measured, so there is nothing to report"), "{text}");
 }
