@@ -102,7 +102,7 @@ pub fn compare(before: &Run, after: &Run) -> Result<Comparison, ReadError> {
     }
     let is_quick = before.manifest.is_quick() || after.manifest.is_quick();
     if is_quick {
-        notes.push("a quick run is no evidence: nothing is judged".to_owned());
+        notes.push("a quick run is no evidence: no change is evaluated".to_owned());
     }
     let mut changes = Vec::new();
     for place in first.iter().filter(|place| second.contains(place)) {

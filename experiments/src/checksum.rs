@@ -9,7 +9,7 @@ use std::{
 use sha2::{Digest, Sha256};
 
 /// Most files of a folder that are hashed: a trace has three; anything near this bound is no trace.
-const FILES_MAX: usize = 10_000;
+const MAX_FILES: usize = 10_000;
 
 /// SHA-256 of a text, in hexadecimal.
 #[must_use]
@@ -43,8 +43,8 @@ pub fn of_files(path: &Path) -> io::Result<Vec<(String, String)>> {
     } else {
         files.push(path.to_owned());
     }
-    if files.len() > FILES_MAX {
-        return Err(io::Error::other(format!("{} has more than {FILES_MAX} files", path.display())));
+    if files.len() > MAX_FILES {
+        return Err(io::Error::other(format!("{} has more than {MAX_FILES} files", path.display())));
     }
     files.sort();
     let name = |file: &Path| file.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -1,8 +1,8 @@
 //! Definitions of experiments: a question, and the settings that answer it.
 //!
-//! Tables `[scales.NAME]`, `[quick]` and `[runtimes.NAME]` hold the changes at a scale, in the few-minute version and
-//! under a runtime. They are laid over the rest in that order; then `[vary]` and `[[points]]` make points of it, the command
-//! line selects among these, and its overrides come last, through one lens.
+//! Tables `[scales.NAME]`, `[quick]` and `[runtimes.NAME]` contain the changes at a scale, in the version of a few minutes and
+//! with a runtime. They override the rest in that order. Then `[vary]` and `[[points]]` produce points, the command line
+//! selects among them, and its overrides are applied last.
 
 pub mod lens;
 pub mod load;
@@ -30,11 +30,11 @@ use crate::{
 pub struct Definition {
     /// Its id, which is also its file's name.
     pub id: String,
-    /// The question that it answers, in a sentence.
+    /// The question of the experiment, in a sentence.
     pub question: String,
-    /// Scales it has.
+    /// Its scales.
     pub scales: Vec<String>,
-    /// Systems it measures when none are typed.
+    /// Systems that it measures by default.
     systems: Vec<String>,
     document: Document,
 }
@@ -123,7 +123,7 @@ impl Definition {
     }
 }
 
-/// A text within a table within a table of settings.
+/// A text at two levels of a table of settings.
 fn text_at(table: &DeTable<'_>, inner: &str, key: &str) -> Option<String> {
     table.get(inner)?.get_ref().get(key)?.get_ref().as_str().map(str::to_owned)
 }

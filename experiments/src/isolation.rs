@@ -131,7 +131,7 @@ pub fn typed(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
 
 /// Result of entering the namespaces.
 pub enum Entered {
-    /// This is the first process inside: go on with these arguments.
+    /// This is the first process inside, which runs a command with these arguments.
     Inside(Vec<OsString>),
     /// The isolated process ended, with this exit code.
     Ended(Exit),
@@ -153,7 +153,7 @@ pub fn missing() -> Option<String> {
 ///
 /// # Errors
 /// When it cannot be started.
-pub fn go_on_inside(programs: &Programs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
+pub fn continue_inside(programs: &Programs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
     arguments.extend([ISOLATED_OPTION.into(), programs.folder().into()]);
     arguments.extend(["--runner".into(), std::process::id().to_string().into()]);
@@ -165,7 +165,7 @@ pub fn go_on_inside(programs: &Programs, interrupt: &Interrupt) -> anyhow::Resul
         let ended = wait_regardless(WAIT_TIMEOUT, || {
             while forwarded < interrupt.count() {
                 forwarded += 1;
-                // It fails only when everything has ended.
+                // It fails only if all processes of the group have ended.
                 let _ = killpg(group, Signal::SIGINT);
             }
             child.try_wait().transpose()

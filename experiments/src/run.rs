@@ -142,7 +142,7 @@ impl<'a> Run<'a> {
         }
         space::ensure_free(&dir.0, space::of_plan(&planned.plan, &planned.experiment.points))?;
         let old = dir.read_manifest()?;
-        let manifest = manifest::go_on(&old, manifest::begin(checkout, &planned), &planned.plan);
+        let manifest = manifest::resumed(&old, manifest::begin(checkout, &planned), &planned.plan);
         let earlier = Some(Earlier { manifest: old, again });
         Ok(Self::new((session, checkout), planned, (dir, lock), manifest, earlier))
     }
@@ -321,5 +321,5 @@ fn has_contents(path: &Path) -> bool {
 }
 
 fn not_empty(path: &Path) -> UsageError {
-    UsageError(format!("--out {} is not empty; to go on with a run use --resume", path.display()))
+    UsageError(format!("--out {} is not empty; to resume a run use --resume", path.display()))
 }

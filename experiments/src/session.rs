@@ -70,7 +70,8 @@ pub enum CommandEnd {
 }
 
 impl CommandFailed {
-    /// An error of a command by which a system does something: that it fails is the system's doing, that it cannot be started is not.
+    /// Attributes the failure of a system's own command to the system, unless the command could not be started: that is a
+    /// fault of the configuration.
     #[must_use]
     pub fn of_system(error: anyhow::Error) -> anyhow::Error {
         if error.is::<Self>() { SystemFailed::of(error) } else { error }

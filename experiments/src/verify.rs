@@ -38,7 +38,7 @@ use crate::{
 };
 
 /// Most missing repetitions that one finding names; the others are only counted.
-const NAMED_MAX: usize = 20;
+const MAX_NAMED: usize = 20;
 
 /// Checks every invariant of a run and records the results in its directory, for the evaluation of claims. The previous results
 /// are kept as a backup until [`ResultsBackup::finish`]; they stay in place if the run cannot be checked.
@@ -137,14 +137,14 @@ fn scope_of(dir: &PointDir) -> Scope {
 /// Number of planned repetitions that have rows, and the missing ones with their reasons if known.
 fn there(planned: &BTreeSet<Place>, found: &BTreeSet<Place>, failures: &[FailedRepetition]) -> String {
     let mut detail = format!("{} of {}", planned.intersection(found).count(), planned.len());
-    for (system, point, number) in planned.difference(found).take(NAMED_MAX) {
+    for (system, point, number) in planned.difference(found).take(MAX_NAMED) {
         let is_it = |failure: &&FailedRepetition| {
             (&failure.system, &failure.point, failure.repetition) == (system, point, *number)
         };
         let reason = failures.iter().find(is_it).and_then(|failure| failure.reason.lines().next());
         let _ = write!(detail, "; {system} {point} {number}: {}", reason.unwrap_or("no rows"));
     }
-    let more = planned.difference(found).count().saturating_sub(NAMED_MAX);
+    let more = planned.difference(found).count().saturating_sub(MAX_NAMED);
     if more > 0 {
         let _ = write!(detail, "; and {more} more");
     }

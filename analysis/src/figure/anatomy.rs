@@ -57,7 +57,7 @@ pub(super) fn draw(series: &[Series<'_>], palette: Palette) -> Result<String, St
     }
     let plots = vec![Plot::from(plot)];
     let layout = svg::layout(&plots, palette)
-        .with_x_label("milliseconds after the call")
+        .with_x_label("milliseconds after the invocation")
         .with_width(WIDTH)
         .with_height(BASE_HEIGHT + BAR_HEIGHT * u32::try_from(steps.len()).map_or(1.0, f64::from));
     Ok(svg::render(plots, layout, palette, "Requests to the API server during a cold start, in their order"))

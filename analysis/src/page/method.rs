@@ -35,8 +35,7 @@ const FAILURES_AT_RATE: &str = "A failure is any outcome but ok. Latencies and t
      the objective is judged by: there each counts with the time-out.";
 const AT_EQUAL_GAPS: &str = "The schedule is made before the run, one invocation after the other at equal gaps.";
 const IN_BURSTS: &str = "The schedule is made before the run: all invocations of a burst are due at the same instant.";
-const COOL_DOWN: &str =
-    "As many functions are called in turn as it takes for each to lose its sandbox before it is called again.";
+const COOL_DOWN: &str = "So many functions are invoked in turn that each loses its sandbox before it is invoked again.";
 const REPETITIONS: &str = "A repetition goes through all points before the next one begins.";
 const SYSTEMS: &str = "Systems take turns within a point.";
 const ANOTHER_FIRST: &str = "With each repetition another system is first.";

@@ -56,7 +56,7 @@ pub(crate) fn validity(rows: &Rows, counts: &RowCounts, generator: &Generator<'_
         Some(_) => Some(true),
     };
     if generator.load.is_none() {
-        reasons.push("there is no loadgen.json: whether every scheduled row is on record cannot be told".to_owned());
+        reasons.push("there is no loadgen.json: it is unknown if every scheduled row is recorded".to_owned());
     }
     Validity {
         valid,

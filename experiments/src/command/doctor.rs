@@ -27,15 +27,15 @@ use crate::{
 };
 
 /// Fewer cores cannot be shared by load generator and system without one delaying the other.
-const CORES_MIN: u32 = 2;
+const MIN_CORES: u32 = 2;
 /// Memory below which the main experiment does not fit, in MiB.
-const MEMORY_MIB_MIN: u64 = 4096;
+const MIN_MEMORY_MIB: u64 = 4096;
 /// Disk space that builds and runs need, in MiB.
-const DISK_MIB_MIN: u64 = 8192;
+const MIN_DISK_MIB: u64 = 8192;
 /// File descriptors that a daemon needs for the main experiment.
-const OPEN_FILES_MIN: u64 = 8192;
+const MIN_OPEN_FILES: u64 = 8192;
 /// Sleeping later than this at p99 makes short runs invalid, in nanoseconds.
-const OVERSLEEP_MAX_NS: i64 = 1_000_000;
+const MAX_OVERSLEEP_NS: i64 = 1_000_000;
 /// Real-time priority of the load generator.
 const REAL_TIME: u64 = 2;
 /// The capability that permits it whatever the limit, as a bit of `CapEff` (`CAP_SYS_NICE`).
@@ -92,7 +92,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         let found = if missing.is_empty() { "can run here".to_owned() } else { "cannot run here".to_owned() };
         findings.push(Finding::new(&format!("system {name}"), found, missing.is_empty(), &missing.join("; ")));
     }
-    let mut table = Table::new(["what", "found", "to do"]);
+    let mut table = Table::new(["check", "found", "fix"]);
     for finding in &findings {
         table.row([finding.what.clone(), finding.found.clone(), finding.fix.clone()]);
     }
@@ -116,12 +116,12 @@ fn hardware(disks: &[(&str, &Path)]) -> Vec<Finding> {
     let disk = |(what, folder): &(&str, &Path)| {
         let free_mib = disk::free_mib(folder);
         let found = format!("{free_mib} MiB free for {}", folder.display());
-        Finding::new(what, found, free_mib >= DISK_MIB_MIN, "free some disk space, or use another disk: --out DIR")
+        Finding::new(what, found, free_mib >= MIN_DISK_MIB, "free some disk space, or use another disk: --out DIR")
     };
     let mut findings = vec![
         Finding::new("processor", host.cpu, true, ""),
-        Finding::new("cores", host.cores.to_string(), host.cores >= CORES_MIN, "use a machine with two cores or more"),
-        Finding::new("memory", memory, host.memory_mib >= MEMORY_MIB_MIN, "sample fewer functions: --functions N"),
+        Finding::new("cores", host.cores.to_string(), host.cores >= MIN_CORES, "use a machine with two cores or more"),
+        Finding::new("memory", memory, host.memory_mib >= MIN_MEMORY_MIB, "sample fewer functions: --functions N"),
         Finding::new("kernel", host.kernel, true, ""),
         Finding::new("clock source", host.clock, clock_good, clock_fix),
         Finding::new("mitigations", mitigations, true, ""),
@@ -143,7 +143,7 @@ fn sleeping() -> Finding {
     let us = |ns: i64| ns as f64 / 1e3;
     let found = format!("late by {:.0} µs (median), {:.0} µs (p99)", us(median), us(p99));
     let fix = "stop other programs: load will be sent late, and a late run is invalid";
-    Finding::new("sleeping", found, p99 <= OVERSLEEP_MAX_NS, fix)
+    Finding::new("sleeping", found, p99 <= MAX_OVERSLEEP_NS, fix)
 }
 
 /// Sleeps once until an absolute instant; returns how much later this thread ran.
@@ -181,8 +181,8 @@ fn ports() -> Finding {
 
 fn descriptors() -> Finding {
     let hard = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(_, hard)| hard);
-    let fix = format!("raise the hard limit: ulimit -Hn {OPEN_FILES_MIN}");
-    Finding::new("open files", format!("{hard} per process at most"), hard >= OPEN_FILES_MIN, &fix)
+    let fix = format!("raise the hard limit: ulimit -Hn {MIN_OPEN_FILES}");
+    Finding::new("open files", format!("{hard} per process at most"), hard >= MIN_OPEN_FILES, &fix)
 }
 
 fn toolchain() -> Vec<Finding> {

@@ -26,7 +26,7 @@ pub struct Arguments {
 /// # Errors
 /// When a definition or `systems.toml` is wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
-    let mut table = Table::new(["what", "name", "about"]);
+    let mut table = Table::new(["kind", "name", "about"]);
     for file in definition::files(&checkout.definitions())? {
         let definition = Definition::read(&file)?;
         let about = format!("{} (scales: {})", definition.question, definition.scales.join(", "));

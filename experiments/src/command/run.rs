@@ -160,7 +160,7 @@ pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
         Err(anyhow::anyhow!("the runner itself failed"))
     });
     match executed {
-        Ok(()) => check(&session, &run, &to_go_on(arguments, checkout, &run)),
+        Ok(()) => check(&session, &run, &resume_command(arguments, checkout, &run)),
         Err(error) => {
             session.console.line(&what_next(&error, arguments, checkout, &run)?);
             Err(error)
@@ -187,26 +187,26 @@ fn what_next(
         true => "what was measured is kept",
         false => "the run is incomplete",
     };
-    let command = to_go_on(arguments, checkout, run);
+    let command = resume_command(arguments, checkout, run);
     let has_other_programs = programs_of(arguments).as_deref() != run.state.programs_folder();
     let next = match (error.downcast_ref(), exit::of(error)) {
         (Some(WouldDiscard { can_be_made_again: false, .. }), _) => {
-            format!("to go on where it can be measured, or with what it was measured with: {command}")
+            format!("to resume where it can be measured, or with the recorded programs: {command}")
         }
-        (Some(_), _) if has_other_programs => format!("to go on with what it was measured with: {command}"),
+        (Some(_), _) if has_other_programs => format!("to resume with the recorded programs: {command}"),
         // The same command would be refused again.
         (Some(_), _) => format!("to measure it again: {command} --again"),
         // A resumed run has the same values, so it would fail again.
         (None, Exit::Usage) if run.state.dir().points()?.is_empty() => {
             "begin another one, with other values".to_owned()
         }
-        (None, _) => format!("to go on: {command}"),
+        (None, _) => format!("to resume: {command}"),
     };
     Ok(format!("{what}; {next}"))
 }
 
 /// The command that resumes a run, with the checkout and programs that its repetitions were measured with.
-fn to_go_on(arguments: &Arguments, checkout: &Checkout, run: &Run<'_>) -> String {
+fn resume_command(arguments: &Arguments, checkout: &Checkout, run: &Run<'_>) -> String {
     let mut command = format!("repro run --resume {}", quoted(&run.state.dir().0));
     let typed = programs_of(arguments);
     // With --again, repetitions are measured with the programs that the user named, not with the recorded ones.
@@ -245,10 +245,10 @@ fn isolate(
     let origin = Origin::typed(arguments.programs.as_deref());
     let programs = Programs::new(origin, checkout, &planned.experiment.systems, session.watch())?;
     session.interrupt.check()?;
-    session.console.line("going on in a private mount, pid and network namespace");
+    session.console.line("continuing in private mount, pid and network namespaces");
     // The process inside takes the lock again; a lock held here would keep it out.
     drop(resumed);
-    isolation::go_on_inside(&programs, &session.interrupt)
+    isolation::continue_inside(&programs, &session.interrupt)
 }
 
 /// Plan of an earlier run, from the present definition and systems.
@@ -259,8 +259,8 @@ fn planned_of(dir: &Path, checkout: &Checkout) -> anyhow::Result<PlannedExperime
 }
 
 /// Prints the result of a run that has just ended: failures, broken invariants, the place of its report, and last the
-/// claims. `to_go_on` is the command that measures the rest.
-fn check(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exit> {
+/// claims. `resume_command` is the command that measures the rest.
+fn check(session: &Session, run: &Run<'_>, resume_command: &str) -> anyhow::Result<Exit> {
     let (mut exit, mut again, mut stands) = (Exit::Done, false, false);
     for failure in run.state.failures() {
         exit = Exit::Failed;
@@ -274,10 +274,11 @@ fn check(session: &Session, run: &Run<'_>, to_go_on: &str) -> anyhow::Result<Exi
         session.console.line(&format!("not measured: {system}, point {point}, repetition {repetition}: {reason}"));
     }
     if again {
-        session.console.line(&format!("to measure what failed: {to_go_on}"));
+        session.console.line(&format!("to measure what failed: {resume_command}"));
     }
     if stands {
-        let next = format!("that a system failed is its result; to measure another version of it: {to_go_on} --again");
+        let next =
+            format!("that a system failed is its result; to measure another version of it: {resume_command} --again");
         session.console.line(&next);
     }
     if run.state.dir().points()?.is_empty() {

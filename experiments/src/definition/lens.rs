@@ -1,7 +1,7 @@
 //! Overrides of single settings by the command line: an option, the dotted path it sets, and the value.
 //!
-//! The settings become a tree, every value is set at its path, and the tree is deserialised again. So the rules of definitions
-//! hold for options too, and overrides give the same settings in any order.
+//! Settings are serialised to a tree, every value is set at its path, and the tree is deserialised again. So the rules of
+//! definitions hold for options too, and the order of overrides does not matter.
 
 use std::path::Path;
 
@@ -51,7 +51,7 @@ pub fn apply(settings: &Settings, overrides: &[Override], file: &Path) -> Result
     };
     let names = |overrides: &[Override]| overrides.iter().map(|one| one.option).collect::<Vec<_>>().join(", ");
     let changed = with(overrides).map_err(|problem| {
-        // The error of a table does not name the value at fault.
+        // An error in a table does not name the wrong value, so the options that cause it are searched for.
         match &responsible(overrides, |some| with(some).is_err())[..] {
             [one] => one.refused(file, &with(std::slice::from_ref(one)).err().unwrap_or(problem)),
             several => UsageError(format!("{}: {}: {problem}", names(several), file.display())),
@@ -61,7 +61,7 @@ pub fn apply(settings: &Settings, overrides: &[Override], file: &Path) -> Result
         Ok(()) => Ok(changed),
         Err((key, problem)) => Err(match overrides.iter().find(|one| one.path == key) {
             Some(one) => one.refused(file, &problem),
-            // A rule about a value that depends on an overridden one, such as the warm-up on the length.
+            // The rule is about another value that depends on an overridden one, such as the warm-up on the length.
             None => {
                 let broken = |settings: Settings| settings.check().is_err_and(|(broken, _)| broken == key);
                 let options = names(&responsible(overrides, |some| with(some).is_ok_and(broken)));
@@ -71,8 +71,7 @@ pub fn apply(settings: &Settings, overrides: &[Override], file: &Path) -> Result
     }
 }
 
-/// The overrides that fail together and none of which can be left out: to name others would send the user after options that
-/// change nothing.
+/// The smallest set of overrides that fail together: to name others would suggest options whose change has no effect.
 fn responsible(overrides: &[Override], fail: impl Fn(&[Override]) -> bool) -> Vec<Override> {
     let mut needed = overrides.to_vec();
     for index in (0..needed.len()).rev() {
@@ -85,7 +84,7 @@ fn responsible(overrides: &[Override], fail: impl Fn(&[Override]) -> bool) -> Ve
     needed
 }
 
-/// Returns true if one path is the other, or holds it.
+/// Returns true if the paths are equal, or one is a prefix of the other.
 fn overlap(path: &str, other: &str) -> bool {
     let holds = |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
     path == other || holds(path, other) || holds(other, path)

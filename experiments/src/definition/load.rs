@@ -1,7 +1,7 @@
 //! The load: a trace replayed, or a constant rate.
 //!
-//! In a definition both are one table `[load]` whose `kind` says which keys belong to it; here they are two types, so
-//! that nothing can ask a constant rate for its minutes of trace.
+//! In a definition both are one table `[load]` whose `kind` determines its keys; here they are two types, so that no code can
+//! ask a constant rate for its minutes of trace.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::written_load::WrittenLoad;
 
-/// Arrivals at equal gaps, of which nothing is drawn.
+/// Arrivals at equal gaps, without randomness.
 pub const EQUIDISTANT: &str = "equidistant";
 
 /// The schedule and how it is sent.
@@ -53,11 +53,11 @@ pub struct Trace {
     pub minute: Duration,
     /// First minute of the trace to replay, from 0.
     pub start_minute: u32,
-    /// Functions to sample from the trace, or to make up when it is synthetic.
+    /// Number of functions to sample from the trace, or to generate if it is synthetic.
     pub functions: Option<u32>,
     /// Greatest mean execution of the sample, in cores.
     pub max_cores: Option<f64>,
-    /// Longer run times become this; absent: no bound.
+    /// Upper bound to which longer run times are cut; absent: no bound.
     pub max_run: Option<Duration>,
 }
 
@@ -76,7 +76,7 @@ pub struct Rate {
     pub run: Duration,
 }
 
-/// So many invocations are due at the same moment, and the next ones some time later.
+/// Bursts: several invocations due at the same moment, and the next ones some time later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bursts {
     /// Number of invocations.
@@ -86,7 +86,7 @@ pub struct Bursts {
 }
 
 impl Bursts {
-    /// The rate that they make, per second.
+    /// Their average rate, per second.
     #[must_use]
     pub fn rate_per_s(&self) -> f64 {
         f64::from(self.size) / self.every.as_secs_f64()
@@ -96,22 +96,22 @@ impl Bursts {
 /// Functions that a constant rate invokes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Calls {
-    /// So many, in turn: after the first calls their sandboxes are warm.
+    /// A fixed number, invoked in turn: after the first invocations their sandboxes are warm.
     Warm {
         /// Number of functions.
         functions: u32,
     },
-    /// So many that none is invoked again before it has cooled down: ⌈rate × cool-down⌉, in turn.
+    /// As many as are needed for the cool-down, invoked in turn: ⌈rate × cool-down⌉.
     Cold {
-        /// Least time between two invocations of one function; longer than the system keeps an idle sandbox.
+        /// Shortest time between two invocations of one function; longer than the system keeps an idle sandbox.
         cooldown: Duration,
     },
 }
 
-/// Longest warm-up of a trace that is taken by default, in seconds.
-const DEFAULT_WARMUP_MAX_S: u64 = 600;
+/// Longest default warm-up of a trace, in seconds.
+const MAX_DEFAULT_WARMUP_S: u64 = 600;
 
-/// A key of the definition, whether its rule holds, and what the rule is.
+/// A key of the definition, true if its rule holds, and the rule.
 pub type Rule = (&'static str, bool, &'static str);
 
 impl Load {
@@ -124,14 +124,13 @@ impl Load {
         }
     }
 
-    /// Length of the part that statistics leave out: of a trace by default min(10 min, a third), of a constant rate
-    /// nothing.
+    /// Length of the warm-up: by default min(10 min, a third) of a trace, and none at a constant rate.
     #[must_use]
     pub fn warmup(&self) -> Duration {
         match &self.source {
             Source::Trace(_) => {
                 let third = self.length() / 3;
-                self.warmup.unwrap_or_else(|| third.min(Duration::from_secs(DEFAULT_WARMUP_MAX_S)))
+                self.warmup.unwrap_or_else(|| third.min(Duration::from_secs(MAX_DEFAULT_WARMUP_S)))
             }
             Source::Rate(_) => self.warmup.unwrap_or_default(),
         }
@@ -161,7 +160,7 @@ impl Load {
         let mut rules = vec![
             ("load.timeout", !self.timeout.is_zero(), "must be above 0"),
             ("load.connections", self.connections == 0 || self.protocol == Protocol::Http1, "needs protocol http1"),
-            ("load.connections", self.connections <= CONNECTIONS_MAX, "must be at most 10000"),
+            ("load.connections", self.connections <= MAX_CONNECTIONS, "must be at most 10000"),
         ];
         match &self.source {
             Source::Trace(trace) => rules.extend(trace.rules()),
@@ -172,8 +171,8 @@ impl Load {
     }
 }
 
-/// Most connections opened beforehand: half of the descriptors that a machine usually lends one process.
-const CONNECTIONS_MAX: u32 = 10_000;
+/// Most connections opened beforehand: half of the usual limit of descriptors per process.
+const MAX_CONNECTIONS: u32 = 10_000;
 
 impl Trace {
     fn rules(&self) -> [Rule; 5] {

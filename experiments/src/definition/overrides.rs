@@ -14,7 +14,7 @@ use crate::{
     definition::{
         lens::Override,
         points::{Point, SYSTEMS},
-        settings::SEED_MAX,
+        settings::MAX_SEED,
     },
     exit::UsageError,
 };
@@ -248,7 +248,7 @@ impl Overrides {
             self.runtime.as_ref().map(|runtime| Override::new("--runtime", "sandbox.runtime", runtime)),
             self.mode.map(|mode| Override::new("--mode", "sandbox.mode", mode)),
             // TOML has no integer above 2^63 − 1; the bound of seeds is below, and refuses this one as well.
-            self.seed.map(|seed| Override::new("--seed", "seed", seed.min(SEED_MAX + 1))),
+            self.seed.map(|seed| Override::new("--seed", "seed", seed.min(MAX_SEED + 1))),
             self.repetitions.map(|repetitions| Override::new("--repetitions", "repetitions", repetitions)),
         ];
         let parameters = self.parameters.iter().filter(|one| !point.values.contains_key(&one.path()));

@@ -1,9 +1,8 @@
-//! The points of an experiment: what `[vary]` and `[[points]]` of a definition make of its other values.
+//! The points of an experiment, from the tables `[vary]` and `[[points]]` of its definition.
 //!
-//! `[vary]` gives some keys a list of values each, and every combination is a point; `[[points]]` lists points one by
-//! one, and one that says `like = "NAME"` has from the one of that name, further up, what it does not say itself. A point
-//! is called after what makes it different (`delay-40ms-rate-4000`), because its name is what plans, folders, tables and
-//! figures show.
+//! `[vary]` has a list of values for some keys, and every combination is a point. `[[points]]` lists points one by one; one
+//! with `like = "NAME"` inherits the values of the point of that name, which must precede it. The name of a point contains
+//! the values that distinguish it (`delay-40ms-rate-4000`), because plans, folders, tables and figures show only the name.
 
 use std::collections::BTreeMap;
 
@@ -15,23 +14,23 @@ use toml::{
 
 use crate::definition::settings::Settings;
 
-/// Name of the one point of a definition that varies nothing.
+/// Name of the only point of a definition that varies nothing.
 pub const ONLY_POINT: &str = record::Point::ONLY;
 
-/// The key of the systems that a point measures, where they are not those of all points.
+/// The key of a point's own systems.
 pub const SYSTEMS: &str = "systems";
 
-/// The key of the listed point that another one is like.
+/// The key with the name of the point whose values are inherited.
 const LIKE: &str = "like";
 
-/// Most points of one definition: a slip of the keyboard must not plan a year.
-const POINTS_MAX: usize = 1000;
+/// Most points of one definition: a typing error must not plan a year.
+const MAX_POINTS: usize = 1000;
 
 /// Keys that may differ between points, besides their systems in `[[points]]`; repetitions are the same for all of
 /// them.
 const VARIABLE: [&str; 7] = ["load", "function", "sandbox", "policy", "parameters", "expect", "seed"];
 
-/// One setting of what an experiment varies.
+/// One combination of the values that an experiment varies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Point {
     /// Its name: of letters, digits, `.`, `_` and `-`.
@@ -42,7 +41,7 @@ pub struct Point {
     pub settings: Settings,
 }
 
-/// A point before its values are laid over the rest.
+/// A point before its values override the rest.
 struct Draft<'a> {
     name: String,
     values: BTreeMap<String, String>,
@@ -55,7 +54,8 @@ struct Axis<'a> {
     values: Vec<Spanned<DeValue<'a>>>,
 }
 
-/// Turns a definition's table without its overlays into its points; what `quick` says, no listed point says otherwise.
+/// Turns a definition's table, without its overlays, into points. Values of `quick` override those of listed points, too:
+/// otherwise the quick version would take as long as the full one.
 ///
 /// # Errors
 /// When a value is wrong, in a point or in what varies, with file, line and key.
@@ -71,8 +71,8 @@ pub(super) fn decode<'a>(
     if drafts.is_empty() {
         drafts.push(Draft { name: ONLY_POINT.to_owned(), values: BTreeMap::new(), over: TomlTable::new() });
     }
-    if drafts.len() > POINTS_MAX {
-        return Err(document.wrong("vary", format!("makes {} points, at most {POINTS_MAX}", drafts.len())));
+    if drafts.len() > MAX_POINTS {
+        return Err(document.wrong("vary", format!("makes {} points, at most {MAX_POINTS}", drafts.len())));
     }
     let mut points: Vec<Point> = Vec::with_capacity(drafts.len());
     for draft in drafts {
@@ -91,12 +91,12 @@ pub(super) fn decode<'a>(
 fn axes<'a>(document: &Document, vary: TomlTable<'a>) -> Result<Vec<Axis<'a>>, DocumentError> {
     let mut found = Vec::new();
     collect_axes(document, vary, &[], &mut found)?;
-    // A table knows its keys by name only; readers expect the order in which they are written.
+    // Tables are sorted by key, but readers expect the order in which keys are written.
     found.sort_by_key(|axis| axis.path.last().map(|key| key.span().start));
     Ok(found)
 }
 
-/// Nesting is bounded by the parser's own limit.
+/// Recursion is bounded by the parser's own limit.
 fn collect_axes<'a>(
     document: &Document,
     table: TomlTable<'a>,
@@ -126,11 +126,11 @@ fn may_vary(document: &Document, path: &[Spanned<DeString<'_>>], prefix: &str) -
     Err(document.wrong(&format!("{prefix}{}", dotted(path)), problem))
 }
 
-/// Every combination of values; the last axis turns fastest.
+/// Every combination of values; the last axis varies fastest.
 fn product<'a>(document: &Document, axes: &[Axis<'a>]) -> Result<Vec<Draft<'a>>, DocumentError> {
     let count = axes.iter().fold(1_usize, |count, axis| count.saturating_mul(axis.values.len()));
-    if count > POINTS_MAX {
-        return Err(document.wrong("vary", format!("makes {count} points, at most {POINTS_MAX}")));
+    if count > MAX_POINTS {
+        return Err(document.wrong("vary", format!("makes {count} points, at most {MAX_POINTS}")));
     }
     let mut drafts = vec![Draft { name: String::new(), values: BTreeMap::new(), over: TomlTable::new() }];
     for axis in axes {
@@ -201,14 +201,14 @@ fn listed<'a>(
     Ok(drafts)
 }
 
-/// A point's own table over that of the point that it is like; `None`: no point `written` so far is called that.
+/// A point's own table on top of the one that it inherits; `None` if no point `written` so far has that name.
 fn inherited<'a>(written: &[(String, TomlTable<'a>)], like: &DeValue<'a>, own: TomlTable<'a>) -> Option<TomlTable<'a>> {
     let (_, mut whole) = written.iter().find(|(name, _)| like.as_str() == Some(name.as_str()))?.clone();
     overlay(&mut whole, own);
     Some(whole)
 }
 
-/// Removes what `stronger` says, too.
+/// Removes all values that `stronger` has as well.
 fn remove_overridden<'a>(table: &mut TomlTable<'a>, stronger: &TomlTable<'a>) {
     for (key, value) in stronger {
         match (table.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut), value.get_ref()) {
@@ -233,7 +233,7 @@ fn dotted(path: &[Spanned<DeString<'_>>]) -> String {
     path.iter().map(|part| part.get_ref().as_ref()).collect::<Vec<_>>().join(".")
 }
 
-/// Tables within tables that hold `value` at `path`.
+/// Nested tables with `value` at `path`.
 fn nested<'a>(path: &[Spanned<DeString<'a>>], value: Spanned<DeValue<'a>>) -> TomlTable<'a> {
     let mut table = TomlTable::new();
     if let Some((first, rest)) = path.split_first() {
@@ -255,7 +255,7 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
     }
 }
 
-/// Text as part of a name that is also a folder's.
+/// Text as part of a point's name, which is also the name of a folder.
 fn name_part(text: &str) -> String {
     let kept = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '-' };
     text.chars().map(kept).collect::<String>().trim_start_matches(['.', '-', '_']).to_owned()
@@ -312,7 +312,7 @@ pub(super) fn insert(into: &mut Value, key: &str, value: Value) {
     }
 }
 
-/// Reads what [`to_toml`] wrote.
+/// Reads the output of [`to_toml`].
 ///
 /// # Errors
 /// When it is something else, with line and key.

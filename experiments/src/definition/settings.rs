@@ -1,6 +1,6 @@
 //! Settings of an experiment: the load, the functions, the sandboxes, the policies, and the expected result.
 //!
-//! These are the effective values, after scale, `quick`, runtime and command line have been laid over the definition.
+//! These are the effective values, after the overrides of scale, `quick`, runtime and command line.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::load::{Load, Rule};
 
-/// Greatest seed: TOML knows whole numbers up to 2^63 − 1, and the seeds of further repetitions are greater.
-pub(super) const SEED_MAX: u64 = 9_000_000_000_000_000_000;
+/// Greatest seed: TOML integers end at 2^63 − 1, and the seeds of further repetitions are greater.
+pub(super) const MAX_SEED: u64 = 9_000_000_000_000_000_000;
 
-/// Most repetitions: a slip of the keyboard must not plan a year.
-const REPETITIONS_MAX: u32 = 1000;
+/// Most repetitions: a typing error must not plan a year.
+const MAX_REPETITIONS: u32 = 1000;
 
 /// Every value of an experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Systems to measure, by their names in `systems.toml`; they take turns in this order.
+    /// Systems to measure, by their names in `systems.toml`; they alternate in this order.
     pub systems: Vec<String>,
     /// Repetitions of every point of every system, at least 1.
     #[serde(default = "one")]
@@ -38,7 +38,7 @@ pub struct Settings {
     /// The system's policies.
     #[serde(default)]
     pub policy: Policies,
-    /// Values for the systems that know them, laid over each system's own: `{parameters.NAME}`.
+    /// Values of the systems' parameters, which override each system's own: `{parameters.NAME}`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, String>,
     /// Thresholds of the result; exit code 4 if one is not met.
@@ -54,7 +54,7 @@ fn one_seed() -> u64 {
     1
 }
 
-/// Fields laid over each line of `functions.ndjson`; an absent one leaves what the load generator wrote.
+/// Fields that override those of each line of `functions.ndjson`; an absent one leaves the load generator's value.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FunctionOverlay {
@@ -64,10 +64,10 @@ pub struct FunctionOverlay {
     /// CPU reserved for one sandbox, in millicores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu: Option<u32>,
-    /// Memory reserved for one sandbox, in MiB; absent: what the trace says.
+    /// Memory reserved for one sandbox, in MiB; absent: as in the trace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<u32>,
-    /// Least memory to reserve whatever the trace says, in MiB.
+    /// Lower bound of the reserved memory, in MiB, for traces with smaller functions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_at_least: Option<u32>,
     /// Invocations one sandbox runs at once.
@@ -90,7 +90,7 @@ pub struct FunctionOverlay {
 pub struct Sandbox {
     /// The runtime, as the system calls it: `hollow` or `process` so far.
     pub runtime: String,
-    /// `spin`: the execution is real; `sleep`: it stands for work elsewhere.
+    /// `spin`: functions compute; `sleep`: they wait, as for work elsewhere.
     pub mode: ExecutionMode,
     /// Workers to start, at least 1.
     pub workers: u32,
@@ -104,7 +104,7 @@ pub struct Sandbox {
     /// Modelled delay of a creation, constant.
     #[serde(default, with = "humantime_serde")]
     pub delay: Duration,
-    /// Creations that each worker has under way at once, 0: any number; more wait.
+    /// Most concurrent creations of each worker, 0: unlimited; others wait.
     #[serde(default)]
     pub parallel_starts: u32,
 }
@@ -115,7 +115,7 @@ pub struct Sandbox {
 pub struct Policies {
     /// Policy for the number of sandboxes.
     pub autoscale: String,
-    /// On which node.
+    /// Policy for the choice of a node.
     pub placement: String,
     /// Policy for the choice of a sandbox.
     pub balance: String,
@@ -158,8 +158,8 @@ impl Settings {
         let share = |value: Option<f64>| value.is_none_or(|share| (0.0..=1.0).contains(&share));
         let mut rules: Vec<Rule> = vec![
             ("systems", !self.systems.is_empty(), "must name at least one system"),
-            ("repetitions", (1..=REPETITIONS_MAX).contains(&self.repetitions), "must be 1 to 1000"),
-            ("seed", self.seed <= SEED_MAX, "must be at most 9000000000000000000"),
+            ("repetitions", (1..=MAX_REPETITIONS).contains(&self.repetitions), "must be 1 to 1000"),
+            ("seed", self.seed <= MAX_SEED, "must be at most 9000000000000000000"),
         ];
         rules.extend(self.load.rules());
         rules.extend([
@@ -180,8 +180,8 @@ impl Settings {
         }
     }
 
-    /// The seed of a repetition, from 1, the same for every system: the first one's is the definition's, and each next
-    /// one's one more.
+    /// The seed of a repetition, from 1, the same for every system: the definition's for the first one, and the next number
+    /// for each further one.
     #[must_use]
     pub fn seed_of(&self, repetition: u32) -> u64 {
         self.seed + u64::from(repetition.saturating_sub(1))

@@ -1,6 +1,6 @@
-//! Templates: text with `{name}` places that are filled from named values.
+//! Templates: text with placeholders `{name}` that are filled from named values.
 //!
-//! Only a dotted name directly between braces is a place, so that TOML inline tables and JSON in configuration files
+//! Only a dotted name directly between braces is a placeholder, so that TOML inline tables and JSON in configuration files
 //! need no escaping.
 
 use std::collections::BTreeMap;
@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use placeholder::{Part, parts};
 use thiserror::Error;
 
-/// A place names a value that is not there.
+/// A placeholder names an unknown value.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{{{name}}} is not known here; known: {known}")]
 pub struct TemplateError {
     /// The name between the braces.
     pub name: String,
-    /// Names that could have been meant.
+    /// Names of known values.
     pub known: String,
 }
 
@@ -59,10 +59,10 @@ impl Values {
         }
     }
 
-    /// Fills every place of `template`.
+    /// Fills every placeholder of `template`.
     ///
     /// # Errors
-    /// When a place names no value.
+    /// When a placeholder names no value.
     pub fn expand(&self, template: &str) -> Result<String, TemplateError> {
         let mut filled = String::with_capacity(template.len());
         for part in parts(template) {
@@ -77,7 +77,7 @@ impl Values {
     /// Fills every template of a command line.
     ///
     /// # Errors
-    /// When a place names no value.
+    /// When a placeholder names no value.
     pub fn expand_all(&self, templates: &[String]) -> Result<Vec<String>, TemplateError> {
         templates.iter().map(|template| self.expand(template)).collect()
     }
@@ -90,7 +90,7 @@ impl Values {
     }
 }
 
-/// The names of the places of a template, in order.
+/// The names of the placeholders of a template, in order.
 pub fn places(template: &str) -> impl Iterator<Item = &str> {
     parts(template).into_iter().filter_map(|part| match part {
         Part::Placeholder(name) => Some(name),

@@ -1,4 +1,5 @@
-//! The table `[load]` as it is written: every key of either kind, and which of them belong together.
+//! The table `[load]` as it is written: the keys of both kinds, and the checks that those of one kind are not mixed with
+//! those of the other.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -69,7 +70,7 @@ const REAL_MINUTE: Duration = Duration::from_secs(60);
 const SYNTHETIC: &str = "azure-sample";
 
 impl WrittenLoad {
-    /// A key that is there although it belongs to the other kind.
+    /// A key that belongs to the other kind.
     fn misplaced(&self) -> Option<&'static str> {
         let of_trace = [
             ("trace", self.trace.is_some()),

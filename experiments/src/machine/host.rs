@@ -20,7 +20,7 @@ pub fn facts() -> HostFacts {
     }
 }
 
-/// Share by which the memory of a machine may differ from one start of it to the next.
+/// Share by which the memory of one machine may differ between boots: the kernel reserves a varying part.
 const MEMORY_TOLERANCE: f64 = 0.02;
 
 /// Differences between two machines, each with both values; empty if they count as the same.
@@ -58,7 +58,7 @@ fn cpu_model(cpuinfo: &str) -> String {
     field("model name").or_else(|| field("CPU part")).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }
 
-/// Memory that processes may still take, in MiB; 0 where that cannot be found out.
+/// Available memory, in MiB; 0 if unknown.
 #[must_use]
 pub fn available_mib() -> u64 {
     memory_mib(&read("/proc/meminfo"), "MemAvailable:")

@@ -1,4 +1,4 @@
-//! The operating system's accounting, as text under `/proc`: parsed here, purely, and read by one function each.
+//! Accounting of the operating system under `/proc`: pure parsers of its text files, and a function that reads each.
 
 use std::{fs, io};
 
@@ -27,7 +27,7 @@ impl Stat {
     /// Parses the line; `None` when it is not of the expected form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        // The name stands in parentheses and may itself hold spaces and parentheses.
+        // The name is in parentheses and may itself contain spaces and parentheses, so its end is the last one.
         let (head, tail) = text.rsplit_once(')')?;
         let (pid, name) = head.split_once('(')?;
         let fields: Vec<&str> = tail.split_whitespace().collect();
@@ -39,7 +39,7 @@ impl Stat {
             parent: fields.get(1)?.parse().ok()?,
             user_ticks: number(11)?,
             sys_ticks: number(12)?,
-            // The kernel prints these two signed; they are never negative.
+            // The kernel prints these two as signed numbers; they are never negative.
             children_user_ticks: number(13)?,
             children_sys_ticks: number(14)?,
         })
@@ -62,7 +62,7 @@ impl Stat {
     }
 }
 
-/// The lines of `/proc/PID/status` that matter here. Memory is the whole process's, context switches are one thread's.
+/// The lines of `/proc/PID/status` that are used. Memory is that of the process, context switches those of one thread.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// Greatest resident memory so far, in bytes.
@@ -106,9 +106,9 @@ pub struct Machine {
     pub user_ticks: u64,
     /// Kernel on behalf of processes.
     pub sys_ticks: u64,
-    /// Interrupts, hard and soft: on behalf of nobody in particular.
+    /// Interrupts, hard and soft: attributed to no process.
     pub irq_ticks: u64,
-    /// Nothing to do.
+    /// Idle.
     pub idle_ticks: u64,
     /// Taken by the hypervisor for other machines.
     pub steal_ticks: u64,
@@ -144,13 +144,12 @@ impl Machine {
     }
 }
 
-/// Processes of `all` that descend from `ancestor`, which is not among them; those in `apart` are left out, with all that
-/// descends from them.
+/// The descendants of `ancestor` in `all`, without those in `apart` and their descendants.
 #[must_use]
 pub fn descendants<'a>(all: &'a [Stat], ancestor: i32, apart: &[i32]) -> Vec<&'a Stat> {
     let mut family = vec![ancestor];
     let mut found: Vec<&'a Stat> = Vec::new();
-    // Each turn takes one process from the family; a process enters it once, because it has one parent.
+    // The loop ends: a process is added once, because it has one parent.
     while let Some(parent) = family.pop() {
         for child in
             all.iter().filter(|stat| stat.parent == parent && stat.pid != ancestor && !apart.contains(&stat.pid))

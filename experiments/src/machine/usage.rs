@@ -57,7 +57,7 @@ pub struct Used {
     pub ctx_switches: u64,
 }
 
-/// Everything at one moment.
+/// Resource usage of everything at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
     /// Instant of the sample, in nanoseconds since the Unix epoch.
@@ -104,7 +104,7 @@ impl Sampler {
         Ok(Self { samples, end, thread: Some(thread) })
     }
 
-    /// Takes a last sample and gives all of them.
+    /// Takes a last sample and returns all of them.
     #[must_use]
     pub fn finish(mut self) -> Vec<Sample> {
         self.end();
@@ -114,7 +114,7 @@ impl Sampler {
     fn end(&mut self) {
         self.end.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
-            // A sampler that failed leaves the samples it took.
+            // After a failed sample the earlier ones are still valid.
             let _ = thread.join();
         }
     }
@@ -176,7 +176,7 @@ fn children(own: &Stat, family: &[&Stat], before: Used) -> Used {
     }
 }
 
-/// The samples nearest to the two ends of a window; `None` when there are not two.
+/// The samples nearest to the two ends of a window; `None` if there are fewer than two.
 #[must_use]
 pub fn window(samples: &[Sample], from_unix_ns: i64, to_unix_ns: i64) -> Option<(&Sample, &Sample)> {
     let nearest = |at: i64| samples.iter().min_by_key(|sample| sample.unix_ns.abs_diff(at));
@@ -184,7 +184,7 @@ pub fn window(samples: &[Sample], from_unix_ns: i64, to_unix_ns: i64) -> Option<
     (first.unix_ns < last.unix_ns).then_some((first, last))
 }
 
-/// The rows of `processes.csv` for what was used between two samples.
+/// The rows of `processes.csv`: usage between two samples.
 #[must_use]
 pub fn rows(first: &Sample, last: &Sample) -> Vec<ProcessUsage> {
     let mut rows: Vec<ProcessUsage> = last

@@ -10,7 +10,7 @@ use toml::Value;
 use crate::definition::settings::Settings;
 
 /// Most changed settings that are named; the others are only counted.
-const NAMED_MAX: usize = 4;
+const MAX_NAMED: usize = 4;
 
 /// Version of this program.
 pub const RUNNER: &str = env!("PROGRAM_VERSION");
@@ -78,8 +78,8 @@ pub fn setting_changes(before: &Settings, now: &Settings) -> Vec<String> {
     let table = |settings: &Settings| Value::try_from(settings).expect("settings are tables of plain values");
     let mut changes = Vec::new();
     compare("", Some(&table(before)), Some(&table(now)), &mut changes);
-    let more = changes.len().saturating_sub(NAMED_MAX);
-    changes.truncate(NAMED_MAX);
+    let more = changes.len().saturating_sub(MAX_NAMED);
+    changes.truncate(MAX_NAMED);
     changes.extend((more > 0).then(|| format!("and {more} more")));
     changes
 }

@@ -1,5 +1,5 @@
 //! Commands that build programs, which take minutes. Each has a process group of its own, which is ended as a whole when
-//! the user asks to stop: a Ctrl-C on the terminal would reach it, a signal to this process alone would not.
+//! the user asks to stop, because a signal to this process alone would not reach it.
 
 use std::{
     os::unix::process::CommandExt,
@@ -41,7 +41,7 @@ impl Builder {
         Ok(Self { child: child.with_context(|| format!("cannot start {program}"))? })
     }
 
-    /// Its standard output, once, if that is piped.
+    /// Takes its standard output, if that is piped.
     pub fn stdout(&mut self) -> Option<std::process::ChildStdout> {
         self.child.stdout.take()
     }
@@ -68,7 +68,7 @@ impl Builder {
     fn end(&mut self) {
         let Ok(id) = i32::try_from(self.child.id()) else { return };
         let group = Pid::from_raw(id);
-        // They fail only when everything has ended.
+        // These calls fail only if all processes of the group have ended.
         let _ = killpg(group, Signal::SIGTERM);
         let _ = wait_regardless(GRACE, || Stat::read(id).is_none_or(|stat| stat.state == 'Z').then_some(()));
         let _ = killpg(group, Signal::SIGKILL);

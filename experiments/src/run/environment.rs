@@ -22,7 +22,7 @@ pub(super) struct Environment {
     git_revision: String,
     /// The programs; `None` until they are built.
     programs: Option<Programs>,
-    /// Systems that cannot be measured, and why: found out when programs are built.
+    /// Reasons why systems cannot be measured, by system; known once programs are built.
     unable: BTreeMap<String, String>,
 }
 
@@ -47,7 +47,7 @@ impl Environment {
         self.unable.get(system).map(String::as_str)
     }
 
-    /// What a repetition that begins now is measured with, `fingerprint` being what its result depends on.
+    /// Programs and machine of a repetition that begins now; `fingerprint` is that of its dependencies.
     pub(super) fn basis(&self, fingerprint: String, point: &PointDir, manifest: &Manifest) -> Basis {
         Basis {
             fingerprint,

@@ -25,10 +25,10 @@ const FULL_MIB: u64 = 16;
 
 /// Most bytes of each log that are kept if the disk is full. Both ends are kept: the first shows the cause, the last how
 /// the process ended.
-const LOG_BYTES_MAX: u64 = MIB;
+const MAX_LOG_BYTES: u64 = MIB;
 
-/// The share of [`LOG_BYTES_MAX`] for the end of a log.
-const LOG_END_BYTES: u64 = LOG_BYTES_MAX / 2;
+/// The share of [`MAX_LOG_BYTES`] for the end of a log.
+const LOG_END_BYTES: u64 = MAX_LOG_BYTES / 2;
 
 /// Logs of the runner's own commands; all others are those of the system's processes.
 const NOT_THE_SYSTEM: [&str; 2] = ["loadgen.log", "register.log"];
@@ -145,7 +145,7 @@ pub fn make_room(point: &PointDir, free_mib: u64) -> anyhow::Result<()> {
         // It ended at the first one that stays.
         files_below(&data).iter().for_each(|(path, _)| drop(fs::remove_file(path)));
     }
-    for (name, _) in logs(point).filter(|(_, bytes)| *bytes > LOG_BYTES_MAX) {
+    for (name, _) in logs(point).filter(|(_, bytes)| *bytes > MAX_LOG_BYTES) {
         let path = point.logs().join(name);
         made = made.and(shorten(&path).with_context(|| format!("shortening {}", path.display())));
     }
@@ -155,15 +155,15 @@ pub fn make_room(point: &PointDir, free_mib: u64) -> anyhow::Result<()> {
 /// Leaves out the middle of a log, in its place: there is no room for another file.
 fn shorten(path: &Path) -> io::Result<()> {
     let file = fs::File::options().read(true).write(true).open(path)?;
-    let Some(left_out) = file.metadata()?.len().checked_sub(LOG_BYTES_MAX) else { return Ok(()) };
+    let Some(left_out) = file.metadata()?.len().checked_sub(MAX_LOG_BYTES) else { return Ok(()) };
     let mut end = Vec::new();
-    (&file).seek(SeekFrom::Start(left_out + LOG_BYTES_MAX - LOG_END_BYTES))?;
+    (&file).seek(SeekFrom::Start(left_out + MAX_LOG_BYTES - LOG_END_BYTES))?;
     (&file).take(LOG_END_BYTES).read_to_end(&mut end)?;
     let gap = format!("\n[{left_out} bytes are left out here: the disk was full]\n");
-    let begins = LOG_BYTES_MAX - LOG_END_BYTES - gap.len() as u64;
+    let begins = MAX_LOG_BYTES - LOG_END_BYTES - gap.len() as u64;
     file.write_all_at(gap.as_bytes(), begins)?;
     file.write_all_at(&end, begins + gap.len() as u64)?;
-    file.set_len(LOG_BYTES_MAX)
+    file.set_len(MAX_LOG_BYTES)
 }
 
 #[cfg(test)]
@@ -220,7 +220,7 @@ mod tests {
             make_room(&point, 0).unwrap();
             let left = fs::read_to_string(&path).unwrap();
             assert!(left.starts_with("began\n") && left.ends_with("on and on\nended\n"));
-            assert!(left.contains(" bytes are left out here") && left.len() as u64 == LOG_BYTES_MAX);
+            assert!(left.contains(" bytes are left out here") && left.len() as u64 == MAX_LOG_BYTES);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Most bytes of a version: a longer one is not a version but another output of the command.
-const VERSION_BYTES_MAX: usize = 500;
+const MAX_VERSION_BYTES: usize = 500;
 
 /// The manifest of a run that begins now.
 #[must_use]
@@ -56,7 +56,7 @@ pub fn begin(checkout: &Checkout, planned: &PlannedExperiment) -> Manifest {
 /// The manifest of a resumed run. It keeps its start, and the facts that repetitions were measured with until they are
 /// measured again. `new` is the manifest of a run that would begin now.
 #[must_use]
-pub fn go_on(old: &Manifest, new: Manifest, plan: &Plan) -> Manifest {
+pub fn resumed(old: &Manifest, new: Manifest, plan: &Plan) -> Manifest {
     let mut notes = new.notes;
     notes.extend(old.notes.iter().filter(|note| !notes.contains(note)).cloned().collect::<Vec<_>>());
     let revision =
@@ -115,8 +115,8 @@ pub fn system(measured: &MeasuredSystem, programs: &Programs) -> anyhow::Result<
     let output = Command::new(program).args(arguments).output().with_context(|| format!("cannot start {program}"))?;
     let said = String::from_utf8_lossy(&output.stdout);
     let version = said.lines().next().unwrap_or_default().trim();
-    if !output.status.success() || version.is_empty() || version.len() > VERSION_BYTES_MAX {
-        bail!("{} does not tell its version: no version, no measurement", command.join(" "));
+    if !output.status.success() || version.is_empty() || version.len() > MAX_VERSION_BYTES {
+        bail!("{} does not print its version: no version, no measurement", command.join(" "));
     }
     let mut binaries = BTreeMap::new();
     let commands = system.start.iter().map(|process| &process.command).chain([&system.register.command]);

@@ -11,7 +11,7 @@ use crate::{
     system::System,
 };
 
-/// Prefix of the places that parameters fill.
+/// Prefix of the placeholders that parameters fill.
 const PARAMETER: &str = "parameters.";
 
 /// A system and its parameters.
@@ -60,7 +60,7 @@ impl MeasuredSystem {
 /// placeholders of the definition's values, and of requests, which the load generator fills.
 ///
 /// # Errors
-/// When a place names something else.
+/// When a placeholder names something else.
 pub fn parameters(system: &System, settings: &Settings) -> Result<BTreeMap<String, String>, TemplateError> {
     let mut values = Values::default();
     values.set_leaves("", &serde_json::to_value(settings).expect("settings are tables of plain values"));
@@ -74,7 +74,7 @@ pub fn parameters(system: &System, settings: &Settings) -> Result<BTreeMap<Strin
     Ok(parameters)
 }
 
-/// Names of the parameters that its templates have places for.
+/// Names of the parameters in its templates.
 fn used(system: &System) -> BTreeSet<String> {
     system.templates().iter().flat_map(|text| parameter_places(text)).map(str::to_owned).collect()
 }

@@ -177,7 +177,7 @@ impl RunState {
             let stands = !self.plan.steps[index].failed_with().set_aside;
             let failed = self.failed(&point).filter(|_| stands);
             let why = failed.and_then(|failure| failure.reason.lines().next());
-            return Ok(why.map(|why| format!("{} failed, and that stands: {why}", place(&point))));
+            return Ok(why.map(|why| format!("{} failed, which is its result: {why}", place(&point))));
         };
         if self.plan.steps[index].state == StepState::Done && point.invocations().is_file() {
             return Ok(None);

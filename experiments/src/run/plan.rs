@@ -165,7 +165,7 @@ impl Plan {
                     .to_owned()
             }
         };
-        Err(UsageError(format!("{place} cannot be gone on with: {why}")).into())
+        Err(UsageError(format!("{place} cannot be resumed: {why}")).into())
     }
 
     /// Returns true if a repetition is one of its steps.

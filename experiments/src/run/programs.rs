@@ -40,9 +40,9 @@ pub struct Programs {
 /// Origin of the programs.
 #[derive(Clone, Copy, Debug)]
 pub enum Origin<'a> {
-    /// All is built from the checkout.
+    /// All programs are built from the checkout.
     Checkout,
-    /// The checkout's programs are in this folder; what a system's own command builds is built.
+    /// The checkout's programs are in this folder; a system's own build command is still run.
     Folder(&'a Path),
     /// The same, inside the private namespaces, where nothing can be built: there is no network. With the reasons why
     /// programs of systems were not built, by system.
@@ -104,7 +104,8 @@ impl Programs {
         Ok(Self::at(folder.canonicalize().with_context(|| format!("finding {}", folder.display()))?))
     }
 
-    /// Refuses a folder that was typed and lacks what is started from it. What a system's own command builds may be missing.
+    /// Refuses a folder given by the user that lacks a program of the checkout. Programs that a system's own command builds
+    /// may be missing.
     ///
     /// # Errors
     /// When there is no such folder, or one of the checkout's programs is not in it.
@@ -230,7 +231,7 @@ fn cargo_build(root: &Path, packages: &BTreeSet<&str>, interrupt: &Interrupt) ->
     }
     let mut build = Builder::start(build.current_dir(root).stdout(Stdio::piped()))?;
     let messages = build.stdout().context("reading what cargo says")?;
-    // Its output ends with it; the user may ask to stop before.
+    // A thread reads the output, so that this one can end the build when the user asks to stop.
     let reading = thread::spawn(move || {
         let lines = BufReader::new(messages).lines();
         lines.map_while(Result::ok).filter_map(|line| Message::program_folder(&line)).last()

@@ -125,9 +125,9 @@ impl Repetition<'_> {
     /// Measures the repetition. All started processes are stopped, also after an error.
     ///
     /// # Errors
-    /// [`SystemFailed`] when the system does not become ready, takes no functions, ended before something else failed, or used up what
-    /// that needs as well; another one when the load generator fails, or a file cannot be written. An interrupted load is no error,
-    /// unless the system had ended before: its rows are harvested and the facts say so.
+    /// [`SystemFailed`] when the system does not become ready, refuses functions, ended before another step failed, or exhausted
+    /// the disk or memory that the step needed; another one when the load generator fails, or a file cannot be written. An
+    /// interrupted load is no error unless the system had ended before: its rows are harvested and marked as interrupted.
     pub fn measure(&self, session: &Session) -> anyhow::Result<RepetitionFacts> {
         let mut facts = RepetitionFacts {
             schema_version: record::SCHEMA_VERSION,
@@ -148,7 +148,7 @@ impl Repetition<'_> {
         }
     }
 
-    /// Everything between what was there and what is left; `held` is what the system had of the disk where its load failed.
+    /// Prepares, starts, registers, loads, harvests and stops; `held` becomes the system's disk usage if its load failed.
     fn go_through(
         &self,
         session: &Session,

@@ -62,7 +62,8 @@ pub(super) struct Reconciliation<'a> {
 }
 
 impl Reconciliation<'_> {
-    /// Ends the comparison with the earlier session: from now on the directory is written to. Programs and schedules are known by then.
+    /// Compares, and ends the comparison with the earlier session, after which the directory is written to. Programs and
+    /// schedules must be known.
     ///
     /// # Errors
     /// When finished repetitions would have to be measured again, and that was not asked for or cannot be done.

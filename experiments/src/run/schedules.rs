@@ -1,5 +1,5 @@
-//! Schedules of a run: made apart, so that those that repetitions were given stay until it is known that they are given
-//! others, and then put in their place.
+//! Schedules of a run. New ones are made in a staging folder, so that those of finished repetitions stay until it is known
+//! that they are replaced.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
@@ -38,7 +38,7 @@ impl Schedules {
         Self { dir, is_staged: false }
     }
 
-    /// The files that a repetition is given, which may still be waiting for their place.
+    /// The files of a repetition, which may still be in the staging folder.
     pub(super) fn inputs(&self, point: &str, repetition: u32) -> Inputs {
         if self.is_staged {
             Inputs::staged(&self.dir, point, repetition)
@@ -47,12 +47,12 @@ impl Schedules {
         }
     }
 
-    /// Returns true if all are in their place.
+    /// Returns true if all are at their final paths.
     pub(super) fn exist(&self, points: &[Point]) -> bool {
         repetitions(points).all(|(point, repetition)| Inputs::of(&self.dir, &point.name, repetition).exist())
     }
 
-    /// Makes all of them apart and adds what they are to `checksums`.
+    /// Makes all of them in the staging folder and adds their checksums to `checksums`.
     pub(super) fn make(
         &mut self,
         session: &Session,
@@ -102,10 +102,10 @@ impl Schedules {
         Ok(())
     }
 
-    /// Puts those that were made in their place.
+    /// Moves new schedules to their final paths.
     pub(super) fn adopt(&mut self, points: &[Point]) -> anyhow::Result<()> {
         if !self.is_staged {
-            // A session that was killed may have left some.
+            // A killed session may have left schedules in the staging folder.
             return self.drop_staged();
         }
         for (point, repetition) in repetitions(points) {
@@ -118,13 +118,13 @@ impl Schedules {
         self.drop_staged()
     }
 
-    /// Removes those that are not in their place.
+    /// Removes the staging folder.
     pub(super) fn drop_staged(&mut self) -> anyhow::Result<()> {
         self.is_staged = false;
         preparation::remove(&Inputs::staging(&self.dir))
     }
 
-    /// Adds those in their place to `checksums`, where they are missing.
+    /// Adds the checksums of schedules at their final paths that `checksums` lacks.
     pub(super) fn list(&self, points: &[Point], checksums: &mut Checksums) -> anyhow::Result<()> {
         let of_one = |(point, repetition): (&Point, u32)| {
             let inputs = Inputs::of(&self.dir, &point.name, repetition);

@@ -26,8 +26,8 @@ use crate::{
     },
 };
 
-/// Most processes of one template: a slip of the keyboard must not start a million.
-const COUNT_MAX: u32 = 1000;
+/// Most processes of one template: a typing error must not start a million.
+const MAX_COUNT: u32 = 1000;
 
 /// A started system.
 pub struct Cluster<'a> {
@@ -37,7 +37,7 @@ pub struct Cluster<'a> {
     values: Values,
     files: BTreeMap<String, String>,
     processes: Vec<Process>,
-    /// Files that name further processes.
+    /// Files that name child processes.
     child_processes: Vec<PathBuf>,
     stopped: bool,
 }
@@ -49,7 +49,7 @@ pub struct Stopped {
     pub killed: Vec<String>,
     /// Processes left behind by others, and killed.
     pub orphans: Vec<String>,
-    /// Processes that failed while they stopped, each with the end of its log: what they write last may be missing.
+    /// Processes that failed while they stopped, each with the end of its log: their last output may be missing.
     pub failed: Vec<String>,
 }
 
@@ -58,8 +58,8 @@ impl<'a> Cluster<'a> {
     /// `{name}`, `{number}`, `{ports.NAME.KEY}` and `{own.KEY}` are added.
     ///
     /// # Errors
-    /// When a process cannot be started; [`SystemFailed`] when one ends, also when the user stopped the rest of it then, or is not
-    /// ready in time: with the end of its log. Nothing is left running then.
+    /// When a process cannot be started; [`SystemFailed`] with the end of its log when one ends, even if the user interrupted
+    /// the start then, or is not ready in time. All processes are stopped then.
     pub fn start(
         session: &'a Session,
         system: &'a System,
@@ -141,7 +141,7 @@ impl<'a> Cluster<'a> {
         Ok(())
     }
 
-    /// Waits for something that the process at `index` is to bring about; [`SystemFailed`] when it does not.
+    /// Waits for a condition that the process at `index` must fulfil; [`SystemFailed`] if it does not.
     fn wait<T>(
         &mut self,
         timeout: Duration,
@@ -168,9 +168,9 @@ impl<'a> Cluster<'a> {
         }
     }
 
-    /// Waits for what the system as a whole must fulfil.
+    /// Waits for the conditions of the whole system.
     fn await_system(&mut self) -> anyhow::Result<()> {
-        // One that somebody else started has no process whose time-out it could have.
+        // An external system has no process, and hence no time-out of its own.
         let timeout = self.system.start.iter().map(|template| template.timeout).max().unwrap_or_else(ready_timeout);
         for check in &self.system.ready {
             let condition = Condition::new(check, &self.values)?;
@@ -190,16 +190,16 @@ impl<'a> Cluster<'a> {
         &self.values
     }
 
-    /// The files written for its processes, as `NAME/FILE`, with every place filled.
+    /// The files written for its processes, as `NAME/FILE`, with all placeholders filled.
     #[must_use]
     pub fn files(&self) -> &BTreeMap<String, String> {
         &self.files
     }
 
-    /// Names and ids of its processes, and of those that they name in turn.
+    /// Names and ids of its processes, and of the child processes that they name.
     ///
     /// # Errors
-    /// When a file that names some cannot be read, or names one by a role that is taken.
+    /// When a file of child processes cannot be read, or uses a role that is taken.
     pub fn processes(&self) -> anyhow::Result<Vec<(String, i32)>> {
         let mut all: Vec<(String, i32)> =
             self.processes.iter().map(|process| (process.name.clone(), process.pid)).collect();
@@ -215,7 +215,7 @@ impl<'a> Cluster<'a> {
         Ok(all)
     }
 
-    /// Processes that have ended by themselves, and how.
+    /// Processes that have ended by themselves, each with its exit status.
     #[must_use]
     pub fn early_exits(&mut self) -> Vec<String> {
         let ended = self.processes.iter_mut().filter_map(|process| Some((process.name.clone(), process.ended()?)));
@@ -228,9 +228,8 @@ impl<'a> Cluster<'a> {
         self.point.path.join("data")
     }
 
-    /// Stops every process, the last started first; SIGTERM, grace, SIGKILL. Then ends what they left behind.
-    ///
-    /// Without grace if the user has requested twice to stop.
+    /// Stops every process, the last started first: SIGTERM, grace period, SIGKILL. Then ends processes that they left
+    /// behind. There is no grace period if the user has requested twice to stop.
     pub fn stop(&mut self) -> Stopped {
         self.stopped = true;
         let running: Vec<bool> = self.processes.iter_mut().map(|process| process.ended().is_none()).collect();
@@ -239,7 +238,7 @@ impl<'a> Cluster<'a> {
         }
         let (session, processes) = (self.session, &mut self.processes);
         wait_regardless(self.system.stop.grace_period, || {
-            // Not `any`: every process must be polled, so that every one is reaped.
+            // Not `any`, which stops at the first match: every process must be polled, or it is not reaped.
             let running = processes.iter_mut().filter_map(|process| process.ended().is_none().then_some(())).count();
             (running == 0 || session.interrupt.count() > 1).then_some(())
         });
@@ -272,7 +271,8 @@ impl Drop for Cluster<'_> {
     }
 }
 
-/// An error as one of the system, if processes of it had ended early by then, whatever the error: also an interrupt.
+/// Attributes an error to the system if processes of it had ended early, even if it is an interrupt: a user who sees the
+/// failure may interrupt the rest.
 #[must_use]
 pub fn ended_early(error: anyhow::Error, early_exits: &[String]) -> anyhow::Error {
     if early_exits.is_empty() {
@@ -294,7 +294,7 @@ fn names(template: &ProcessTemplate, values: &Values) -> anyhow::Result<Vec<(u32
     let count: u32 = filled
         .parse()
         .ok()
-        .filter(|count| (1..=COUNT_MAX).contains(count))
-        .with_context(|| format!("count of {} is {filled:?}: expected 1 to {COUNT_MAX}", template.name))?;
+        .filter(|count| (1..=MAX_COUNT).contains(count))
+        .with_context(|| format!("count of {} is {filled:?}: expected 1 to {MAX_COUNT}", template.name))?;
     Ok((1..=count).map(|number| (number, format!("{}-{number}", template.name))).collect())
 }

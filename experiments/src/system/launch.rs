@@ -1,5 +1,5 @@
 //! Launch of a child process: `repro` starts itself as a launcher, which prepares the process and then executes the
-//! program. So the preparation needs no code between fork and exec, which could not be safe.
+//! program. Code between fork and exec, the alternative, would need `unsafe`.
 
 use std::{
     env,
@@ -26,7 +26,7 @@ const SUBCOMMAND: &str = "launch";
 /// Arguments of the hidden subcommand.
 #[derive(Args, Debug)]
 pub struct LaunchArguments {
-    /// Process id of the runner: when it is gone, the program must not start
+    /// Process id of the runner; the program is not started if the runner has ended
     #[arg(long)]
     parent: i32,
     /// The program and its arguments
@@ -34,9 +34,9 @@ pub struct LaunchArguments {
     command: Vec<OsString>,
 }
 
-/// Becomes the program; returns only the reason why it could not.
+/// Replaces this process by the program; returns only if that fails, with the reason.
 ///
-/// The program gets SIGTERM when the runner dies, however the runner dies, and no signal is blocked in it.
+/// The program gets SIGTERM when the runner dies, even by SIGKILL, and no signal is blocked in it.
 #[must_use]
 pub fn become_program(arguments: &LaunchArguments) -> anyhow::Error {
     if let Err(error) = SigSet::all().thread_unblock().and_then(|()| prctl::set_pdeathsig(Signal::SIGTERM)) {
@@ -56,12 +56,12 @@ pub enum Output {
     File(PathBuf),
     /// Standard output to a file, standard error to the runner's own.
     Shown(PathBuf),
-    /// Both to the runner's own: its results are the runner's results.
+    /// Both to the runner's own: its output is part of the runner's result.
     Printed,
 }
 
 impl Output {
-    /// The file with what was logged, if any is.
+    /// The log file, if any.
     #[must_use]
     pub fn log(&self) -> Option<&Path> {
         match self {

@@ -16,7 +16,7 @@ use crate::{
     system::System,
 };
 
-/// Something a system needs: exactly one of `program`, `file`, `cores`, `memory_mib`, `disk_mib`, `open_files`. That it is
+/// A requirement of a system: exactly one of `program`, `file`, `cores`, `memory_mib`, `disk_mib`, `open_files`. That it is
 /// isolated is a need by itself.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,16 +39,17 @@ pub struct Need {
     /// Memory, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_mib: Option<u64>,
-    /// Disk space free where the user's caches lie, in MiB.
+    /// Free disk space in the user's cache folder, in MiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub disk_mib: Option<u64>,
-    /// Files (`*` is any name) in the user's caches, one of which ends a requirement of the first build only.
+    /// Pattern of files in the user's cache folder (`*` is any name). Once one exists, the requirement is dropped: it is one
+    /// of the first build only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until_cached: Option<String>,
     /// File descriptors per process (the hard limit).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open_files: Option<u64>,
-    /// The one command that provides it.
+    /// Command or action that fulfils it, for the user.
     pub fix: String,
 }
 
@@ -71,7 +72,7 @@ impl Need {
     }
 }
 
-/// Requirements of a system that this machine does not meet, each with the command that provides it.
+/// Requirements of a system that this machine does not meet, each with its fix.
 #[must_use]
 pub fn missing(system: &System) -> Vec<String> {
     let host = host::facts();

@@ -1,7 +1,7 @@
 //! Processes that outlive the ones that started them.
 //!
-//! The runner is the subreaper of everything it starts: whatever a system leaves behind becomes the runner's own child,
-//! so it is found by its parent's id, never by a name.
+//! The runner is the subreaper of everything it starts: orphaned processes of a system become the runner's own children, so
+//! they are found by their parent's id. A search by name could find processes of others.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use nix::{
 
 use crate::{interrupt::wait_regardless, machine::proc::Stat};
 
-/// Time that a process may outlive its parent: the signal of the parent's death takes a moment.
+/// Time that a process may outlive its parent: the death signal of the parent takes a moment.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Time for killed processes to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Makes this process the one that orphaned descendants are handed to.
+/// Makes this process the parent of its orphaned descendants.
 ///
 /// # Errors
 /// When the kernel does not offer it.
@@ -30,7 +30,7 @@ pub fn adopt() -> nix::Result<()> {
     prctl::set_child_subreaper(true)
 }
 
-/// Ends every child of this process that is not in `known`, and its descendants; says which had to be killed.
+/// Ends every child of this process that is not in `known`, and its descendants; returns those that had to be killed.
 ///
 /// Processes that end by themselves within a short grace are only reaped: they were about to follow their parents.
 #[must_use]
@@ -39,7 +39,7 @@ pub fn end(known: &[i32]) -> Vec<String> {
         return Vec::new();
     }
     let mut killed = Vec::new();
-    // A killed process hands its own children on to us, so this repeats until nothing is left.
+    // The children of a killed process become children of this one, so this repeats until there are none.
     let _ = wait_regardless(KILL_TIMEOUT, || {
         let strays = strays(known);
         for stray in &strays {
@@ -60,7 +60,7 @@ fn strays(known: &[i32]) -> Vec<Stat> {
     children.retain(|stat| stat.parent == own && !known.contains(&stat.pid));
     children.retain(|stat| {
         if stat.state == 'Z' {
-            // It cannot fail in a way that matters: a zombie of ours is there to be waited for.
+            // It cannot fail: a zombie child of this process exists until it is waited for.
             let _ = waitpid(Pid::from_raw(stat.pid), Some(WaitPidFlag::WNOHANG));
         }
         stat.state != 'Z'

@@ -29,7 +29,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes charge of a child that writes its log to `log`.
+    /// Owns a child that writes its log to `log`.
     #[must_use]
     pub fn new(name: &str, child: Child, log: Option<&Path>) -> Self {
         let pid = i32::try_from(child.id()).expect("process ids are positive and fit in 31 bits");
@@ -47,7 +47,7 @@ impl Process {
     /// Sends a signal, unless the process has ended: its id may be reused by then.
     pub fn signal(&mut self, signal: Signal) {
         if self.ended().is_none() {
-            // The only possible failure is that it ended this instant.
+            // It fails only if the process has just ended.
             let _ = kill(Pid::from_raw(self.pid), signal);
         }
     }

@@ -1,4 +1,4 @@
-//! Readiness of a process or a system: an address that answers 200, a file that exists, a command that succeeds.
+//! Readiness of a process or a system: an address that responds with 200, a file that exists, a command that succeeds.
 
 use std::{
     io::Read,
@@ -16,9 +16,9 @@ use crate::{definition::template::Values, system::Check};
 const WAIT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Most bytes that are read of a response.
-const ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A check with every place filled.
+/// A check with all placeholders filled.
 #[derive(Clone, Debug)]
 pub enum Condition {
     /// An address that responds with status 200.
@@ -30,10 +30,10 @@ pub enum Condition {
 }
 
 impl Condition {
-    /// Fills the places of a check.
+    /// Fills the placeholders of a check.
     ///
     /// # Errors
-    /// When a place names no value.
+    /// When a placeholder names no value.
     pub fn new(check: &Check, values: &Values) -> anyhow::Result<Self> {
         Ok(match (&check.http, &check.file) {
             (Some(address), _) => Self::Http(values.expand(address).context("ready.http")?),
@@ -42,10 +42,10 @@ impl Condition {
         })
     }
 
-    /// Looks once; the reason when it does not hold.
+    /// Checks the condition once.
     ///
     /// # Errors
-    /// When it does not hold, in words.
+    /// The reason, when it does not hold.
     pub fn holds(&self) -> Result<(), String> {
         match self {
             Self::Http(address) => match get(address) {
@@ -71,17 +71,17 @@ fn run_once(command: &[String]) -> Result<(), String> {
     }
 }
 
-/// Gets an address: the status and the body.
+/// Sends a GET request; returns the status and the body.
 ///
 /// # Errors
 /// When there is no response.
 pub fn get(address: &str) -> anyhow::Result<(u16, String)> {
-    // Everything that is asked is on this machine: no proxy of the user's leads there.
+    // Checked addresses are on this machine, possibly in private namespaces: a proxy of the user cannot reach them.
     let config = Agent::config_builder().proxy(None).timeout_global(Some(WAIT_TIMEOUT)).http_status_as_error(false);
     let config = config.build();
     let mut answer = Agent::new_with_config(config).get(address).call()?;
     let mut body = Vec::new();
-    answer.body_mut().as_reader().take(ANSWER_BYTES_MAX).read_to_end(&mut body)?;
+    answer.body_mut().as_reader().take(MAX_RESPONSE_BYTES).read_to_end(&mut body)?;
     Ok((answer.status().as_u16(), String::from_utf8_lossy(&body).into_owned()))
 }
 

@@ -1,17 +1,17 @@
-//! The templates of a system: every text of its table may be one.
+//! The templates of a system: every text of its table may contain placeholders.
 
 use serde_json::Value;
 
 use crate::{definition::template::places, system::System};
 
 impl System {
-    /// Returns true if functions are registered at it, so that it must have an image for each of their workloads.
+    /// Returns true if functions are registered with it, so that it must have an image for each of their workloads.
     #[must_use]
     pub fn takes_functions(&self) -> bool {
         self.templates().iter().any(|text| places(text).any(|place| place == "functions"))
     }
 
-    /// Every text of its table: each may be a template.
+    /// Every text of its table.
     #[must_use]
     pub fn templates(&self) -> Vec<String> {
         let mut texts = Vec::new();
@@ -20,7 +20,7 @@ impl System {
     }
 }
 
-/// Nesting is that of the types of a system.
+/// Recursion is bounded by the types of a system.
 fn list_texts(value: Value, texts: &mut Vec<String>) {
     match value {
         Value::String(text) => texts.push(text),

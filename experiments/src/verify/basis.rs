@@ -28,13 +28,13 @@ pub fn check(
 ) {
     let basis = facts.and_then(|facts| facts.measured_with.as_ref());
     // A repetition without its own record is from a run of one session, so the manifest has its programs.
-    let silent = manifest.is_resumed().then_some("repetition.json does not tell, and the run was gone on with");
+    let silent = manifest.is_resumed().then_some("repetition.json lacks it, and the run was resumed");
     let one_session = "the run was measured in one session";
     let mut changes = basis.map(|basis| with_others(basis, point, manifest)).unwrap_or_default();
     let mut unproved: Vec<&str> = silent.filter(|_| basis.is_none()).into_iter().collect();
     match own_settings(point) {
         Some(own) => changes.extend(setting_changes(&own, settings)),
-        None => unproved.push("config.toml does not tell its settings"),
+        None => unproved.push("config.toml lacks its settings"),
     }
     let finding = match (changes.is_empty(), unproved.is_empty()) {
         (true, true) => Finding::Held,

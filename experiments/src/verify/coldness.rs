@@ -24,7 +24,7 @@ pub const MAX_NOTIFICATION_NS: i64 = 100_000_000;
 
 /// Greatest share of cold rows whose creation may have begun before they arrived: they wait only for the rest of it. If
 /// functions are invoked rarely there are none; in a trace a freed slot serves a few invocations that had caused one.
-const BEGUN_BEFORE_SHARE_MAX: f64 = 0.01;
+const MAX_BEGUN_BEFORE_SHARE: f64 = 0.01;
 
 /// A creation, with times in nanoseconds from the run's start.
 #[derive(Clone, Debug)]
@@ -264,7 +264,7 @@ impl Coldness {
             self.ahead_ns as f64 / 1e6
         );
         to.add(NEWS, Weight::Mark, with_unknown(self.news).finding(), detail);
-        let is_too_much = shared as f64 > BEGUN_BEFORE_SHARE_MAX * self.cold as f64;
+        let is_too_much = shared as f64 > MAX_BEGUN_BEFORE_SHARE * self.cold as f64;
         let tally = with_unknown(Tally { broken: u64::from(is_too_much), unproved: self.not_created });
         let detail = format!("{shared} of {} cold rows waited for one that was already under way", self.cold);
         to.add(OWN, Weight::Mark, tally.finding(), detail);

@@ -87,7 +87,7 @@ impl Findings {
         let detail = match share.map(|(least, most)| [percent(least), percent(most)]) {
             Some([least, most]) if least == most => format!("{least} %{of}"),
             Some([least, most]) => format!("between {least} and {most} %{of}"),
-            None => "processes.csv does not tell it".to_owned(),
+            None => "processes.csv lacks it".to_owned(),
         };
         let (scope, rule) = (self.scope.clone(), rule.to_owned());
         #[allow(
@@ -166,7 +166,7 @@ mod tests {
             (Finding::Held, Some(0), Some(99_000), "between 0.0 and 9.9 % of 2 cores"),
             (Finding::NotMeasured, Some(99_000), Some(100_000), "between 9.9 and 10.0 % of 2 cores"),
             (Finding::NotHeld, Some(100_000), Some(250_000), "between 10.0 and 25.0 % of 2 cores"),
-            (Finding::NotMeasured, None, None, "processes.csv does not tell it"),
+            (Finding::NotMeasured, None, None, "processes.csv lacks it"),
         ];
         assert_eq!(found, expected);
     }

@@ -5,11 +5,11 @@ use record::{Finding, Invariant, PointDir, ProcessRole, ProcessUsage, Weight, re
 use crate::{run::repetition::RepetitionFacts, verify::invariant::Findings};
 
 /// Greatest share of the machine that processes of others may use.
-const OTHERS_SHARE_MAX: f64 = 0.10;
+const MAX_OTHERS_SHARE: f64 = 0.10;
 /// Greatest share of the machine that its hypervisor may take.
-const STEAL_SHARE_MAX: f64 = 0.02;
+const MAX_STEAL_SHARE: f64 = 0.02;
 /// Greatest share of its cores that the load generator may use.
-const GENERATOR_SHARE_MAX: f64 = 0.70;
+const MAX_GENERATOR_SHARE: f64 = 0.70;
 
 /// Checks the runner's observations.
 pub fn check(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: &mut Findings) {
@@ -38,7 +38,7 @@ pub fn check(point: &PointDir, facts: Option<&RepetitionFacts>, cores: u32, to: 
     };
     let exactly = |us: u64| (us, us);
     let [of_others, of_hypervisor, of_generator] = Invariant::NOISE;
-    add(of_others, others, "", OTHERS_SHARE_MAX);
-    add(of_hypervisor, steal.map(exactly), "", STEAL_SHARE_MAX);
-    add(of_generator, generator.map(exactly), &format!(" of {cores} cores"), GENERATOR_SHARE_MAX);
+    add(of_others, others, "", MAX_OTHERS_SHARE);
+    add(of_hypervisor, steal.map(exactly), "", MAX_STEAL_SHARE);
+    add(of_generator, generator.map(exactly), &format!(" of {cores} cores"), MAX_GENERATOR_SHARE);
 }

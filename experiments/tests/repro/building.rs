@@ -52,6 +52,6 @@ fn a_build_command_is_ended_even_if_it_ignores_signals_and_is_no_failure_of_the_
         let arguments = ["run", "toy", "--out", out.to_str().unwrap(), "--programs", bin.to_str().unwrap()];
         let (code, text) = stop(&toy, &mut toy.command(&arguments));
         assert!(code == Some(1) && text.contains("error: interrupted"), "{text}");
-        assert!(!text.contains("will not be measured") && text.contains("to go on: repro run --resume"), "{text}");
+        assert!(!text.contains("will not be measured") && text.contains("to resume: repro run --resume"), "{text}");
     }
 }

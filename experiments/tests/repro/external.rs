@@ -59,7 +59,7 @@ fn it_is_refused_where_it_cannot_be_measured_before_anything_is_made() {
         let output = toy.run(options);
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         assert!(said(&output).contains(expected), "expected {expected:?} in {}", said(&output));
-        assert!(!toy.path("out").exists() && !said(&output).contains("going on in a private"), "{}", said(&output));
+        assert!(!toy.path("out").exists() && !said(&output).contains("continuing in private"), "{}", said(&output));
     };
     let elsewhere = ["--systems", "elsewhere"];
     let typed = ["--systems", "elsewhere", "--parameter", "version=1"];

@@ -1,4 +1,4 @@
-//! Repetitions that failed, in runs that are gone on with: that is a result, which stays until there is another one.
+//! Repetitions that failed, in resumed runs: that is a result, which stays until there is another one.
 
 use std::fs;
 
@@ -37,7 +37,7 @@ fn a_skipped_attempt_replaces_no_failure_and_deletes_no_log() {
     toy.edit("bin/toyd", "echo \"toyd 1.0\"; exit 0", "exit 1");
     for _ in 0..2 {
         let (code, text) = resume(&toy, &[]);
-        assert!(code == Some(1) && text.contains("toy: ") && text.contains("does not tell its version"), "{text}");
+        assert!(code == Some(1) && text.contains("toy: ") && text.contains("does not print its version"), "{text}");
         assert_on_record(&toy, &text);
         assert!(toy.manifest().discarded.is_empty(), "nothing was measured again");
     }
@@ -54,7 +54,7 @@ fn a_system_failure_is_a_result_that_resuming_keeps() {
     toy.write("bin/behaviour", "well");
     for options in [&[][..], &["--again"]] {
         let (code, text) = resume(&toy, options);
-        assert!(code == Some(1) && text.matches("failed, and that stands: ").count() == 2, "{text}");
+        assert!(code == Some(1) && text.matches("failed, which is its result: ").count() == 2, "{text}");
         assert!(
             !text.contains("to measure what failed") && text.contains("to measure another version of it: "),
             "{text}"
@@ -71,7 +71,7 @@ fn a_system_failure_is_a_result_that_resuming_keeps() {
     // What was stopped was of the other version: the one that failed has failed.
     toy.edit("bin/toyd", "toyd 2.0", "toyd 1.0");
     let (code, text) = resume(&toy, &[]);
-    assert!(code == Some(1) && text.matches("failed, and that stands: ").count() == 2, "{text}");
+    assert!(code == Some(1) && text.matches("failed, which is its result: ").count() == 2, "{text}");
     assert_on_record(&toy, &text);
     assert!(!toy.point().path.exists(), "nothing of the other version is left in its place: {text}");
     let reasons: Vec<_> = toy.manifest().discarded.into_iter().map(|one| (one.repetition, one.reason)).collect();
@@ -205,7 +205,7 @@ fn a_system_that_exits_before_its_load_is_stopped_has_failed_also_after_a_stop()
     assert!(code == Some(2) && text.contains("changed: the load generator"), "its programs are others by now: {text}");
     toy.edit("bin/loadgen", "|| length=2.2", "|| length=1000");
     let (code, text) = resume(&toy, &[]);
-    assert!(code == Some(1) && text.contains(&format!("failed, and that stands: {why}")), "{text}");
+    assert!(code == Some(1) && text.contains(&format!("failed, which is its result: {why}")), "{text}");
     let manifest = toy.manifest();
     assert!(
         manifest.failures == [failure] && manifest.discarded.is_empty() && toy.pids().len() == pids,
@@ -258,7 +258,7 @@ fn missing_schedules_that_cannot_be_generated_lose_no_results() {
     let schedule = "if [ \"$verb\" = schedule ]; then";
     toy.edit("bin/loadgen", schedule, &format!("{schedule} exit 2;"));
     let (code, text) = resume(&toy, &[]);
-    assert!(code == Some(2) && !text.contains("begin another one") && text.contains("to go on: "), "{text}");
+    assert!(code == Some(2) && !text.contains("begin another one") && text.contains("to resume: "), "{text}");
     assert_eq!(fs::read_to_string(toy.out().manifest()).unwrap(), manifest);
     assert!(toy.path("out/schedules/replay/1/schedule.csv").is_file() && !toy.path("out/schedules.partial").exists());
 }

@@ -118,7 +118,7 @@ fn a_signal_to_the_outer_process_stops_the_isolated_run_which_can_be_resumed() {
         toy.write("bin/behaviour", "well");
         let resumed = toy.resume();
         assert_eq!(resumed.status.code(), Some(0), "{}", said(&resumed));
-        assert!(said(&resumed).contains("going on in a private"), "{}", said(&resumed));
+        assert!(said(&resumed).contains("continuing in private"), "{}", said(&resumed));
         toy.assert_exit(ExitState::Done);
         let notes = toy.manifest().notes;
         assert_eq!(notes.iter().filter(|note| note.contains("a private mount")).count(), 1, "said once: {notes:?}");
@@ -137,7 +137,7 @@ fn a_second_process_is_told_the_process_that_the_user_started() {
     assert_eq!(second.status.code(), Some(1), "{}", said(&second));
     let holder = format!("out is in use by process {} (", child.id());
     assert!(said(&second).contains(&holder), "expected {holder:?} in {}", said(&second));
-    assert!(!said(&second).contains("going on in a private"), "before it takes any time: {}", said(&second));
+    assert!(!said(&second).contains("continuing in private"), "before it takes any time: {}", said(&second));
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn a_system_that_cannot_run_here_is_named_and_causes_no_isolation() {
     let output = toy.run(&[]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
     assert!(said(&output).contains("toy: it cannot run here: no /no/such: make it"), "{}", said(&output));
-    assert!(!said(&output).contains("going on in a private"), "{}", said(&output));
+    assert!(!said(&output).contains("continuing in private"), "{}", said(&output));
 }
 
 #[test]

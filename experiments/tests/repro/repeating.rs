@@ -144,7 +144,7 @@ fn a_run_with_one_shared_schedule_is_not_resumed_but_can_be_verified() {
 fn other_systems_are_measured_if_one_has_no_build_or_version() {
     for (more, why) in [
         ("build.command = [\"false\"]\n", "building it failed: false failed"),
-        ("version = [\"true\"]\n", "true does not tell its version"),
+        ("version = [\"true\"]\n", "true does not print its version"),
     ] {
         let toy = with_twin(more);
         let output = toy.run(&["--repetitions", "2"]);

@@ -1,4 +1,4 @@
-//! Runs that are gone on with, by other programs, with other settings, or where something is missing: nothing that is
+//! Resumed runs, by other programs, with other settings, or where something is missing: nothing that is
 //! finished is lost, and nothing counts under another name than its own.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Output};
@@ -109,7 +109,7 @@ fn results_that_cannot_be_measured_again_are_kept_even_with_the_option() {
     let (code, text) = resume(&toy, &["--again"]);
     assert_eq!(code, Some(2), "{text}");
     assert!(
-        text.contains("toy cannot be measured again here: ") && text.contains("does not tell its version"),
+        text.contains("toy cannot be measured again here: ") && text.contains("does not print its version"),
         "{text}"
     );
     assert!(files(&toy) == before && !text.contains("to measure it again"), "{text}");
@@ -134,7 +134,7 @@ fn equal_programs_in_another_directory_are_the_same() {
     let (code, text) = resume(&toy, &[]);
     let other = other.canonicalize().unwrap();
     let expected = format!("{} --programs {}", toy.path("out").canonicalize().unwrap().display(), other.display());
-    let expected = format!("to go on with what it was measured with: repro run --resume {expected}");
+    let expected = format!("to resume with the recorded programs: repro run --resume {expected}");
     assert!(code == Some(2) && text.contains(&expected), "expected {expected} in {text}");
 }
 
@@ -158,7 +158,7 @@ fn changes_are_named_and_results_are_dropped_only_on_request() {
         assert!(text.contains(named), "expected {named:?} in {text}");
         assert!(files(&toy) == before, "nothing in the run is changed: {text}");
         toy.edit(place, to, from);
-        assert_eq!(resume(&toy, &[]).0, Some(0), "and it can be gone on with as it was");
+        assert_eq!(resume(&toy, &[]).0, Some(0), "and it can be resumed as it was");
         assert!(toy.manifest().discarded.is_empty());
     }
 }
@@ -172,7 +172,7 @@ fn the_programs_of_a_run_are_named_in_the_error_if_they_are_missing() {
     let (out, bin) = (toy.path("out"), toy.path("bin").canonicalize().unwrap());
     let resumed = toy.command(&["run", "--resume", out.to_str().unwrap()]).env("CARGO", bin.join("cargo")).output();
     let text = said(&resumed.unwrap());
-    assert!(text.contains("nothing in the run was changed; to go on: repro run --resume "), "{text}");
+    assert!(text.contains("nothing in the run was changed; to resume: repro run --resume "), "{text}");
     assert!(text.contains(&format!(" --programs {}", bin.display())), "{text}");
     assert!(files(&toy) == before, "neither versions nor claims are lost with a build: {text}");
 }
@@ -190,7 +190,7 @@ fn old_rows_never_count_under_a_new_name_and_are_kept_until_replaced() {
     let numbers: Vec<u32> = toy.out().points().unwrap().iter().map(|point| point.repetition).collect();
     assert!(!numbers.contains(&2), "of what was not measured yet nothing counts: {numbers:?}");
     let text = said(&stopped);
-    assert!(text.contains("to go on: repro run --resume ") && !text.contains(" --again"), "{text}");
+    assert!(text.contains("to resume: repro run --resume ") && !text.contains(" --again"), "{text}");
     let (code, text) = resume(&toy, &[]);
     assert_eq!(code, Some(0), "{text}");
     assert!(!kept(1) && !kept(2), "{text}");
@@ -319,7 +319,7 @@ fn unrecorded_facts_of_older_runs_are_known_only_for_a_single_session() {
     assert_eq!(found(), ["held: toyd 1.0", "held: "], "and the manifest of the one session tells it");
     forget();
     assert_eq!(resume(&toy, &[]).0, Some(0));
-    let why = "not measured: repetition.json does not tell, and the run was gone on with";
+    let why = "not measured: repetition.json lacks it, and the run was resumed";
     assert_eq!(found(), [why; 2]);
     toy.edit("out/toy/replay/1/config.toml", "nodes = 3", "nodes = 5");
     assert!(found()[0].starts_with("not held"), "its settings are on record all the same: {:?}", found());
