@@ -220,7 +220,7 @@ fn the_actions_of_a_cold_start_are_listed_and_drawn_where_they_were_recorded() {
     Command::new(assert_cmd::cargo::cargo_bin!("analysis")).arg("report").arg(fixture.path()).assert().success();
     let page = fs::read_to_string(fixture.path().join("report/index.html")).unwrap();
     for sentence in [
-        "What do the parts of knative do for a cold start?",
+        "What do the components of knative do for a cold start?",
         "Until the response of a cold start, the components send 1.00 requests to the API server and change objects in the store 1.00 times.",
         "these are 2.00 requests, 2.00 of which write and 0 are refused because somebody else had changed the object, and 2.00 \
          changes of 4.00 KB in all.",
