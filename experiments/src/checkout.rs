@@ -23,7 +23,7 @@ impl Checkout {
     /// hours of measurement might be of other code than the user is working on.
     ///
     /// # Errors
-    /// When it has no `experiments/systems.toml`.
+    /// If it has no `experiments/systems.toml`.
     pub fn find(given: Option<&Path>) -> anyhow::Result<Self> {
         let place = match given {
             Some(root) => root.to_owned(),

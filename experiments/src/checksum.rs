@@ -20,7 +20,7 @@ pub fn of_text(text: &str) -> String {
 /// SHA-256 of a file's bytes, in hexadecimal.
 ///
 /// # Errors
-/// When it cannot be read.
+/// If it cannot be read.
 pub fn of_file(path: &Path) -> io::Result<String> {
     let mut hash = Hashing(Sha256::new());
     io::copy(&mut File::open(path)?, &mut hash)?;
@@ -30,7 +30,7 @@ pub fn of_file(path: &Path) -> io::Result<String> {
 /// Every file directly in a folder with its SHA-256, or the one file given, by file name.
 ///
 /// # Errors
-/// When one cannot be read, or there are too many.
+/// If one cannot be read, or there are too many.
 pub fn of_files(path: &Path) -> io::Result<Vec<(String, String)>> {
     let mut files: Vec<PathBuf> = Vec::new();
     if path.is_dir() {

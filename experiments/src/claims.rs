@@ -14,7 +14,7 @@ const DIGITS: i32 = 4;
 /// The evaluated claims of a run; `None` if there is no analysis of it yet.
 ///
 /// # Errors
-/// When the file is malformed.
+/// If the file is malformed.
 pub fn read(dir: &RunDir) -> anyhow::Result<Option<Claims>> {
     let path = dir.claims();
     path.is_file().then(|| read_json(&path)).transpose().context("reading the evaluated claims")
@@ -23,7 +23,7 @@ pub fn read(dir: &RunDir) -> anyhow::Result<Option<Claims>> {
 /// Prints the claims of a run on standard output, if there are any, and returns their exit code.
 ///
 /// # Errors
-/// When the file is malformed, or standard output is closed for another reason than that its reader has seen enough.
+/// If the file is malformed, or standard output is closed for another reason than that its reader has seen enough.
 pub fn print_of(dir: &RunDir) -> anyhow::Result<Exit> {
     let Some(claims) = read(dir)? else { return Ok(Exit::Done) };
     print(&claims)?;

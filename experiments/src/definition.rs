@@ -43,7 +43,7 @@ impl Definition {
     /// Reads a definition and checks every combination of its overlays.
     ///
     /// # Errors
-    /// When it cannot be read or a value in it is wrong, with file, line and key.
+    /// If it cannot be read or a value in it is wrong, with file, line and key.
     pub fn read(path: &Path) -> Result<Self, DocumentError> {
         Self::from_document(Document::read(path)?, path)
     }
@@ -76,7 +76,7 @@ impl Definition {
     /// The points at a scale with their effective settings; at least one.
     ///
     /// # Errors
-    /// When the scale or a chosen point is unknown, or a value is out of bounds.
+    /// If the scale or a chosen point is unknown, or a value is out of bounds.
     pub fn resolve(&self, scale: &str, overrides: &Overrides) -> anyhow::Result<Vec<Point>> {
         if !self.scales.iter().any(|known| known == scale) {
             let known = self.scales.join(", ");
@@ -143,7 +143,7 @@ fn take_text(document: &Document, table: &mut DeTable<'_>, key: &str) -> Result<
 /// The files of all definitions in a folder, by name.
 ///
 /// # Errors
-/// When the folder cannot be listed.
+/// If the folder cannot be listed.
 pub fn files(folder: &Path) -> Result<Vec<PathBuf>, DocumentError> {
     let failed = |source| DocumentError::File { path: folder.to_owned(), source };
     let mut files = Vec::new();
@@ -160,7 +160,7 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, DocumentError> {
 /// Finds the definition called `id`.
 ///
 /// # Errors
-/// When there is none (those that exist are named), or it is wrong.
+/// If there is none (those that exist are named), or it is wrong.
 pub fn find(folder: &Path, id: &str) -> anyhow::Result<Definition> {
     let path = folder.join(format!("{id}.toml"));
     if !path.is_file() {

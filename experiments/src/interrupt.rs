@@ -31,7 +31,7 @@ impl Interrupt {
     /// threads started later inherit the blocked signals.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn listen() -> anyhow::Result<Self> {
         let signals = block()?;
         let source = SignalFd::new(&signals).context("taking signals")?;
@@ -82,7 +82,7 @@ impl Interrupt {
 /// listens.
 ///
 /// # Errors
-/// When the system refuses.
+/// If the system refuses.
 pub fn block() -> anyhow::Result<SigSet> {
     let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect();
     signals.thread_block().context("blocking signals")?;

@@ -92,7 +92,7 @@ impl IsolateArguments {
     /// there.
     ///
     /// # Errors
-    /// When the kernel refuses a namespace, or the process before is gone.
+    /// If the kernel refuses a namespace, or the process before is gone.
     pub fn enter(self) -> anyhow::Result<Entered> {
         prctl::set_pdeathsig(Signal::SIGKILL).context("asking to end with the runner")?;
         if self.inside {
@@ -152,7 +152,7 @@ pub fn missing() -> Option<String> {
 /// the user's signals, and returns the exit code.
 ///
 /// # Errors
-/// When it cannot be started.
+/// If it cannot be started.
 pub fn continue_inside(programs: &Programs, interrupt: &Interrupt) -> anyhow::Result<Exit> {
     let mut arguments: Vec<OsString> = env::args_os().skip(1).collect();
     arguments.extend([ISOLATED_OPTION.into(), programs.folder().into()]);

@@ -74,7 +74,7 @@ impl<'a> Run<'a> {
     /// Checks that a new run can be created in a place, without creating anything.
     ///
     /// # Errors
-    /// When something is in it, it cannot be made, is another run's, or is on a disk that is too full.
+    /// If something is in it, it cannot be made, is another run's, or is on a disk that is too full.
     pub fn check_place(checkout: &Checkout, planned: &PlannedExperiment, out: Option<&Path>) -> anyhow::Result<()> {
         if let Some(path) = out {
             let refused = |problem: String| UsageError(format!("--out {}: {problem}", path.display()));
@@ -96,7 +96,7 @@ impl<'a> Run<'a> {
     /// Makes the directory of a new run and writes its manifest and plan.
     ///
     /// # Errors
-    /// When the directory cannot be made, has something in it, is another run's, or is on a disk that is too full.
+    /// If the directory cannot be made, has something in it, is another run's, or is on a disk that is too full.
     pub fn begin(
         session: &'a Session,
         checkout: &'a Checkout,
@@ -126,7 +126,7 @@ impl<'a> Run<'a> {
     /// is set.
     ///
     /// # Errors
-    /// When the directory holds no run, or one that cannot be resumed.
+    /// If the directory holds no run, or one that cannot be resumed.
     pub fn resume(
         session: &'a Session,
         checkout: &'a Checkout,
@@ -171,7 +171,7 @@ impl<'a> Run<'a> {
     /// After a failed repetition the others are measured all the same; the manifest lists the failures.
     ///
     /// # Errors
-    /// When another step failed; [`Interrupted`] when the user stopped it. The manifest says which.
+    /// If another step failed; [`Interrupted`] when the user stopped it. The manifest says which.
     pub fn execute(&mut self, programs: Origin<'_>) -> anyhow::Result<()> {
         let result = self.all_steps(programs);
         if self.state.is_untouched() {

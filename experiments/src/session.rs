@@ -105,7 +105,7 @@ impl Session {
     /// Takes the lock of a run's directory: whoever writes into it does so alone.
     ///
     /// # Errors
-    /// When another process has it, which is named.
+    /// If another process has it, which is named.
     pub fn lock(&self, directory: &Path) -> Result<DirectoryLock, LockError> {
         let purpose = isolation::typed(std::env::args()).join(" ");
         DirectoryLock::take(directory, &Holder { process: self.process, since: now(), purpose })
@@ -114,7 +114,7 @@ impl Session {
     /// Starts a command.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn start(&self, command: &ChildCommand<'_>) -> anyhow::Result<Process> {
         let program = command.program();
         let child = self.launcher.start(&command.command, command.folder, &command.output);
@@ -125,7 +125,7 @@ impl Session {
     /// Runs a command to its end; when the user asks to stop, it is ended too.
     ///
     /// # Errors
-    /// When it cannot be started, fails or takes too long: with the end of its log. [`Interrupted`] when the user
+    /// If it cannot be started, fails or takes too long: with the end of its log. [`Interrupted`] when the user
     /// asked to stop.
     pub fn run(&self, command: &ChildCommand<'_>) -> anyhow::Result<()> {
         self.run_accepting(command, &[0]).map(drop)

@@ -255,7 +255,7 @@ impl Systems {
     /// Reads `systems.toml`.
     ///
     /// # Errors
-    /// When it cannot be read or a value in it is wrong, with file, line and key.
+    /// If it cannot be read or a value in it is wrong, with file, line and key.
     pub fn read(path: &Path) -> Result<Self, DocumentError> {
         Self::from_document(&Document::read(path)?)
     }
@@ -263,7 +263,7 @@ impl Systems {
     /// Reads the text of a `systems.toml`.
     ///
     /// # Errors
-    /// When a value in it is wrong, with line and key.
+    /// If a value in it is wrong, with line and key.
     pub fn parse(text: &str) -> Result<Self, DocumentError> {
         Self::from_document(&Document::new(Path::new("systems.toml"), text.to_owned()))
     }
@@ -281,7 +281,7 @@ impl Systems {
     /// The system called `name`.
     ///
     /// # Errors
-    /// When there is none; those that exist are named.
+    /// If there is none; those that exist are named.
     pub fn get(&self, name: &str) -> Result<&System, UsageError> {
         let known = || self.0.keys().cloned().collect::<Vec<_>>().join(", ");
         self.0.get(name).ok_or_else(|| UsageError(format!("no system is called {name:?}; there are: {}", known())))

@@ -56,7 +56,7 @@ pub fn check_and_record(dir: &RunDir) -> anyhow::Result<ResultsBackup> {
 /// Removes the invariants, statistics, claims and report of a run, because new rows are going to be measured.
 ///
 /// # Errors
-/// When something cannot be removed.
+/// If something cannot be removed.
 pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
     let unfinished = [dir.judged_before(), results_backup::moving(dir), dir.unfinished_report()];
     results_backup::parts(dir).iter().chain(&unfinished).try_for_each(|path| results_backup::remove(path))
@@ -65,7 +65,7 @@ pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
 /// Checks every invariant of a run.
 ///
 /// # Errors
-/// When the directory holds no run, or a file of it is malformed (missing ones are findings).
+/// If the directory holds no run, or a file of it is malformed (missing ones are findings).
 pub fn check(dir: &RunDir) -> anyhow::Result<Invariants> {
     let manifest = dir.read_manifest()?;
     let points = points::read(&manifest.definition).context("reading the definition in the manifest")?;
@@ -248,7 +248,7 @@ impl Evidence<'_> {
 /// Prints the invariants on standard output, or those of them that do not hold.
 ///
 /// # Errors
-/// When standard output is closed for another reason than that its reader has seen enough.
+/// If standard output is closed for another reason than that its reader has seen enough.
 pub fn print(invariants: &Invariants, all: bool, format: Format) -> io::Result<()> {
     let is_shown = |one: &&Invariant| all || one.finding == Finding::NotHeld;
     let shown: Vec<&Invariant> = invariants.invariants.iter().filter(is_shown).collect();

@@ -19,7 +19,7 @@ pub(crate) const OUTPUT: &str = "Output";
 /// Prints a result on standard output. A reader that has gone away is no error.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     terminal::print(format!("{}\n", text.trim_end())).context("writing to standard output")
 }

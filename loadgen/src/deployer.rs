@@ -162,7 +162,7 @@ impl Deployer {
     /// The same, with the token in `file`, which the control plane left in its data directory.
     ///
     /// # Errors
-    /// When the file cannot be read.
+    /// If the file cannot be read.
     pub(crate) fn with_token_file(self, file: Option<&Path>) -> anyhow::Result<Self> {
         let Some(file) = file else { return Ok(self) };
         let mut token = String::new();
@@ -185,7 +185,7 @@ impl Deployer {
     /// not exist before.
     ///
     /// # Errors
-    /// When one could not be registered or was not acknowledged, or on a request to stop; the error names those created so
+    /// If one could not be registered or was not acknowledged, or on a request to stop; the error names those created so
     /// far.
     pub(crate) fn register(&self, functions: &[FunctionLine], stop: &Stop) -> Result<Vec<String>, DeployError> {
         let (created, unacknowledged) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
@@ -218,7 +218,7 @@ impl Deployer {
     /// Removes functions by name.
     ///
     /// # Errors
-    /// When one could not be removed; one that is gone already is no error.
+    /// If one could not be removed; one that is gone already is no error.
     pub(crate) fn remove(&self, names: &[String]) -> Result<(), DeployError> {
         let failures = in_parallel("removed", names, None, |name| {
             let response = self.sign(self.http.delete(format!("{}/v1/functions/{name}", self.base))).call();

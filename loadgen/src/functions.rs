@@ -94,7 +94,7 @@ pub(crate) fn of_schedule(schedule: &Schedule, image: &str) -> Vec<FunctionLine>
 /// Writes the file.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub(crate) fn write(path: &Path, functions: &[FunctionLine]) -> anyhow::Result<()> {
     let mut file = BufWriter::new(File::create(path).with_context(|| path.display().to_string())?);
     for function in functions {

@@ -36,7 +36,7 @@ impl Mock {
     /// Starts it on a free port of loopback, on a thread of its own.
     ///
     /// # Errors
-    /// When it cannot listen or the thread cannot be started.
+    /// If it cannot listen or the thread cannot be started.
     pub(crate) fn start() -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = runtime.block_on(TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)))?;
@@ -49,7 +49,7 @@ impl Mock {
     /// Serves on this thread from a listener, for as long as the process lives.
     ///
     /// # Errors
-    /// When the listener cannot be used.
+    /// If the listener cannot be used.
     pub(crate) fn serve_here(listener: std::net::TcpListener) -> io::Result<()> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         listener.set_nonblocking(true)?;

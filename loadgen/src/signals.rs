@@ -60,7 +60,7 @@ pub(crate) const NONE: &dyn SignalAdapter = &NoSignals;
 /// The adapter of that name.
 ///
 /// # Errors
-/// When there is none; those that exist are named.
+/// If there is none; those that exist are named.
 pub(crate) fn adapter(name: &str) -> Result<&'static dyn SignalAdapter, String> {
     let names = || ADAPTERS.map(SignalAdapter::name).join(", ");
     let found = ADAPTERS.into_iter().find(|adapter| adapter.name() == name);

@@ -110,7 +110,7 @@ pub(crate) trait Named: Copy + Default + PartialEq + 'static {
     /// The value of that name.
     ///
     /// # Errors
-    /// When there is none; those that exist are named.
+    /// If there is none; those that exist are named.
     fn from_name(name: &str) -> Result<Self, String> {
         let names = || Self::NAMES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
         let found = Self::NAMES.iter().find(|(known, _)| *known == name);
@@ -164,7 +164,7 @@ impl TargetProfiles {
     /// The built-in profiles, and those of `file`, which replace built-in ones of the same name.
     ///
     /// # Errors
-    /// When the file cannot be read or an entry is wrong, with line and column.
+    /// If the file cannot be read or an entry is wrong, with line and column.
     pub(crate) fn load(file: Option<&Path>) -> Result<Self, DocumentError> {
         let mut profiles = file::parse(&Document::new(Path::new(BUILT_IN_PATH), BUILT_IN.to_owned()))?;
         // A table replaces a whole one: keys merged from two files could not be understood from either.
@@ -177,7 +177,7 @@ impl TargetProfiles {
     /// The profile of that name.
     ///
     /// # Errors
-    /// When there is none; those that exist are named.
+    /// If there is none; those that exist are named.
     pub(crate) fn get(&self, name: &str) -> Result<&TargetProfile, String> {
         let names = || self.0.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
         self.0.get(name).ok_or_else(|| {
@@ -205,7 +205,7 @@ const OWN_HEADERS: [&str; 12] = [
 /// Checks the template of a host.
 ///
 /// # Errors
-/// When it has an unknown placeholder, or gives no host.
+/// If it has an unknown placeholder, or gives no host.
 fn check_host(text: &str) -> Result<Template, String> {
     let template = Template::parse(text).map_err(|error| error.to_string())?;
     match template.render(Values::SAMPLE).parse::<Authority>() {
@@ -221,7 +221,7 @@ fn check_host(text: &str) -> Result<Template, String> {
 /// Checks the template of a path.
 ///
 /// # Errors
-/// When it has an unknown placeholder, or gives no path.
+/// If it has an unknown placeholder, or gives no path.
 fn check_path(text: &str) -> Result<Template, String> {
     let template = Template::parse(text).map_err(|error| error.to_string())?;
     let rendered = template.render(Values::SAMPLE);

@@ -66,7 +66,7 @@ impl Document {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read, or is too long to have been written by hand.
+    /// If it cannot be read, or is too long to have been written by hand.
     pub fn read(path: &Path) -> Result<Self, DocumentError> {
         let text = read_text(path).map_err(|source| DocumentError::File { path: path.to_owned(), source })?;
         Ok(Self::new(path, text))
@@ -93,7 +93,7 @@ impl Document {
     /// Parses the text.
     ///
     /// # Errors
-    /// When it is not TOML.
+    /// If it is not TOML.
     pub fn parse(&self) -> Result<TomlTable<'_>, DocumentError> {
         DeTable::parse(&self.text).map(Spanned::into_inner).map_err(|error| self.refused(&error))
     }
@@ -101,7 +101,7 @@ impl Document {
     /// Turns a table of this document into a checked value.
     ///
     /// # Errors
-    /// When a key is unknown, missing or of the wrong type.
+    /// If a key is unknown, missing or of the wrong type.
     pub fn decode<T: DeserializeOwned>(&self, table: TomlTable<'_>) -> Result<T, DocumentError> {
         let whole = Spanned::new(0..0, table);
         T::deserialize(Deserializer::from(whole)).map_err(|error| self.refused(&error))
@@ -217,7 +217,7 @@ pub fn overlay<'a>(base: &mut TomlTable<'a>, over: TomlTable<'a>) {
 /// Takes the table called `key` out of `table`; `None` when there is none.
 ///
 /// # Errors
-/// When there is something else of that name.
+/// If there is something else of that name.
 pub fn take_table<'a>(
     document: &Document,
     table: &mut TomlTable<'a>,

@@ -33,7 +33,7 @@ pub struct FormatOption {
 /// JSON, with the leaf's dotted path.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub fn print_result<T: Serialize>(format: Format, result: &T, text: impl FnOnce(&T) -> String) -> io::Result<()> {
     print(match format {
         Format::Table => visible_lines(&text(result)),
@@ -91,7 +91,7 @@ pub fn leaf_text(value: &Value) -> String {
 /// A value as JSON of several lines, without characters that command a terminal.
 ///
 /// # Errors
-/// When it has a key that is no text.
+/// If it has a key that is no text.
 pub fn json(value: &impl Serialize) -> io::Result<String> {
     Ok(visible_json(&serde_json::to_string_pretty(value)?) + "\n")
 }

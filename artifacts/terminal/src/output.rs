@@ -25,7 +25,7 @@ pub fn columns() -> Option<u16> {
 /// Prints a result on standard output, as it is. A reader that has gone is no error.
 ///
 /// # Errors
-/// When it cannot be written for another reason, such as a full disk.
+/// If it cannot be written for another reason, such as a full disk.
 pub fn print(result: impl AsRef<[u8]>) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(result.as_ref()).and_then(|()| out.flush()) {

@@ -33,7 +33,7 @@ pub trait Program: CommandFactory + FromArgMatches {
     /// Does what was typed; `typed` distinguishes an option from its default.
     ///
     /// # Errors
-    /// When it cannot be done; [`Program::exit`] gives the exit code.
+    /// If it cannot be done; [`Program::exit`] gives the exit code.
     fn run(self, typed: &ArgMatches) -> anyhow::Result<Exit>;
 }
 

@@ -78,7 +78,7 @@ impl Table {
     /// Prints it on standard output.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn print(&self, format: Format) -> io::Result<()> {
         print(match format {
             Format::Table => self.text(columns()),

@@ -42,7 +42,7 @@ pub fn path(folder: &Path) -> PathBuf {
 /// Writes what was recorded in a testbed's folder, once its parts have ended.
 ///
 /// # Errors
-/// When a log cannot be read or the file cannot be written.
+/// If a log cannot be read or the file cannot be written.
 pub fn write(folder: &Path, functions: &Functions, changes: Changes) -> anyhow::Result<()> {
     let requests = audit::actions(&folder.join(LOG), functions)?;
     let shown = webhook::actions(&folder.join(webhook::LOG), functions)?;

@@ -26,7 +26,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// A client with the token of `identity`.
 ///
 /// # Errors
-/// When the certificate cannot be read.
+/// If the certificate cannot be read.
 pub fn client(credentials: &Credentials, identity: Identity) -> anyhow::Result<Client> {
     let mut config = Config::new(topology::api().parse().context("the API server's address")?);
     config.root_cert_file = Some(Path::new(&credentials.file("ca.crt")).to_owned());
@@ -44,7 +44,7 @@ pub fn resource(group: &str, version: &str, kind: &str) -> ApiResource {
 /// Removes an object; that it is not there is no error.
 ///
 /// # Errors
-/// When the API server refuses.
+/// If the API server refuses.
 pub async fn remove<K: Clone + Debug + DeserializeOwned>(api: &Api<K>, name: &str) -> anyhow::Result<()> {
     match api.delete(name, &DeleteParams::default()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
@@ -55,7 +55,7 @@ pub async fn remove<K: Clone + Debug + DeserializeOwned>(api: &Api<K>, name: &st
 /// Makes an object, or lays its fields over the one that is there.
 ///
 /// # Errors
-/// When it is no object, or the API server goes on refusing it.
+/// If it is no object, or the API server goes on refusing it.
 pub async fn apply(client: &Client, object: &Value) -> anyhow::Result<()> {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let (kind, version) = (text("/kind").context("an object without a kind")?, text("/apiVersion").unwrap_or("v1"));

@@ -36,7 +36,7 @@ impl Cache {
     /// The cache in `folder`, else in the user's own cache folder.
     ///
     /// # Errors
-    /// When there is no home directory and no folder was given.
+    /// If there is no home directory and no folder was given.
     pub fn new(folder: Option<PathBuf>) -> anyhow::Result<Self> {
         let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let own = || set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
@@ -68,7 +68,7 @@ impl Cache {
     /// Waits until nobody else builds into this cache; the lock lasts as long as the value.
     ///
     /// # Errors
-    /// When the folder cannot be made.
+    /// If the folder cannot be made.
     pub fn lock(&self, when_taken: impl FnOnce()) -> anyhow::Result<Flock<File>> {
         fs::create_dir_all(&self.folder).with_context(|| format!("creating {}", self.folder.display()))?;
         let path = self.folder.join("build.lock");
@@ -120,7 +120,7 @@ impl Built {
     /// others of the same sources.
     ///
     /// # Errors
-    /// When `built.json` is malformed.
+    /// If `built.json` is malformed.
     pub fn version(&self) -> anyhow::Result<String> {
         let line = versions::line();
         if !self.is_complete() {
@@ -150,7 +150,7 @@ impl Built {
     /// Refuses to go on when it was not built.
     ///
     /// # Errors
-    /// When it is not complete: the message says how to build it.
+    /// If it is not complete: the message says how to build it.
     pub fn require(&self) -> anyhow::Result<()> {
         if self.is_complete() {
             return Ok(());

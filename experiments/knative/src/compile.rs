@@ -42,7 +42,7 @@ pub struct Facts {
 /// Builds what is not built yet; nothing when it is.
 ///
 /// # Errors
-/// When there is no Go toolchain, a module cannot be fetched, or a build fails. What was built before is kept.
+/// If there is no Go toolchain, a module cannot be fetched, or a build fails. What was built before is kept.
 pub fn build(cache: &Cache) -> anyhow::Result<Built> {
     let built = cache.built();
     if built.is_complete() {

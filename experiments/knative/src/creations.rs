@@ -40,7 +40,7 @@ impl Recorder {
     /// Begins to follow Deployments and Endpoints; pods are told by [`pod`](Self::pod).
     ///
     /// # Errors
-    /// When the file cannot be created.
+    /// If the file cannot be created.
     pub fn start(client: &Client, folder: &Path) -> anyhow::Result<Self> {
         let writer = TableWriter::create(&folder.join("coldstarts.csv"))?;
         let recorder = Self(Arc::new(Mutex::new(Creations::new(writer))));

@@ -82,7 +82,7 @@ impl Credentials {
     /// Makes all of them in `folder`.
     ///
     /// # Errors
-    /// When a key cannot be made or a file not be written.
+    /// If a key cannot be made or a file not be written.
     pub fn make(folder: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;
         let made = Self::in_folder(folder);

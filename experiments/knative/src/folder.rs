@@ -25,7 +25,7 @@ impl TestbedLock {
     /// Takes all three; `machine` is the lock's file of whoever shares the cache of built programs.
     ///
     /// # Errors
-    /// When another testbed has one of them, or a lock cannot be made.
+    /// If another testbed has one of them, or a lock cannot be made.
     pub fn take(folder: &Path, machine: &Path) -> anyhow::Result<Self> {
         let Some(own) = lock(&folder.join("lock"))? else {
             bail!("a testbed runs in {} already: choose another folder or end that one", folder.display());
@@ -62,7 +62,7 @@ const SIGNS: [&str; 3] = ["ports.json", "members.json", "pods.up"];
 /// Removes what a testbed that was killed has left: its store, and what says that it is ready.
 ///
 /// # Errors
-/// When something of it cannot be removed.
+/// If something of it cannot be removed.
 pub fn clear(folder: &Path) -> anyhow::Result<()> {
     for sign in SIGNS {
         removed(&folder.join(sign), fs::remove_file(folder.join(sign)))?;
@@ -73,7 +73,7 @@ pub fn clear(folder: &Path) -> anyhow::Result<()> {
 /// Removes the store of a testbed that is not running.
 ///
 /// # Errors
-/// When it cannot be removed.
+/// If it cannot be removed.
 pub fn remove_data(folder: &Path) -> anyhow::Result<()> {
     let data = folder.join("etcd");
     removed(&data, fs::remove_dir_all(&data))

@@ -31,7 +31,7 @@ impl Network {
     /// Opens the namespace that this thread is in.
     ///
     /// # Errors
-    /// When the kernel offers no netlink socket.
+    /// If the kernel offers no netlink socket.
     pub fn here() -> anyhow::Result<Self> {
         let (connection, handle, _) = new_connection().context("opening a netlink socket")?;
         tokio::spawn(connection);
@@ -42,7 +42,7 @@ impl Network {
     /// here. A namespace of one's own has none, since what the kernel puts into each, such as `tunl0`, is down.
     ///
     /// # Errors
-    /// When the kernel does not list its links.
+    /// If the kernel does not list its links.
     pub async fn links_to_others(&self) -> anyhow::Result<Vec<String>> {
         let mut links = self.handle.link().get().execute();
         let mut found = Vec::new();
@@ -64,7 +64,7 @@ impl Network {
     /// Makes the bridge with the control plane's address on it, and the route to the pods.
     ///
     /// # Errors
-    /// When the kernel refuses; without the right to make network devices the message says so.
+    /// If the kernel refuses; without the right to make network devices the message says so.
     pub async fn make_bridge(&self) -> anyhow::Result<()> {
         self.remove_bridge().await?;
         self.up("lo").await?;
@@ -79,7 +79,7 @@ impl Network {
     /// their namespaces have ended, and the next testbed would find their names taken.
     ///
     /// # Errors
-    /// When the kernel refuses; that there are none is no error.
+    /// If the kernel refuses; that there are none is no error.
     pub async fn remove_bridge(&self) -> anyhow::Result<()> {
         for link in pairs().chain([BRIDGE.to_owned()]) {
             let Ok(index) = self.index(&link).await else { continue };
@@ -96,7 +96,7 @@ impl Network {
     /// ([`configure`](Self::configure)).
     ///
     /// # Errors
-    /// When the process does not enter a namespace of its own in time, or the kernel refuses.
+    /// If the process does not enter a namespace of its own in time, or the kernel refuses.
     pub async fn connect(&self, pid: u32, address: Ipv4Addr) -> anyhow::Result<()> {
         let own = namespace(Path::new("/proc/self/ns/net"))?;
         let theirs = format!("/proc/{pid}/ns/net");
@@ -116,7 +116,7 @@ impl Network {
     /// themselves where the hollow nodes are.
     ///
     /// # Errors
-    /// When the link does not arrive in time, or the kernel refuses.
+    /// If the link does not arrive in time, or the kernel refuses.
     pub async fn configure(&self, address: Ipv4Addr) -> anyhow::Result<()> {
         self.up("lo").await?;
         let link = far(address.octets()[3]);

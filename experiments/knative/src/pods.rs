@@ -56,7 +56,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// does not answer, pods go on as they are.
 ///
 /// # Errors
-/// When a port is taken or a file cannot be written.
+/// If a port is taken or a file cannot be written.
 pub async fn serve(client: Client, folder: &Path, mode: Mode) -> anyhow::Result<()> {
     // Every connection takes a descriptor, and the usual soft limit is for fewer pods than there may be.
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).context("reading the limit of open files")?;

@@ -58,7 +58,7 @@ impl Prepared {
     /// Takes the state of the stopped testbed in `testbed`.
     ///
     /// # Errors
-    /// When the folder has something in it, or a file cannot be copied.
+    /// If the folder has something in it, or a file cannot be copied.
     pub fn save(&self, testbed: &Path, facts: &Facts) -> anyhow::Result<()> {
         if fs::read_dir(&self.0).is_ok_and(|mut entries| entries.next().is_some()) {
             bail!("{} is not empty", self.0.display());
@@ -72,7 +72,7 @@ impl Prepared {
     /// Lays a copy of the state into the folder of a testbed that is to be started with `settings` and `nodes`.
     ///
     /// # Errors
-    /// When the state is not there, was made by other versions or with other settings, or a file cannot be copied.
+    /// If the state is not there, was made by other versions or with other settings, or a file cannot be copied.
     pub fn restore(&self, testbed: &Path, settings: &[Setting], nodes: u32) -> anyhow::Result<()> {
         let path = self.facts();
         let facts: Facts = record::read_json(&path).context("no prepared state: make one with `knative prepare`")?;

@@ -26,7 +26,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(15);
 /// Waits until nothing but leases is written any more and no sandbox of a function is there.
 ///
 /// # Errors
-/// When the API server does not answer, or it does not become quiet in time.
+/// If the API server does not answer, or it does not become quiet in time.
 pub async fn wait(client: &Client) -> anyhow::Result<()> {
     let pods: Api<Pod> = Api::all(client.clone());
     let ours = ListParams::default().labels(creations::FUNCTION);

@@ -43,7 +43,7 @@ fn own() -> ListParams {
 /// left to do; how many there are.
 ///
 /// # Errors
-/// When a line is wrong, the API server goes on refusing one, some are not ready in time, or the cluster does not become
+/// If a line is wrong, the API server goes on refusing one, some are not ready in time, or the cluster does not become
 /// quiet.
 pub async fn register(client: &Client, path: &Path) -> anyhow::Result<usize> {
     let wanted: Vec<Value> = functions::read(path)?.iter().map(functions::service).collect();
@@ -109,7 +109,7 @@ fn contains(actual: &Value, wanted: &Value) -> bool {
 /// Names of all functions that were registered here.
 ///
 /// # Errors
-/// When the API server refuses.
+/// If the API server refuses.
 pub async fn names(client: &Client) -> anyhow::Result<Vec<String>> {
     let listed = services(client).list(&own()).await.context("listing functions")?;
     Ok(listed.into_iter().filter_map(|service| service.metadata.name).collect())
@@ -118,7 +118,7 @@ pub async fn names(client: &Client) -> anyhow::Result<Vec<String>> {
 /// Removes every function that was registered here; how many there were.
 ///
 /// # Errors
-/// When the API server refuses.
+/// If the API server refuses.
 pub async fn remove(client: &Client) -> anyhow::Result<usize> {
     let services = services(client);
     let listed = services.list(&own()).await.context("listing functions")?;

@@ -47,7 +47,7 @@ impl Supervisor {
     /// Nothing runs yet; logs go to `folder/logs`, the name service's files to `folder`.
     ///
     /// # Errors
-    /// When a file cannot be written or the kernel offers no netlink socket.
+    /// If a file cannot be written or the kernel offers no netlink socket.
     pub async fn new(folder: &Path) -> anyhow::Result<Self> {
         let logs = folder.join("logs");
         fs::create_dir_all(&logs).with_context(|| format!("creating {}", logs.display()))?;
@@ -63,7 +63,7 @@ impl Supervisor {
     /// Starts a part; with its own address it is connected to the bridge.
     ///
     /// # Errors
-    /// When it cannot be started or connected.
+    /// If it cannot be started or connected.
     pub async fn start(&mut self, component: &Component) -> anyhow::Result<()> {
         let log = self.logs.join(format!("{}.log", component.name));
         let file = File::create(&log).with_context(|| format!("creating {}", log.display()))?;
@@ -99,7 +99,7 @@ impl Supervisor {
     /// Waits until `look` is content, at most `within`; gives up when a part ends.
     ///
     /// # Errors
-    /// When it takes too long or a part ended, with the reason and what the log of `name` tells.
+    /// If it takes too long or a part ended, with the reason and what the log of `name` tells.
     pub async fn wait(
         &mut self,
         name: &str,
@@ -144,7 +144,7 @@ impl Supervisor {
     /// Asks a part to end by itself, which one does that writes something down last, and waits a moment for it.
     ///
     /// # Errors
-    /// When it does not end in time.
+    /// If it does not end in time.
     pub async fn finish(&mut self, name: &str) -> anyhow::Result<()> {
         let Some(component) = self.components.iter_mut().find(|component| component.name == name) else {
             return Ok(());
@@ -159,7 +159,7 @@ impl Supervisor {
     /// Kills every part, the last started first, and removes the bridge.
     ///
     /// # Errors
-    /// When a part does not end or the bridge cannot be removed.
+    /// If a part does not end or the bridge cannot be removed.
     pub async fn stop(&mut self) -> anyhow::Result<()> {
         for component in self.components.iter_mut().rev() {
             // Fails only when it has ended already.

@@ -82,7 +82,7 @@ impl Testbed {
     /// Starts everything and waits until it is ready. What was started is ended when it fails.
     ///
     /// # Errors
-    /// When a part does not start, or is of another version than promised: with the end of its log.
+    /// If a part does not start, or is of another version than promised: with the end of its log.
     pub async fn start(settings: &Settings) -> anyhow::Result<Self> {
         settings.built.require()?;
         let only = TestbedLock::take(&settings.folder, &settings.built.running())?;
@@ -110,7 +110,7 @@ impl Testbed {
     /// Writes where it is reached, and which processes it consists of; the runner waits for these files.
     ///
     /// # Errors
-    /// When a file cannot be written.
+    /// If a file cannot be written.
     pub fn announce(&self) -> anyhow::Result<()> {
         record::write_json(&self.folder.join("members.json"), &self.supervisor.members())?;
         let ports = json!({ "activator": format!("{ACTIVATOR}:{ACTIVATOR_PORT}"), "api": api_address() });
@@ -128,7 +128,7 @@ impl Testbed {
     /// Ends everything, and writes down what was recorded; the data is removed.
     ///
     /// # Errors
-    /// When a part does not end, the record cannot be written, or the data cannot be removed.
+    /// If a part does not end, the record cannot be written, or the data cannot be removed.
     pub async fn stop(mut self) -> anyhow::Result<()> {
         let names = if self.changes.is_some() { register::names(&self.client).await } else { Ok(Vec::new()) };
         self.end().await?;
@@ -142,7 +142,7 @@ impl Testbed {
     /// acknowledged is on disk.
     ///
     /// # Errors
-    /// When a part does not end, or the data cannot be copied or removed.
+    /// If a part does not end, or the data cannot be copied or removed.
     pub async fn stop_keeping(mut self, to: &Prepared, facts: &Facts) -> anyhow::Result<()> {
         self.end().await?;
         to.save(&self.folder, facts)?;

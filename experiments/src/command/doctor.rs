@@ -81,7 +81,7 @@ impl Finding {
 /// Examines the machine and prints the findings; fails if a requirement of every experiment is missing.
 ///
 /// # Errors
-/// When `systems.toml` is wrong.
+/// If `systems.toml` is wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let runs = arguments.out.clone().unwrap_or_else(|| checkout.runs());
     let mut findings = hardware(&[("disk of the checkout", checkout.root()), ("disk of the runs", &runs)]);

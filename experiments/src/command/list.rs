@@ -24,7 +24,7 @@ pub struct Arguments {
 /// Prints experiments, systems and earlier runs.
 ///
 /// # Errors
-/// When a definition or `systems.toml` is wrong.
+/// If a definition or `systems.toml` is wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let mut table = Table::new(["kind", "name", "about"]);
     for file in definition::files(&checkout.definitions())? {

@@ -26,7 +26,7 @@ pub struct Arguments {
 /// Prints the plan.
 ///
 /// # Errors
-/// When the experiment or a system is unknown or wrong.
+/// If the experiment or a system is unknown or wrong.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let PlannedExperiment { experiment, plan } = arguments.selection.planned(checkout)?;
     replayable::check(&experiment.points)?;

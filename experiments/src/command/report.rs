@@ -31,7 +31,7 @@ pub struct Arguments {
 /// Makes the report again.
 ///
 /// # Errors
-/// When the directory holds no run, or one that is still measured, or the analysis fails.
+/// If the directory holds no run, or one that is still measured, or the analysis fails.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let session = super::session()?;
     let path = &arguments.run;

@@ -119,7 +119,7 @@ impl Arguments {
 /// Runs an experiment.
 ///
 /// # Errors
-/// When a step fails that is no measurement, or the user stops it: what was measured is kept.
+/// If a step fails that is no measurement, or the user stops it: what was measured is kept.
 pub fn run(arguments: &Arguments, checkout: &Checkout) -> anyhow::Result<Exit> {
     let planned = match &arguments.resume {
         None => arguments.selection.planned(checkout)?,

@@ -29,7 +29,7 @@ pub struct Arguments {
 /// in the directory, and prints a note if the report was made from other findings.
 ///
 /// # Errors
-/// When the directory holds no run, or one that is still measured, or a file of it is malformed.
+/// If the directory holds no run, or one that is still measured, or a file of it is malformed.
 pub fn run(arguments: &Arguments) -> anyhow::Result<Exit> {
     let dir = RunDir(arguments.run.clone());
     // While another process holds the lock, rows are still being written, and would break invariants.

@@ -58,7 +58,7 @@ struct Axis<'a> {
 /// otherwise the quick version would take as long as the full one.
 ///
 /// # Errors
-/// When a value is wrong, in a point or in what varies, with file, line and key.
+/// If a value is wrong, in a point or in what varies, with file, line and key.
 pub(super) fn decode<'a>(
     document: &Document,
     mut table: TomlTable<'a>,
@@ -315,7 +315,7 @@ pub(super) fn insert(into: &mut Value, key: &str, value: Value) {
 /// Reads the output of [`to_toml`].
 ///
 /// # Errors
-/// When it is something else, with line and key.
+/// If it is something else, with line and key.
 pub fn read(text: &str) -> Result<Vec<Point>, DocumentError> {
     let document = Document::new(std::path::Path::new("definition"), text.to_owned());
     decode(&document, document.parse()?, None)

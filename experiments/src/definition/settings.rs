@@ -153,7 +153,7 @@ impl Settings {
     /// The first value out of bounds, as key and problem.
     ///
     /// # Errors
-    /// When there is one.
+    /// If there is one.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let share = |value: Option<f64>| value.is_none_or(|share| (0.0..=1.0).contains(&share));
         let mut rules: Vec<Rule> = vec![

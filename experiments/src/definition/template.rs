@@ -62,7 +62,7 @@ impl Values {
     /// Fills every placeholder of `template`.
     ///
     /// # Errors
-    /// When a placeholder names no value.
+    /// If a placeholder names no value.
     pub fn expand(&self, template: &str) -> Result<String, TemplateError> {
         let mut filled = String::with_capacity(template.len());
         for part in parts(template) {
@@ -77,7 +77,7 @@ impl Values {
     /// Fills every template of a command line.
     ///
     /// # Errors
-    /// When a placeholder names no value.
+    /// If a placeholder names no value.
     pub fn expand_all(&self, templates: &[String]) -> Result<Vec<String>, TemplateError> {
         templates.iter().map(|template| self.expand(template)).collect()
     }

@@ -54,7 +54,7 @@ impl Stat {
     /// Reads the lines of all processes.
     ///
     /// # Errors
-    /// When `/proc` cannot be listed.
+    /// If `/proc` cannot be listed.
     pub fn read_all() -> io::Result<Vec<Self>> {
         let entries = fs::read_dir("/proc")?;
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -137,7 +137,7 @@ impl Machine {
     /// Reads the text.
     ///
     /// # Errors
-    /// When the file cannot be read or is not of the expected form.
+    /// If the file cannot be read or is not of the expected form.
     pub fn read() -> io::Result<Self> {
         let text = fs::read_to_string("/proc/stat")?;
         Self::parse(&text).ok_or_else(|| io::Error::other("/proc/stat is not of the expected form"))

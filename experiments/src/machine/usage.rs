@@ -82,7 +82,7 @@ impl Sampler {
     /// Begins to sample the processes given by role and id.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// If no thread can be started.
     pub fn start(processes: Vec<(String, i32)>) -> std::io::Result<Self> {
         let samples = Arc::<Mutex<Vec<Sample>>>::default();
         let end = Arc::new(AtomicBool::new(false));

@@ -34,7 +34,7 @@ impl Builder {
     /// Starts a command.
     ///
     /// # Errors
-    /// When it cannot be started.
+    /// If it cannot be started.
     pub fn start(command: &mut Command) -> anyhow::Result<Self> {
         let child = command.stdin(Stdio::null()).process_group(0).spawn();
         let program = command.get_program().display();

@@ -10,7 +10,7 @@ use crate::{
 /// Checks that every system can be measured at its points, and with the others.
 ///
 /// # Errors
-/// When one cannot, with what helps.
+/// If one cannot, with what helps.
 pub fn check(points: &[Point], systems: &[MeasuredSystem], overrides: &Overrides) -> Result<(), UsageError> {
     all_are_reachable(systems)?;
     each_parameter_is_known(systems, overrides)?;

@@ -44,7 +44,7 @@ impl Dependencies {
     /// Dependencies of the repetition that `action` measures with these settings, inputs and load generator.
     ///
     /// # Errors
-    /// When an input cannot be read.
+    /// If an input cannot be read.
     pub(super) fn of(
         action: &Action,
         settings: &Settings,

@@ -134,7 +134,7 @@ fn files_below(folder: &Path) -> Vec<(PathBuf, u64)> {
 /// no later repetition could be measured either.
 ///
 /// # Errors
-/// When something cannot be removed; all else is.
+/// If something cannot be removed; all else is.
 pub fn make_room(point: &PointDir, free_mib: u64) -> anyhow::Result<()> {
     if free_mib >= FULL_MIB {
         return Ok(());

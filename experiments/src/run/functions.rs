@@ -14,7 +14,7 @@ use crate::definition::settings::FunctionOverlay;
 /// Applies the overlay to every line of `from` and writes the result to `to`; returns the number of functions.
 ///
 /// # Errors
-/// When a file cannot be read or written, or a line is no JSON object with a name (its number is named).
+/// If a file cannot be read or written, or a line is no JSON object with a name (its number is named).
 pub fn prepare(from: &Path, to: &Path, overlay: &FunctionOverlay) -> anyhow::Result<usize> {
     let text = fs::read_to_string(from).with_context(|| format!("reading {}", from.display()))?;
     let (lines, count) = lay_over(&text, overlay).with_context(|| format!("reading {}", from.display()))?;
@@ -44,7 +44,7 @@ pub fn no_image(system: &str, workload: &str) -> String {
 /// new file in `folder`.
 ///
 /// # Errors
-/// When a file cannot be read or written, or the system has no image for a workload.
+/// If a file cannot be read or written, or the system has no image for a workload.
 pub fn with_images(
     from: &Path,
     folder: &Path,
@@ -73,7 +73,7 @@ pub fn with_images(
 /// The names of the functions in a file.
 ///
 /// # Errors
-/// When it cannot be read, or a line is no JSON object with a name.
+/// If it cannot be read, or a line is no JSON object with a name.
 pub fn names(path: &Path) -> anyhow::Result<Vec<String>> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     let numbered = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());

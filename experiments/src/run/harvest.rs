@@ -16,7 +16,7 @@ use crate::{
 /// Copies the rows of creations that `from` holds, their times turned into nanoseconds from the run's start.
 ///
 /// # Errors
-/// When the file is missing or malformed, or the copy cannot be written.
+/// If the file is missing or malformed, or the copy cannot be written.
 pub fn coldstarts(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::Result<usize> {
     copy(from, &to.coldstarts(), |row: &mut ColdStart| {
         row.requested_ns = row.requested_ns.saturating_sub(started_unix_ns);
@@ -38,7 +38,7 @@ fn copy<T: Serialize + DeserializeOwned>(from: &Path, to: &Path, adjust: impl Fn
 /// Copies the actions of a system's components, with times as in [`coldstarts`]; returns their number.
 ///
 /// # Errors
-/// When the file is malformed, or the copy cannot be written.
+/// If the file is malformed, or the copy cannot be written.
 pub fn actions(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::Result<usize> {
     if !from.exists() {
         return Ok(0);
@@ -49,7 +49,7 @@ pub fn actions(from: &Path, to: &PointDir, started_unix_ns: i64) -> anyhow::Resu
 /// Copies a file as it is, under its own name.
 ///
 /// # Errors
-/// When it is missing or cannot be copied.
+/// If it is missing or cannot be copied.
 pub fn keep(from: &Path, to: &PointDir) -> anyhow::Result<()> {
     let name = from.file_name().context("a file has a name")?;
     fs::copy(from, to.path.join(name)).map(drop).with_context(|| format!("copying {}", from.display()))
@@ -58,7 +58,7 @@ pub fn keep(from: &Path, to: &PointDir) -> anyhow::Result<()> {
 /// Requests the list of nodes from a system and writes it.
 ///
 /// # Errors
-/// When it does not respond, or the response lacks what its table in `systems.toml` points to.
+/// If it does not respond, or the response lacks what its table in `systems.toml` points to.
 pub fn nodes(source: &NodesSource, values: &Values, to: &PointDir) -> anyhow::Result<usize> {
     let address = values.expand(&source.http)?;
     let (status, body) = readiness::get(&address).with_context(|| format!("asking {address}"))?;
@@ -102,7 +102,7 @@ fn parse_nodes(source: &NodesSource, body: &str) -> anyhow::Result<Vec<NodeUsage
 /// Writes the resource usage of every process over the measured part; `None` if too few samples are in it.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub fn processes(
     samples: &[usage::Sample],
     load: &LoadSummary,

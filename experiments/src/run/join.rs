@@ -13,7 +13,7 @@ use record::{ColdStart, Invocation, InvocationReader, InvocationWriter, PointDir
 /// replaced when all are written.
 ///
 /// # Errors
-/// When a file is missing, malformed, or cannot be written: the rows are as they were then.
+/// If a file is missing, malformed, or cannot be written: the rows are as they were then.
 pub fn rows_to_creations(point: &PointDir) -> anyhow::Result<usize> {
     let creations: Vec<ColdStart> = read_table(&point.coldstarts())?;
     let ready: HashMap<(&str, &str), i64> = creations

@@ -75,7 +75,7 @@ fn duration(duration: Duration) -> String {
 /// The command that replays the schedule against a started system.
 ///
 /// # Errors
-/// When a template of the system names an unknown value.
+/// If a template of the system names an unknown value.
 pub fn run_command(
     programs: &Programs,
     settings: &Settings,
@@ -100,7 +100,7 @@ pub fn run_command(
 /// The options for address and protocol of invocations.
 ///
 /// # Errors
-/// When a template of the system names an unknown value.
+/// If a template of the system names an unknown value.
 fn invoke_options(invoke: &Invoke, values: &Values) -> Result<Vec<String>, TemplateError> {
     let of_requests = values.with_request_places();
     let mut options = Vec::new();

@@ -29,7 +29,7 @@ impl MeasuredSystem {
     /// A system measured with the settings of each of its points.
     ///
     /// # Errors
-    /// When a parameter has no value at some point, or its version or build depends on one that differs between points.
+    /// If a parameter has no value at some point, or its version or build depends on one that differs between points.
     pub fn new(name: String, system: System, points: &[&Settings]) -> Result<Self, UsageError> {
         let refused = |problem: String| UsageError(format!("{name}: {problem}"));
         let mut of_points = Vec::with_capacity(points.len());
@@ -60,7 +60,7 @@ impl MeasuredSystem {
 /// placeholders of the definition's values, and of requests, which the load generator fills.
 ///
 /// # Errors
-/// When a placeholder names something else.
+/// If a placeholder names something else.
 pub fn parameters(system: &System, settings: &Settings) -> Result<BTreeMap<String, String>, TemplateError> {
     let mut values = Values::default();
     values.set_leaves("", &serde_json::to_value(settings).expect("settings are tables of plain values"));

@@ -149,7 +149,7 @@ impl Plan {
     /// Reads the plan of a run to be resumed.
     ///
     /// # Errors
-    /// When there is no run, or it is of a version whose steps are not those of this one.
+    /// If there is no run, or it is of a version whose steps are not those of this one.
     pub fn read(dir: &RunDir) -> anyhow::Result<Self> {
         let place = dir.0.display();
         if !dir.plan().is_file() {

@@ -63,7 +63,7 @@ pub fn prepared(
 /// Removes every prepared state of a run.
 ///
 /// # Errors
-/// When one cannot be removed.
+/// If one cannot be removed.
 pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
     remove(&dir.0.join(FOLDER))
 }
@@ -71,7 +71,7 @@ pub fn forget(dir: &RunDir) -> anyhow::Result<()> {
 /// Removes a folder if it is there.
 ///
 /// # Errors
-/// When it cannot be removed.
+/// If it cannot be removed.
 pub fn remove(folder: &Path) -> anyhow::Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -63,7 +63,7 @@ impl Programs {
     /// prevent the others.
     ///
     /// # Errors
-    /// When the build of the checkout fails, which has printed its own messages, or the folder does not exist;
+    /// If the build of the checkout fails, which has printed its own messages, or the folder does not exist;
     /// [`Interrupted`] when the user asks to stop, which ends the build.
     pub fn new(
         origin: Origin<'_>,
@@ -108,7 +108,7 @@ impl Programs {
     /// may be missing.
     ///
     /// # Errors
-    /// When there is no such folder, or one of the checkout's programs is not in it.
+    /// If there is no such folder, or one of the checkout's programs is not in it.
     pub fn check_folder(folder: &Path, systems: &[MeasuredSystem]) -> Result<(), UsageError> {
         let place = folder.display();
         let found = Self::in_folder(folder)

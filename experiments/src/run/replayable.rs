@@ -22,7 +22,7 @@ const OF_LOADGEN: [&str; 3] = ["--missing", "--duplicates", "--day"];
 /// Refuses a load that cannot be replayed, as far as that is known before its schedules are made.
 ///
 /// # Errors
-/// When there is one, with what is expected instead.
+/// If there is one, with what is expected instead.
 pub fn check(points: &[Point]) -> Result<(), UsageError> {
     // Points seldom differ in their trace, which may take seconds to read.
     let mut known: Vec<(&Trace, u64)> = Vec::new();

@@ -39,7 +39,7 @@ impl PlannedExperiment {
     /// Resolves a definition at a scale with the command line's changes, and plans it.
     ///
     /// # Errors
-    /// When a value is out of bounds, or a system is unknown or cannot be measured so.
+    /// If a value is out of bounds, or a system is unknown or cannot be measured so.
     pub fn new(definition: Definition, systems: &Systems, scale: &str, overrides: &Overrides) -> anyhow::Result<Self> {
         let experiment = ResolvedExperiment::new(definition, systems, scale, overrides)?;
         let takes = |name: &str| {
@@ -98,7 +98,7 @@ impl ResolvedExperiment {
     /// One of its points.
     ///
     /// # Errors
-    /// When it is not among them.
+    /// If it is not among them.
     pub fn point(&self, name: &str) -> anyhow::Result<&Point> {
         let found = self.points.iter().find(|point| point.name == name);
         found.with_context(|| format!("the plan names the point {name}, which is not measured"))
@@ -107,7 +107,7 @@ impl ResolvedExperiment {
     /// One of its systems.
     ///
     /// # Errors
-    /// When it is not among them.
+    /// If it is not among them.
     pub fn system(&self, name: &str) -> anyhow::Result<&System> {
         let found = self.systems.iter().find(|known| known.name == name);
         found.map(|known| &known.system).with_context(|| format!("the plan names {name}, which is not measured"))

@@ -66,7 +66,7 @@ impl Reconciliation<'_> {
     /// schedules must be known.
     ///
     /// # Errors
-    /// When finished repetitions would have to be measured again, and that was not asked for or cannot be done.
+    /// If finished repetitions would have to be measured again, and that was not asked for or cannot be done.
     pub(super) fn reconcile(mut self) -> anyhow::Result<()> {
         let Some(earlier) = self.state.earlier() else { return Ok(()) };
         let machine = host::differences(&earlier.manifest.host, &self.environment.host);

@@ -45,7 +45,7 @@ pub fn of_repetition(schedule_bytes: u64) -> u64 {
 /// Refuses to begin what needs more space than is free on the disk of `folder`.
 ///
 /// # Errors
-/// When there is less.
+/// If there is less.
 pub fn ensure_free(folder: &Path, needed_mib: u64) -> anyhow::Result<()> {
     let free_mib = disk::free_mib(folder);
     ensure!(

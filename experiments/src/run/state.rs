@@ -90,7 +90,7 @@ impl RunState {
     /// Records the folder of its programs, if the user named one.
     ///
     /// # Errors
-    /// When the manifest cannot be written.
+    /// If the manifest cannot be written.
     pub fn take_programs_from(&mut self, folder: Option<&Path>) -> anyhow::Result<()> {
         self.manifest.programs = folder.map(Path::to_owned);
         self.save()
@@ -105,7 +105,7 @@ impl RunState {
     /// Adds a note to the manifest unless it is there.
     ///
     /// # Errors
-    /// When the manifest cannot be written.
+    /// If the manifest cannot be written.
     pub fn note(&mut self, note: &str) -> anyhow::Result<()> {
         if !self.manifest.notes.iter().any(|known| known == note) {
             self.manifest.notes.push(note.to_owned());
@@ -116,7 +116,7 @@ impl RunState {
     /// Marks the run as failed, for a reason.
     ///
     /// # Errors
-    /// When the manifest cannot be written.
+    /// If the manifest cannot be written.
     pub fn mark_failed(&mut self, reason: &str) -> anyhow::Result<()> {
         self.manifest.exit = ExitState::Failed;
         self.manifest.notes.push(reason.to_owned());

@@ -147,7 +147,7 @@ const UNDER_LOCK: &str = "--under-lock";
 /// results are restored.
 ///
 /// # Errors
-/// When a file of the run is malformed, or the analysis fails.
+/// If a file of the run is malformed, or the analysis fails.
 pub fn report(session: &Session, programs: &Programs, dir: &RunDir) -> anyhow::Result<Exit> {
     let backup = verify::check_and_record(dir).context("checking the invariants")?;
     backup.finish(analyse(session, programs, dir))

@@ -58,7 +58,7 @@ impl<'a> Cluster<'a> {
     /// `{name}`, `{number}`, `{ports.NAME.KEY}` and `{own.KEY}` are added.
     ///
     /// # Errors
-    /// When a process cannot be started; [`SystemFailed`] with the end of its log when one ends, even if the user interrupted
+    /// If a process cannot be started; [`SystemFailed`] with the end of its log when one ends, even if the user interrupted
     /// the start then, or is not ready in time. All processes are stopped then.
     pub fn start(
         session: &'a Session,
@@ -199,7 +199,7 @@ impl<'a> Cluster<'a> {
     /// Names and ids of its processes, and of the child processes that they name.
     ///
     /// # Errors
-    /// When a file of child processes cannot be read, or uses a role that is taken.
+    /// If a file of child processes cannot be read, or uses a role that is taken.
     pub fn processes(&self) -> anyhow::Result<Vec<(String, i32)>> {
         let mut all: Vec<(String, i32)> =
             self.processes.iter().map(|process| (process.name.clone(), process.pid)).collect();

@@ -88,7 +88,7 @@ impl Launcher {
     /// The launcher that is this program itself.
     ///
     /// # Errors
-    /// When this program's own file cannot be found.
+    /// If this program's own file cannot be found.
     pub fn this_program() -> io::Result<Self> {
         Ok(Self { program: env::current_exe()? })
     }
@@ -97,7 +97,7 @@ impl Launcher {
     /// runner, which then stops its children in order.
     ///
     /// # Errors
-    /// When the system refuses, or a file for the output cannot be made.
+    /// If the system refuses, or a file for the output cannot be made.
     pub fn start(&self, command: &[String], folder: &Path, output: &Output) -> io::Result<Child> {
         let append = |path: &Path| File::options().create(true).append(true).open(path);
         let mut launch = Command::new(&self.program);

@@ -25,7 +25,7 @@ const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Makes this process the parent of its orphaned descendants.
 ///
 /// # Errors
-/// When the kernel does not offer it.
+/// If the kernel does not offer it.
 pub fn adopt() -> nix::Result<()> {
     prctl::set_child_subreaper(true)
 }

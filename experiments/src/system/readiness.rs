@@ -33,7 +33,7 @@ impl Condition {
     /// Fills the placeholders of a check.
     ///
     /// # Errors
-    /// When a placeholder names no value.
+    /// If a placeholder names no value.
     pub fn new(check: &Check, values: &Values) -> anyhow::Result<Self> {
         Ok(match (&check.http, &check.file) {
             (Some(address), _) => Self::Http(values.expand(address).context("ready.http")?),
@@ -74,7 +74,7 @@ fn run_once(command: &[String]) -> Result<(), String> {
 /// Sends a GET request; returns the status and the body.
 ///
 /// # Errors
-/// When there is no response.
+/// If there is no response.
 pub fn get(address: &str) -> anyhow::Result<(u16, String)> {
     // Checked addresses are on this machine, possibly in private namespaces: a proxy of the user cannot reach them.
     let config = Agent::config_builder().proxy(None).timeout_global(Some(WAIT_TIMEOUT)).http_status_as_error(false);

@@ -24,7 +24,7 @@ const FILES_BEFORE: &str = "keep";
 /// same build, because their results are compared. Other systems at the same points are not affected.
 ///
 /// # Errors
-/// When a `built.json` is malformed.
+/// If a `built.json` is malformed.
 pub fn check(repetitions: &[&PointDir], known: &BTreeMap<String, SystemFacts>) -> anyhow::Result<Vec<Invariant>> {
     let mut systems: BTreeMap<&str, Vec<&PointDir>> = BTreeMap::new();
     for repetition in repetitions {

@@ -34,7 +34,7 @@ impl Schedule {
     /// Reads the table of invocations.
     ///
     /// # Errors
-    /// When the file cannot be read or a row is not of the form, with its line.
+    /// If the file cannot be read or a row is not of the form, with its line.
     pub fn read(path: &Path) -> anyhow::Result<Self> {
         let file = File::open(path).with_context(|| format!("reading {}", path.display()))?;
         Self::parse(BufReader::new(file)).with_context(|| format!("reading {}", path.display()))

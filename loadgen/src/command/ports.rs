@@ -21,7 +21,7 @@ pub(crate) fn listen(address: &str) -> anyhow::Result<TcpListener> {
 /// of it.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub(crate) fn announce(listener: &TcpListener, file: Option<&Path>) -> anyhow::Result<()> {
     let address = listener.local_addr()?.to_string();
     if let Some(file) = file {

@@ -21,7 +21,7 @@ impl Deployer {
     /// Waits until every data plane has acknowledged `functions`, and returns `created`.
     ///
     /// # Errors
-    /// When one is not acknowledged in time or no more registered at all, or on a request to stop.
+    /// If one is not acknowledged in time or no more registered at all, or on a request to stop.
     pub(super) fn wait_for_data_planes(
         &self,
         functions: Vec<&FunctionLine>,

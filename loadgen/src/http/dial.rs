@@ -24,7 +24,7 @@ impl Dialler {
     /// Opens one.
     ///
     /// # Errors
-    /// When it cannot be opened.
+    /// If it cannot be opened.
     pub(crate) async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let stream = match source(to.ip(), self.0.fetch_add(1, Ordering::Relaxed)) {
             None => TcpStream::connect(to).await?,

@@ -44,7 +44,7 @@ pub(crate) type Opened = (std::net::TcpStream, usize);
 /// Opens as many connections as the target asks for.
 ///
 /// # Errors
-/// When one cannot be opened.
+/// If one cannot be opened.
 pub(crate) fn open(target: &Target) -> anyhow::Result<Vec<Opened>> {
     let (dialler, count) = (Dialler::default(), usize::try_from(target.open).unwrap_or(0));
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;

@@ -54,7 +54,7 @@ enum Framing {
 /// that no more will come.
 ///
 /// # Errors
-/// When the bytes cannot become a response.
+/// If the bytes cannot become a response.
 pub(crate) fn parse<'a>(
     adapter: &dyn SignalAdapter,
     bytes: &'a [u8],

@@ -94,7 +94,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 /// Resolves `host:port` to its first address, as [`resolve_all`] orders them.
 ///
 /// # Errors
-/// When the name is unknown or the port missing.
+/// If the name is unknown or the port missing.
 pub(crate) fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
     resolve_all(address).map(|found| found[0])
 }
@@ -102,7 +102,7 @@ pub(crate) fn resolve(address: &str) -> anyhow::Result<SocketAddr> {
 /// Resolves `host:port` once, so that no invocation waits for a name; to all addresses of one family, at least one.
 ///
 /// # Errors
-/// When the name is unknown or the port missing.
+/// If the name is unknown or the port missing.
 pub(crate) fn resolve_all(address: &str) -> anyhow::Result<Vec<SocketAddr>> {
     if let Some((scheme, _)) = address.split_once("://") {
         anyhow::bail!("expected HOST:PORT, such as 127.0.0.1:8080, without {scheme}://, found {address:?}");

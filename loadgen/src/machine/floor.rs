@@ -21,7 +21,7 @@ impl Floor {
     /// Sleeps `count` times at a rate on a thread of its own.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// If no thread can be started.
     pub(crate) fn measure(rate_per_s: u64, count: u64, priority: Option<i32>) -> io::Result<Self> {
         let gap_ns = NANOS_PER_SECOND / rate_per_s.clamp(1, NANOS_PER_SECOND);
         let sleeper = thread::Builder::new().name("floor".to_owned()).spawn(move || {

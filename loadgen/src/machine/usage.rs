@@ -46,7 +46,7 @@ impl SpareFiles {
     /// Keeps them free from now on.
     ///
     /// # Errors
-    /// When this process may not even open so many.
+    /// If this process may not even open so many.
     pub(crate) fn reserve() -> io::Result<Self> {
         (0..SPARE_FILES).map(|_| File::open("/dev/null")).collect::<io::Result<_>>().map(Self)
     }

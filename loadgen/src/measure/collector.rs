@@ -46,7 +46,7 @@ impl Collector {
     /// Creates the file of rows.
     ///
     /// # Errors
-    /// When it cannot be created.
+    /// If it cannot be created.
     pub(crate) fn create(path: &Path, replay: Arc<Replay>) -> Result<Self, RecordError> {
         let scheduled = replay.schedule.invocations.len();
         let writer = InvocationWriter::create(path)?;
@@ -57,7 +57,7 @@ impl Collector {
     /// Writes what ended since the last call, complete on disk.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub(crate) fn collect(&mut self) -> Result<(), RecordError> {
         let mut ends = std::mem::take(&mut self.ends);
         self.replay.ledger.drain(&mut ends);
@@ -97,7 +97,7 @@ impl Collector {
     /// Writes a row for each invocation that has none: those never sent, and those whose response did not come in time.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// If the file cannot be written.
     pub(crate) fn close(&mut self, interrupted: bool) -> Result<(), RecordError> {
         self.collect()?;
         for index in 0..self.written.len() {

@@ -17,7 +17,7 @@ const LINES_PER_HALF: u32 = 5;
 /// Writes a histogram of microseconds, its values in milliseconds.
 ///
 /// # Errors
-/// When the file cannot be written.
+/// If the file cannot be written.
 pub(crate) fn write(path: &Path, histogram: &Histogram<u64>) -> io::Result<()> {
     fs::write(path, text(histogram))
 }

@@ -82,7 +82,7 @@ impl Results {
     /// Writes the summary of a run that does not reach its end, with room for the one of a run that does.
     ///
     /// # Errors
-    /// When it cannot be written, so that no run begins whose result could not be kept.
+    /// If it cannot be written, so that no run begins whose result could not be kept.
     pub(crate) fn begin(&self, unfinished: &LoadSummary) -> anyhow::Result<()> {
         self.write_in_place(unfinished).context("writing loadgen.json")
     }
@@ -90,7 +90,7 @@ impl Results {
     /// Replaces the summary; in the room it has when the disk has no other.
     ///
     /// # Errors
-    /// When it cannot be written at all.
+    /// If it cannot be written at all.
     pub(crate) fn finish(&self, summary: &LoadSummary) -> anyhow::Result<()> {
         let path = self.files.loadgen();
         if write_json(&path, summary).is_ok() {

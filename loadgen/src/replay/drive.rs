@@ -55,7 +55,7 @@ const FLOOR_RATE_PER_S: u64 = 1000;
 /// summary.
 ///
 /// # Errors
-/// When a file cannot be written or a thread not be started; never because of the system's responses. The summary on
+/// If a file cannot be written or a thread not be started; never because of the system's responses. The summary on
 /// disk then says that the run was interrupted, and by what.
 pub(crate) fn drive(
     plan: (Schedule, Target),

@@ -35,7 +35,7 @@ impl Transport {
 /// Starts a thread that carries the connections `opened` beforehand and sends the invocations of its queue, for as long as the process lives.
 ///
 /// # Errors
-/// When the thread or its runtime cannot be started.
+/// If the thread or its runtime cannot be started.
 pub(crate) fn start(
     queue: Arc<DispatchQueue>,
     transport: Transport,

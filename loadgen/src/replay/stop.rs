@@ -22,7 +22,7 @@ impl Stop {
     /// signal interrupts no system call.
     ///
     /// # Errors
-    /// When the signals cannot be blocked or the listening thread cannot be started.
+    /// If the signals cannot be blocked or the listening thread cannot be started.
     pub(crate) fn listen() -> io::Result<Arc<Self>> {
         Self::listen_and(|_| {})
     }

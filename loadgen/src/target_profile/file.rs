@@ -63,7 +63,7 @@ impl<'a> ProfileTable<'a> {
 /// Reads the profiles of a file.
 ///
 /// # Errors
-/// When it cannot be read, or an entry is wrong.
+/// If it cannot be read, or an entry is wrong.
 pub(super) fn read(path: &Path) -> Result<BTreeMap<String, TargetProfile>, DocumentError> {
     parse(&Document::read(path)?)
 }
@@ -71,7 +71,7 @@ pub(super) fn read(path: &Path) -> Result<BTreeMap<String, TargetProfile>, Docum
 /// Parses the text of a file.
 ///
 /// # Errors
-/// When a table is wrong.
+/// If a table is wrong.
 pub(super) fn parse(document: &Document) -> Result<BTreeMap<String, TargetProfile>, DocumentError> {
     let tables: BTreeMap<String, WireTable> = document.value()?;
     let profiles = tables.into_iter().map(|(name, table)| {

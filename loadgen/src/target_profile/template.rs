@@ -54,7 +54,7 @@ impl Template {
     /// Parses a text. Braces around anything but a name are text, so that values in JSON need no escaping.
     ///
     /// # Errors
-    /// When a name between braces is no placeholder.
+    /// If a name between braces is no placeholder.
     pub(crate) fn parse(text: &str) -> Result<Self, UnknownPlaceholder> {
         let parts = placeholder::parts(text).into_iter().map(|part| match part {
             placeholder::Part::Text(text) => Ok(Part::Text(text.to_owned())),

@@ -44,7 +44,7 @@ impl ClientOptions {
     /// The control plane, for who waits no longer than `timeout` for a response.
     ///
     /// # Errors
-    /// When a file with its token was named and holds none.
+    /// If a file with its token was named and holds none.
     fn control_plane_within(&self, timeout: Duration) -> anyhow::Result<http::Server> {
         let token = token::Source::new(self.token_file.clone(), &self.control_plane.to_string());
         if token.is_named() {

@@ -30,7 +30,7 @@ pub(crate) struct Loaded<T> {
 /// The configuration in `path`, or the defaults when there is none.
 ///
 /// # Errors
-/// When the file cannot be read, is no TOML, has an unknown key or a value of the wrong form.
+/// If the file cannot be read, is no TOML, has an unknown key or a value of the wrong form.
 pub(crate) fn load<T: DeserializeOwned + Default>(path: Option<&Path>) -> Result<Loaded<T>, ConfigurationError> {
     let Some(path) = path else { return Ok(Loaded { value: T::default(), file: None }) };
     let file = Document::new(path, input::read_text("--config", path)?);
@@ -51,7 +51,7 @@ impl<T> Loaded<T> {
 /// The effective configuration as TOML.
 ///
 /// # Errors
-/// When a value has no form in TOML.
+/// If a value has no form in TOML.
 pub(crate) fn to_toml(configuration: &impl Serialize) -> Result<String, toml::ser::Error> {
     toml::to_string_pretty(configuration)
 }

@@ -23,7 +23,7 @@ pub(crate) struct InputError {
 /// The bytes of the file that `option` names; `-` is standard input.
 ///
 /// # Errors
-/// When there is no such file, or it cannot be read.
+/// If there is no such file, or it cannot be read.
 pub(crate) fn read(option: &'static str, path: &Path) -> Result<Vec<u8>, InputError> {
     let failed = |error: io::Error| {
         let problem = match error.kind() {

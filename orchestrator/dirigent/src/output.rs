@@ -36,7 +36,7 @@ impl Column {
 /// Prints `rows` on standard output.
 ///
 /// # Errors
-/// When they cannot be written.
+/// If they cannot be written.
 pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> io::Result<()> {
     terminal::print(rows_text(format, columns, rows, max_value_width())?)
 }
@@ -44,7 +44,7 @@ pub(crate) fn print_rows(format: Format, columns: &[Column], rows: &[Value]) -> 
 /// Prints one value on standard output; as a table, one line per column.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io::Result<()> {
     let longest = max_value_width();
     terminal::print(match format {
@@ -63,7 +63,7 @@ pub(crate) fn print_one(format: Format, columns: &[Column], value: &Value) -> io
 /// Prints one value with all that is in it: as a table, one line per leaf with its dotted path.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be written.
 pub(crate) fn print_tree(format: Format, value: &Value) -> io::Result<()> {
     if format == Format::Json {
         return terminal::print(json(value)?);

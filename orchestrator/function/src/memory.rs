@@ -14,7 +14,7 @@ impl Touched {
     /// Touches `mib` MiB.
     ///
     /// # Errors
-    /// When the system does not give that much.
+    /// If the system does not give that much.
     pub(crate) fn new(mib: u32) -> Result<Self, TryReserveError> {
         let bytes = usize::try_from(mib).unwrap_or(usize::MAX).saturating_mul(MIB);
         let mut memory = Vec::new();

@@ -26,7 +26,7 @@ struct Checked<'a> {
 /// unknown flag, and the completions.
 ///
 /// # Errors
-/// When it cannot be started.
+/// If it cannot be started.
 pub fn command_line_faults(program: &Path) -> io::Result<Vec<String>> {
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut checked = Checked { program, name, faults: Vec::new() };

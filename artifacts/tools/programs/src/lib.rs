@@ -88,7 +88,7 @@ static BUILT: Mutex<BTreeMap<String, Result<PathBuf, BuildError>>> = Mutex::new(
 /// inherits them.
 ///
 /// # Errors
-/// When there is no such program, or cargo cannot build it; the result is the same for the whole process.
+/// If there is no such program, or cargo cannot build it; the result is the same for the whole process.
 pub fn path(name: &str) -> Result<PathBuf, BuildError> {
     let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = built.get(name) {

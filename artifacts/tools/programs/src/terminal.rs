@@ -15,7 +15,7 @@ const ROWS: u16 = 24;
 /// wrote there.
 ///
 /// # Errors
-/// When there can be no terminal, the command cannot be started, or it writes no UTF-8.
+/// If there can be no terminal, the command cannot be started, or it writes no UTF-8.
 pub fn on_a_terminal(mut command: Command, columns: u16) -> io::Result<(ExitStatus, String)> {
     let size = Winsize { ws_row: ROWS, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
     let pair = openpty(Some(&size), None)?;

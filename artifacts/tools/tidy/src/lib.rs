@@ -16,7 +16,7 @@ pub use workspace::{Workspace, relative};
 /// Fails the calling test with every finding, one per line.
 ///
 /// # Panics
-/// When there is any finding: that is how a test fails.
+/// If there is any finding: that is how a test fails.
 #[allow(clippy::panic, reason = "a test fails by panicking, and this is its one way")]
 pub fn expect_none(rule: &str, findings: &[String]) {
     if !findings.is_empty() {

@@ -3,7 +3,7 @@
 use proc_macro2::{TokenStream, TokenTree};
 
 /// Words for known concepts that only this code had, and the terms that engineers of this field search for.
-pub const REFUSED_WORDS: [(&str, &str); 19] = [
+pub const REFUSED_WORDS: [(&str, &str); 31] = [
     ("loan", "grant"),
     ("lent", "granted"),
     ("lend", "grant"),
@@ -23,6 +23,18 @@ pub const REFUSED_WORDS: [(&str, &str); 19] = [
     ("letting", "release"),
     ("greet", "hello or handshake"),
     ("excuse", "exemption"),
+    ("ticket", "queue entry or permit"),
+    ("verdict", "outcome"),
+    ("keeper", "supervisor"),
+    ("errand", "child command"),
+    ("enclosure", "isolation"),
+    ("enclosed", "isolated"),
+    ("strange", "orphan"),
+    ("registrar", "deployer"),
+    ("testimony", "observation"),
+    ("ink", "palette"),
+    ("inks", "palettes"),
+    ("lot", "candidates"),
 ];
 
 /// Every identifier of a file with its line, from 1; those in strings and comments are none. Empty where it is not Rust.

@@ -59,7 +59,7 @@ impl Changes {
     /// Begins to follow the store.
     ///
     /// # Errors
-    /// When etcd does not answer.
+    /// If etcd does not answer.
     pub fn follow() -> anyhow::Result<Self> {
         let body = json!({ "create_request": { "key": STANDARD.encode(FROM), "range_end": STANDARD.encode(TO) } });
         let address = format!("http://127.0.0.1:{ETCD_PORT}/v3/watch");

@@ -27,7 +27,7 @@ const TAIL_LINES: usize = 25;
 /// The version of the toolchain on the search path.
 ///
 /// # Errors
-/// When there is none, or it is too old; the message says how to get one.
+/// If there is none, or it is too old; the message says how to get one.
 pub(super) fn version() -> anyhow::Result<String> {
     let output = Command::new("go").arg("version").stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("there is no Go toolchain: {FIX}"))?;
@@ -47,7 +47,7 @@ fn release(version: &str) -> Option<(u32, u32)> {
 /// Refuses a program that was not built from this version of the module, by what its linker wrote into it.
 ///
 /// # Errors
-/// When it was not, or `go` cannot tell.
+/// If it was not, or `go` cannot tell.
 pub(super) fn require_module(folder: &Path, program: &Path, module: &str, version: &str) -> anyhow::Result<()> {
     let version_output = output(folder, &[OsStr::new("version"), OsStr::new("-m"), program.as_os_str()])?;
     let found = version_output.lines().any(|line| line.split_whitespace().skip(1).take(2).eq([module, version]));
@@ -76,7 +76,7 @@ fn command(folder: &Path) -> Command {
 /// Runs `go` and gives its output.
 ///
 /// # Errors
-/// When it fails, with what it said.
+/// If it fails, with what it said.
 pub(super) fn output<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> anyhow::Result<String> {
     let output = command(folder).args(arguments).output().with_context(|| format!("cannot start go: {FIX}"))?;
     if !output.status.success() {
@@ -88,7 +88,7 @@ pub(super) fn output<S: AsRef<OsStr>>(folder: &Path, arguments: &[S]) -> anyhow:
 /// Runs `go build -v`, showing under `what` how many modules were fetched and packages compiled.
 ///
 /// # Errors
-/// When it fails, with the end of what it said.
+/// If it fails, with the end of what it said.
 pub(super) fn build<S: AsRef<OsStr>>(folder: &Path, what: &str, arguments: &[S]) -> anyhow::Result<()> {
     let mut build = command(folder);
     build.args(["build", "-v", "-trimpath"]).args(arguments).stdout(Stdio::null()).stderr(Stdio::piped());

@@ -16,7 +16,7 @@ const FILE: &str = "main.go";
 /// Copies the package's files into `folder`, the lines substituted.
 ///
 /// # Errors
-/// When a file cannot be read or written, or the lines do not stand in it exactly once each.
+/// If a file cannot be read or written, or the lines do not stand in it exactly once each.
 pub(super) fn write(module: &Path, folder: &Path) -> anyhow::Result<()> {
     let package = module.join(PACKAGE);
     fs::create_dir_all(folder).with_context(|| format!("creating {}", folder.display()))?;

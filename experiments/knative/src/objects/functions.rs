@@ -75,7 +75,7 @@ pub struct Scale {
 /// Reads `functions.ndjson`.
 ///
 /// # Errors
-/// When it cannot be read, or a line is no function Knative can take: with file and line.
+/// If it cannot be read, or a line is no function Knative can take: with file and line.
 pub fn read(path: &Path) -> anyhow::Result<Vec<Function>> {
     let text = fs::read_to_string(path).with_context(|| format!("--from {}", path.display()))?;
     let mut lines: HashMap<String, usize> = HashMap::new();

@@ -59,7 +59,7 @@ const WEBHOOKS: [&str; 3] =
 /// The objects of Knative that stand before its processes start: namespace, accounts, roles, kinds, secrets, settings.
 ///
 /// # Errors
-/// When a manifest cannot be read.
+/// If a manifest cannot be read.
 pub fn before_webhook(folder: &Path, settings: &[Setting]) -> anyhow::Result<Vec<Value>> {
     let mut objects: Vec<Value> = Vec::new();
     for prefix in BEFORE_WEBHOOK {
@@ -82,7 +82,7 @@ pub fn before_webhook(folder: &Path, settings: &[Setting]) -> anyhow::Result<Vec
 /// The webhooks' configurations.
 ///
 /// # Errors
-/// When a manifest cannot be read.
+/// If a manifest cannot be read.
 pub fn webhooks(folder: &Path) -> anyhow::Result<Vec<Value>> {
     let mut objects = Vec::new();
     for name in WEBHOOKS {

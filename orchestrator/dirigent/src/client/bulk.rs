@@ -87,7 +87,7 @@ pub(crate) fn register(control_plane: &Server, format: Format, path: &Path) -> a
 /// The functions of a file; blank lines are allowed.
 ///
 /// # Errors
-/// When it cannot be read, or no line of it has a function that can be registered: then it is likely to be another file.
+/// If it cannot be read, or no line of it has a function that can be registered: then it is likely to be another file.
 fn read(path: &Path) -> anyhow::Result<Contents> {
     let file = input::read("--from", path)?;
     let mut contents = Contents::default();

@@ -83,7 +83,7 @@ impl Server {
     /// The JSON at `path`.
     ///
     /// # Errors
-    /// When the component cannot be reached, or responds with a problem.
+    /// If the component cannot be reached, or responds with a problem.
     pub(crate) fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.json(Method::GET, path, None)
     }
@@ -124,7 +124,7 @@ impl Server {
     /// Sends a request, and returns the response whatever its status.
     ///
     /// # Errors
-    /// When the part cannot be reached, or the file with the token that was named not be read.
+    /// If the part cannot be reached, or the file with the token that was named not be read.
     pub(crate) fn call(
         &self,
         method: Method,
@@ -173,7 +173,7 @@ impl Server {
     /// data plane knows of no control plane yet: in both cases nobody has got it.
     ///
     /// # Errors
-    /// When the part cannot be reached.
+    /// If the part cannot be reached.
     pub(crate) fn run(&self, request: &Request<impl AsSendBody + Clone>) -> anyhow::Result<(Response<Body>, Instant)> {
         let mut connect_retry = ConnectRetry::new(self.connect_retry);
         loop {
@@ -234,7 +234,7 @@ impl Server {
     /// The rows that `response` holds by this name. Another port may have something else at the same path.
     ///
     /// # Errors
-    /// When it holds none, which is more than that there are none.
+    /// If it holds none, which is more than that there are none.
     pub(crate) fn rows<'a>(&self, response: &'a Value, name: &str) -> anyhow::Result<&'a [Value]> {
         let rows = response.get(name).and_then(Value::as_array).map(Vec::as_slice);
         let missing = || anyhow!("{}: the response has no {name}", self.describe());

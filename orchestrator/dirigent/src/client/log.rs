@@ -43,7 +43,7 @@ impl Logs<'_> {
     /// Prints what the workers still have: of sandboxes that run, that ended, and that never became ready.
     ///
     /// # Errors
-    /// When the function is unknown and no output of it is left, or a worker cannot be asked.
+    /// If the function is unknown and no output of it is left, or a worker cannot be asked.
     pub(crate) fn print(&self, control_plane: &Server) -> anyhow::Result<()> {
         let nodes = control_plane.get("/v1/nodes")?;
         let admin = |node: &Value| node.get("worker_admin").and_then(Value::as_str).map(str::to_owned);

@@ -45,7 +45,7 @@ impl Source {
     /// The token; `None` where none was named and none is found: the control plane may want none.
     ///
     /// # Errors
-    /// When the file that was named holds none.
+    /// If the file that was named holds none.
     pub(crate) fn token(&self) -> anyhow::Result<Option<Token>> {
         match &self.file {
             Some(file) => Token::read(file).map(Some).context("--token-file"),

@@ -55,7 +55,7 @@ impl Drop for Screen {
 /// Shows snapshots until the user or a signal ends it.
 ///
 /// # Errors
-/// When the terminal cannot be used.
+/// If the terminal cannot be used.
 pub(super) fn run(source: SnapshotSource, interval: Duration) -> io::Result<()> {
     let (sender, receiver) = sync_channel(MAX_QUEUED_EVENTS);
     let control_plane = source.control_plane.describe();

@@ -42,7 +42,7 @@ pub(super) const PHASES: [Column; 5] = [
 /// Prints the functions, as a table with everything else around them; JSON has all of it, CSV the functions.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// If standard output cannot be written.
 pub(super) fn print(format: Format, rates: &Rates) -> io::Result<()> {
     match format {
         Format::Json => output::print_one(format, &[], &serde_json::to_value(rates)?),
