@@ -15,7 +15,7 @@ Example: a cluster on this machine, one function, one invocation
   dirigent function register hello --image builtin:function
   dirigent invoke hello";
 
-/// A cluster manager for functions: starts the parts of a cluster and operates it.
+/// A cluster manager for functions: starts the components of a cluster and operates it.
 #[derive(Debug, Parser)]
 #[command(name = "dirigent", version = env!("PROGRAM_VERSION"), after_help = EXAMPLE)]
 pub(crate) struct CommandLine {

@@ -1,4 +1,4 @@
-//! The program `dirigent`: starts the parts of a cluster, and talks to them as an operator.
+//! The program `dirigent`: starts the components of a cluster, and talks to them as an operator.
 //!
 //! It owns what only a program may own: the command line, configuration files, the runtime, signals, logging and
 //! exit codes. What the components do is in their crates.

@@ -56,7 +56,7 @@ fn parse_allowed(text: &str) -> Result<String, String> {
     if model::may_allow_images(text) {
         return Ok(text.to_owned());
     }
-    Err(format!("expected {}, or what such images begin with and `:` or `/`", model::PROCESS_IMAGES))
+    Err(format!("expected {}, or a prefix of such images that ends in `:` or `/`", model::PROCESS_IMAGES))
 }
 
 impl DaemonOptions {
@@ -100,7 +100,7 @@ where
         started = start => started?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    Ok(handle.run_until(shutdown).await.context(name)?)
+    handle.run_until(shutdown).await.context(name)
 }
 
 /// Stands for a number of threads.

@@ -42,8 +42,8 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t, help = super::runtime_help())]
     runtime: RuntimeKind,
 
-    /// Image that may be run besides the built-in function, or what images begin with and `:` or `/`, with the process
-    /// runtime; may be repeated
+    /// Image that may be run besides the built-in function, or a prefix of images that ends in `:` or `/`, for example
+    /// file:/srv/functions/; with the process runtime; may be repeated
     #[arg(long, value_name = "IMAGE", value_parser = super::parse_allowed)]
     allow_image: Vec<String>,
 
@@ -112,7 +112,7 @@ pub(crate) fn run(arguments: Arguments, log_format: LogFormat) -> anyhow::Result
             process.shutdown.cancel();
         }
         let stopped = cluster.run(process.shutdown).await;
-        Ok(started.and(stopped)?)
+        started.and(stopped)
     })
 }
 

@@ -44,8 +44,8 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N")]
     nodes: Option<u32>,
 
-    /// Image that may be run besides the built-in function, or what images begin with and `:` or `/`, with the process
-    /// runtime; may be repeated
+    /// Image that may be run besides the built-in function, or a prefix of images that ends in `:` or `/`, for example
+    /// file:/srv/functions/; with the process runtime; may be repeated
     #[arg(long, value_name = "IMAGE", value_parser = super::parse_allowed)]
     allow_image: Vec<String>,
 
